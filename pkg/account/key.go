@@ -1,0 +1,60 @@
+package account
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"strings"
+	"time"
+)
+
+// A Key lets its holder act for an account.
+type Key struct {
+	ID        string // 12 lower-case base32 characters, shown in lists and logs
+	Account   string
+	Name      string
+	Hash      []byte // SHA-256 of the whole key; the key itself is kept nowhere
+	Scopes    []string
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero: never
+	RevokedAt time.Time // zero: live
+}
+
+const keyPrefix = "tt_live_"
+
+// ErrKey is returned for text that cannot be a key.
+var ErrKey = errors.New("not an API key: want tt_live_<id>_<secret>")
+
+// NewKey makes a key for the account and the text to show once. Its secret
+// has 160 random bits.
+func NewKey(account, name string) (Key, string) {
+	id := strings.ToLower(rand.Text()[:12])
+	text := keyPrefix + id + "_" + strings.ToLower(rand.Text()+rand.Text()[:6])
+	return Key{ID: id, Account: account, Name: name, Hash: digest(text)}, text
+}
+
+// KeyID reads the id out of a presented key without trusting it.
+func KeyID(text string) (string, error) {
+	rest, ok := strings.CutPrefix(text, keyPrefix)
+	id, secret, ok2 := strings.Cut(rest, "_")
+	if !ok || !ok2 || len(id) != 12 || len(secret) < 26 || len(text) > 200 {
+		return "", ErrKey
+	}
+	return id, nil
+}
+
+// Matches compares a presented key in constant time.
+func (k *Key) Matches(text string) bool {
+	return subtle.ConstantTimeCompare(k.Hash, digest(text)) == 1
+}
+
+// Live reports whether the key opens anything at the moment now.
+func (k *Key) Live(now time.Time) bool {
+	return k.RevokedAt.IsZero() && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))
+}
+
+func digest(text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return sum[:]
+}

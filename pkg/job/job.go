@@ -1,0 +1,76 @@
+// Package job is the noun of the farm: one request, from submission to
+// notification, with its options, its states and its result.
+//
+// It promises that a Spec that passed Normalize can be rendered as written,
+// that the states and failure codes listed here are the only ones, and that an
+// ID sorts by the millisecond of its making. It knows no transport and no
+// storage: wire formats live in pkg/wire, rows in pkg/store.
+package job
+
+import "time"
+
+// A Job is everything a client may know of one job.
+type Job struct {
+	ID         ID
+	Account    string
+	State      State
+	WaitingFor WaitingFor // while Queued
+	Position   int        // while Queued: 1 is next in its queue; 0 when unknown
+	Tier       int
+	CreatedAt  time.Time // acceptance
+	StartedAt  time.Time // start of the last attempt; zero before the first
+	FinishedAt time.Time // zero before the end
+	ExpiresAt  time.Time // end of retention; zero before the end
+	Attempts   int       // attempts that were started and counted
+	Cached     bool
+	Billable   *bool // nil before the end
+	CustomID   string
+	Metadata   map[string]string
+	Options    []byte   // JSON of the normalised Spec
+	Result     *Result  // when Succeeded
+	Failure    *Failure // when Failed
+	Timings    *Timings // of the attempt that ended the job
+	Evidence   *Evidence
+}
+
+// A Result is the stored artifact.
+type Result struct {
+	Object      string // key in the bucket
+	ContentType string
+	Width       int // device px; 0 for documents
+	Height      int
+	Pages       int // of a PDF; 0 for pictures
+	SizeBytes   int64
+	SHA256      string // lower-case hex
+	Gone        bool   // deleted by its account; what the other fields say is history
+}
+
+// Timings are the stages of one attempt, in whole milliseconds.
+type Timings struct {
+	QueueMS    int64 `json:"queue_ms"`
+	NavigateMS int64 `json:"navigate_ms"`
+	WaitMS     int64 `json:"wait_ms"`
+	CaptureMS  int64 `json:"capture_ms"`
+	UploadMS   int64 `json:"upload_ms"`
+	TotalMS    int64 `json:"total_ms"`
+}
+
+// Evidence is what an attempt saw of the page. All of its text comes from
+// strangers: Clean bounds it before it travels.
+type Evidence struct {
+	FinalURL        string     `json:"final_url,omitempty"`
+	StatusCode      int        `json:"status_code,omitempty"`
+	Title           string     `json:"title,omitempty"`
+	Redirects       []string   `json:"redirects,omitempty"`
+	FailedResources []Resource `json:"failed_resources,omitempty"`
+	BlockedRequests []Resource `json:"blocked_requests,omitempty"`
+	ConsoleErrors   []string   `json:"console_errors,omitempty"`
+	UnloadedImages  int        `json:"unloaded_images,omitempty"`
+	TimedOut        []string   `json:"timed_out,omitempty"` // waits that ended by their deadline: load, images, fonts, networkidle
+}
+
+// A Resource is one request of a page that did not get its answer.
+type Resource struct {
+	URL    string `json:"url"`
+	Reason string `json:"reason"` // a Code, an HTTP status, or Chromium's net error
+}
