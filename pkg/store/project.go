@@ -1,0 +1,238 @@
+package store
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// shard is the only one there is.
+const shard = 0
+
+// A Projection is how far the ledger is in the archive: the last frame's
+// sequence and chain value. The zero value is nothing yet.
+type Projection struct {
+	Seq   uint64
+	Chain uint32
+}
+
+// An Ended is the end of one job, with its bill.
+type Ended struct {
+	Job         *job.Job
+	KeyHash     []byte // of its Idempotency-Key; nil if it had none
+	Fingerprint []byte
+	Units       int64     // 1/120 credit; 0 is free
+	Period      time.Time // first day of the month it was accepted in
+}
+
+// ErrOvertaken says that another projector moved the offset. Nothing was
+// written.
+var ErrOvertaken = errors.New("store: another projector moved the projection")
+
+const selectProjection = `
+SELECT ledger_seq, crc
+FROM projection
+WHERE shard = @shard`
+
+// Projection reads how far the ledger is projected.
+func (s *Store) Projection(ctx context.Context) (Projection, error) {
+	var seq, crc int64
+	if err := s.pool.QueryRow(ctx, selectProjection, pgx.NamedArgs{"shard": shard}).Scan(&seq, &crc); err != nil {
+		return Projection{}, fmt.Errorf("projection: %w", err)
+	}
+	return Projection{uint64(seq), uint32(crc)}, nil
+}
+
+// Project writes ends and moves the offset from "from" to "to", in one
+// transaction. It returns how many rows the database refused in full and took
+// without their text. What was projected before is skipped by its id, so a
+// transaction whose commit was not heard may be tried again.
+func (s *Store) Project(ctx context.Context, from, to Projection, ends []Ended) (stripped int, err error) {
+	if err := s.partitions(ctx, ends); err != nil {
+		return 0, err
+	}
+	err = s.project(ctx, from, to, ends, func(tx pgx.Tx) error { return insertJobs(ctx, tx, ends) })
+	if refused(err) {
+		err = s.project(ctx, from, to, ends, func(tx pgx.Tx) error {
+			stripped, err = insertJobsOneByOne(ctx, tx, ends)
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("project to frame %d: %w", to.Seq, err)
+	}
+	return stripped, nil
+}
+
+const moveProjection = `
+UPDATE projection
+SET ledger_seq = @seq, crc = @crc
+WHERE shard = @shard AND ledger_seq = @from`
+
+func (s *Store) project(ctx context.Context, from, to Projection, ends []Ended, insert func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, moveProjection, pgx.NamedArgs{
+			"shard": shard, "from": int64(from.Seq), "seq": int64(to.Seq), "crc": int64(to.Chain),
+		})
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() != 1 {
+			return ErrOvertaken
+		}
+		if err := insert(tx); err != nil {
+			return err
+		}
+		return charge(ctx, tx, ends)
+	})
+}
+
+const insertJob = `
+INSERT INTO jobs (
+    id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
+    key_hash, fingerprint, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
+    failure_code, failure_stage, failure_detail, timings, evidence)
+VALUES (
+    @id, @day, @account, @state, @tier, @accepted_at, @started_at, @finished_at, @expires_at, @attempts, @cached, @billable,
+    @key_hash, @fingerprint, @custom_id, @metadata, @options, @object, @content_type, @width, @height, @pages, @size_bytes, @sha256,
+    @failure_code, @failure_stage, @failure_detail, @timings, @evidence)
+ON CONFLICT DO NOTHING`
+
+func insertJobs(ctx context.Context, tx pgx.Tx, ends []Ended) error {
+	if len(ends) == 0 {
+		return nil
+	}
+	b := new(pgx.Batch)
+	for _, e := range ends {
+		b.Queue(insertJob, jobArgs(e))
+	}
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// insertJobsOneByOne is the slow way, taken when the database refused one of
+// many rows: it finds which, and inserts that one without what strangers
+// wrote.
+func insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended) (stripped int, err error) {
+	try := func(args pgx.NamedArgs) error {
+		return pgx.BeginFunc(ctx, tx, func(sp pgx.Tx) error {
+			_, err := sp.Exec(ctx, insertJob, args)
+			return err
+		})
+	}
+	for _, e := range ends {
+		args := jobArgs(e)
+		err := try(args)
+		if refused(err) {
+			stripped++
+			args["custom_id"], args["metadata"], args["options"], args["evidence"] = "", "{}", "{}", nil
+			if e.Job.Failure != nil {
+				args["failure_detail"] = ""
+			}
+			err = try(args)
+		}
+		if err != nil {
+			return stripped, err
+		}
+	}
+	return stripped, nil
+}
+
+func jobArgs(e Ended) pgx.NamedArgs {
+	j := e.Job
+	args := pgx.NamedArgs{
+		"id": string(j.ID), "day": day(j.ID), "account": j.Account, "state": string(j.State), "tier": j.Tier,
+		"accepted_at": j.CreatedAt, "started_at": orNull(j.StartedAt), "finished_at": j.FinishedAt, "expires_at": j.ExpiresAt,
+		"attempts": j.Attempts, "cached": j.Cached, "billable": j.Billable != nil && *j.Billable,
+		"key_hash": e.KeyHash, "fingerprint": e.Fingerprint,
+		"custom_id": j.CustomID, "metadata": text(j.Metadata, "{}"), "options": string(j.Options),
+		"object": nil, "content_type": nil, "width": nil, "height": nil, "pages": nil, "size_bytes": nil, "sha256": nil,
+		"failure_code": nil, "failure_stage": nil, "failure_detail": nil,
+		"timings": nil, "evidence": nil,
+	}
+	if r := j.Result; r != nil {
+		sum, _ := hex.DecodeString(r.SHA256) // an empty digest is found out at delivery
+		args["object"], args["content_type"], args["size_bytes"], args["sha256"] = r.Object, r.ContentType, r.SizeBytes, sum
+		args["width"], args["height"], args["pages"] = r.Width, r.Height, r.Pages
+	}
+	if f := j.Failure; f != nil {
+		args["failure_code"], args["failure_stage"], args["failure_detail"] = string(f.Code), string(f.Stage), f.Detail
+	}
+	if j.Timings != nil {
+		args["timings"] = text(j.Timings, "{}")
+	}
+	if j.Evidence != nil {
+		args["evidence"] = text(j.Evidence, "{}")
+	}
+	return args
+}
+
+// text is v as JSON, or instead when JSON cannot hold it.
+func text(v any, instead string) string {
+	b, err := json.Marshal(v)
+	if err != nil || string(b) == "null" {
+		return instead
+	}
+	return string(b)
+}
+
+// insertCharges adds each charge once and sums up only what it added: the
+// month is the sum of its events by construction.
+const insertCharges = `
+WITH charged AS (
+    INSERT INTO usage_events (id, account, period, units, reason, happened)
+    SELECT * FROM unnest(@ids::text[], @accounts::text[], @periods::date[], @units::bigint[], @reasons::text[], @happened::timestamptz[])
+    ON CONFLICT DO NOTHING
+    RETURNING account, period, units
+)
+INSERT INTO usage_month (account, period, units)
+SELECT account, period, sum(units) FROM charged GROUP BY account, period
+ON CONFLICT (account, period) DO UPDATE SET units = usage_month.units + EXCLUDED.units`
+
+func charge(ctx context.Context, tx pgx.Tx, ends []Ended) error {
+	var ids, accounts, reasons []string
+	var periods, happened []time.Time
+	var units []int64
+	for _, e := range ends {
+		if e.Units == 0 {
+			continue
+		}
+		ids, accounts, reasons = append(ids, string(e.Job.ID)), append(accounts, e.Job.Account), append(reasons, "render")
+		periods, happened, units = append(periods, e.Period), append(happened, e.Job.FinishedAt), append(units, e.Units)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, insertCharges, pgx.NamedArgs{
+		"ids": ids, "accounts": accounts, "periods": periods, "units": units, "reasons": reasons, "happened": happened,
+	})
+	return err
+}
+
+// partitions makes the day partitions that the ends are filed under. The name
+// and the bounds are dates that we formatted: nothing of a client is in the
+// statement.
+func (s *Store) partitions(ctx context.Context, ends []Ended) error {
+	days := map[time.Time]bool{}
+	for _, e := range ends {
+		days[day(e.Job.ID)] = true
+	}
+	for d := range days {
+		if _, known := s.days.Load(d); known {
+			continue
+		}
+		sql := fmt.Sprintf("CREATE TABLE IF NOT EXISTS jobs_%s PARTITION OF jobs FOR VALUES FROM ('%s') TO ('%s')",
+			d.Format("20060102"), d.Format(time.DateOnly), d.AddDate(0, 0, 1).Format(time.DateOnly))
+		if _, err := s.pool.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("partition of %s: %w", d.Format(time.DateOnly), err)
+		}
+		s.days.Store(d, true)
+	}
+	return nil
+}
