@@ -1,0 +1,141 @@
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/stream"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// staleAfter is how old a record may be, by its own word, when it is decided.
+// Its caller waited 10 s and has gone.
+const staleAfter = 12 * time.Second
+
+// decide judges what the door let in, in stream order. The whole batch is one
+// step: its decisions are told once the frame that covers it is durable.
+func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
+	tenants := map[string]tenantView{}
+	for _, r := range recs {
+		if r.Record != nil {
+			id := r.Record.Envelope.Account
+			if _, known := tenants[id]; !known {
+				tenants[id] = l.s.tenants.view(ctx, id)
+			}
+		}
+	}
+	l.enter()
+	defer l.leave()
+	if l.over {
+		return
+	}
+	for _, r := range recs {
+		if r.Seq <= l.decided {
+			continue
+		}
+		if r.Record != nil {
+			l.decideOne(r, tenants[r.Record.Envelope.Account])
+		}
+		l.decided = r.Seq
+	}
+	l.open().wanted = true
+}
+
+// decideOne is one record's way through the checks, in their published order:
+// known → too old → suspended → slots → tier depth.
+func (l *leader) decideOne(r stream.Submitted, t tenantView) {
+	env := r.Record.Envelope
+	if e := l.board.entries[env.Id]; e != nil {
+		l.tell(env.Api, accepted(e)) // a second record of an id changes nothing
+		return
+	}
+	if id, known := l.board.keys[string(env.KeyHash)]; known && len(env.KeyHash) > 0 {
+		if l.sameRequest(id, env) {
+			l.tell(env.Api, &pb.Decision{Id: env.Id, Verdict: &pb.Decision_SameAs{SameAs: id}})
+			return
+		}
+		l.refuse(env, &fault.Error{
+			Kind: fault.KeyReused, Code: "idempotency_key_reused",
+			Detail: "this Idempotency-Key was used for another request; use a new key for a new request",
+		})
+		return
+	}
+	if age := time.Duration(l.nowUS()-env.SentUs) * time.Microsecond; age > staleAfter {
+		l.refuse(env, fault.New(fault.Unavailable, "the queue was too slow to decide; try again"))
+		return
+	}
+	if t.fault != nil {
+		l.refuse(env, t.fault)
+		return
+	}
+	place := pb.Place_PLACE_QUEUE
+	switch busy, parked := l.board.share(env.Account); {
+	case busy >= l.threads(t.plan):
+		place = pb.Place_PLACE_PARKED
+		if parked >= t.plan.Backlog {
+			l.refuse(env, &fault.Error{
+				Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
+				Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
+			})
+			return
+		}
+	case l.board.full(int32(t.plan.Tier)):
+		l.refuse(env, &fault.Error{
+			Kind: fault.QueueFull, Code: "queue_full", Policy: "queue", RetryAfter: l.pace.perEnd(l.now),
+			Detail: "the queue is full; nothing was accepted, try again later",
+		})
+		return
+	}
+	e := l.board.accept(&pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place}, r.Record.Body, l.now)
+	l.s.metrics.decided.WithLabelValues("accepted").Inc()
+	l.tell(env.Api, accepted(e))
+}
+
+// sameRequest compares a keyed request with the job its key names.
+func (l *leader) sameRequest(id string, env *pb.Envelope) bool {
+	e := l.board.entries[id]
+	if e.end != nil {
+		return bytes.Equal(e.end.Fingerprint, env.Fingerprint)
+	}
+	return bytes.Equal(e.env.Fingerprint, env.Fingerprint)
+}
+
+func accepted(e *entry) *pb.Decision {
+	return &pb.Decision{Id: e.id, Verdict: &pb.Decision_Accepted{Accepted: &pb.Verdict{
+		Tier: e.tier, Place: e.place, AcceptedUs: e.acceptedUS,
+	}}}
+}
+
+func (l *leader) refuse(env *pb.Envelope, f *fault.Error) {
+	l.s.metrics.decided.WithLabelValues(f.Kind.String()).Inc()
+	l.tell(env.Api, &pb.Decision{Id: env.Id, Verdict: &pb.Decision_Refused{Refused: wire.Fault(f)}})
+}
+
+// tell sends a decision to the API replica that asked, once the open frame,
+// whose header covers the record, is durable. A replica that is not connected
+// asks again when it is.
+func (l *leader) tell(api string, d *pb.Decision) {
+	l.open()
+	l.after(func() {
+		if f := l.fronts[api]; f != nil {
+			f.out.put(64, func(m *pb.FrontDown) { m.Decisions = append(m.Decisions, d) })
+		}
+	})
+}
+
+// threads is how many slots a plan gives, today: all seats of the farm where
+// the plan says no number. With no worker it is one, so that a queue forms.
+func (l *leader) threads(p account.Plan) int {
+	if p.Threads > 0 {
+		return p.Threads
+	}
+	seats := 0
+	for _, w := range l.workers {
+		seats += w.seats
+	}
+	return max(seats, 1)
+}

@@ -1,0 +1,101 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/tintype/tintype/pkg/job"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// dispatch gives waiting jobs to free seats: Started goes into the ledger, and
+// only once it is durable does the worker hear of it.
+func (l *leader) dispatch() {
+	for len(l.idle) > 0 {
+		e := l.board.next()
+		if e == nil {
+			return
+		}
+		w := l.idle[0]
+		l.idle = l.idle[1:]
+		if w.credit == 0 {
+			continue
+		}
+		if w.credit--; w.credit > 0 {
+			l.idle = append(l.idle, w) // behind the others: workers fill evenly
+		}
+		wall := l.s.tenants.planOf(e.account).Wall
+		le := l.board.start(e, w.name, w.boot, wall, l.now)
+		l.s.metrics.waited.Observe(l.now.Sub(e.since).Seconds())
+		l.after(func() {
+			switch {
+			case l.workers[w.name] != w: // it has gone; its next hello gives the lease back
+			case e.lease != le:
+				l.offer(w, 1) // cancelled meanwhile: nobody was told
+			default:
+				le.assigned = true
+				w.assigning <- assigning{e.id, le.token} // has room for every seat's
+			}
+		})
+	}
+}
+
+// assigning is a started job that its worker has not yet been told of.
+type assigning struct {
+	id    string
+	token uint64
+}
+
+// assign tells a worker of the jobs that were started for it.
+func (l *leader) assign(ctx context.Context, w *workSession) {
+	for {
+		var next assigning
+		select {
+		case <-ctx.Done():
+			return
+		case next = <-w.assigning:
+		}
+		l.withBody(ctx, next.id, func(e *entry) {
+			if l.over || l.workers[w.name] != w {
+				return
+			}
+			if e == nil || e.lease == nil || e.lease.token != next.token {
+				l.offer(w, 1) // cancelled meanwhile
+				return
+			}
+			a, err := l.assignment(e)
+			if err != nil {
+				l.s.log.Error("a job cannot be assigned", "job", e.id, "err", err)
+				l.attemptFailed(e, ending{failure: job.Fail(job.Internal, job.StageQueue, "the job could not be given to a worker")})
+				l.offer(w, 1)
+				return
+			}
+			w.out.put(len(a.Spec)+1024, func(m *pb.WorkDown) { m.Assign = append(m.Assign, a) })
+		})
+	}
+}
+
+// assignment is all that a worker gets to know of a job: what to render and
+// one URL to put one object to.
+func (l *leader) assignment(e *entry) (*pb.Assign, error) {
+	le := e.lease
+	key := objectKey(e.account, e.id, le.token, e.env.ContentType)
+	ttl := le.wall + wallGrace + putGrace
+	url, header, err := l.s.bucket.PresignPut(key, e.env.ContentType, ttl)
+	if err != nil {
+		return nil, err
+	}
+	a := &pb.Assign{
+		Token: le.token, Job: e.id, Account: e.account, Attempt: e.attempts, Spec: e.body.GetSpec(),
+		PutUrl: url, PutHeaders: map[string]string{}, WallMs: time.Duration(le.wall).Milliseconds(),
+	}
+	for name := range header {
+		a.PutHeaders[name] = header.Get(name)
+	}
+	if o := e.body.GetSpecObject(); o != "" {
+		if a.SpecUrl, err = l.s.bucket.PresignGet(o, ttl, ""); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}

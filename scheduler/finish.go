@@ -1,0 +1,146 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+const (
+	maxAttempts = 3
+	// unitsPerRender is what a fresh success costs: one credit.
+	unitsPerRender = 120
+)
+
+// ending is what an attempt, or its loss, says about the end of a job.
+type ending struct {
+	state    job.State
+	result   *pb.Result
+	failure  *job.Failure
+	timings  *pb.Timings
+	evidence []byte
+}
+
+// finish appends a job's one end and answers whoever waits for it. It returns
+// the token of the lease that it closed, 0 for none.
+func (l *leader) finish(e *entry, end ending) (tok uint64) {
+	if e.lease != nil {
+		tok = e.lease.token
+	}
+	j := l.snapshot(e)
+	nowUS := l.nowUS()
+	plan := l.s.tenants.planOf(e.account)
+	j.State, j.WaitingFor, j.Position = string(end.state), "", 0
+	j.FinishedUs, j.ExpiresUs = nowUS, nowUS+plan.Retention.Microseconds()
+	j.Result, j.Failure, j.Evidence = end.result, wire.Failure(end.failure), end.evidence
+	if j.Timings = end.timings; j.Timings != nil {
+		j.Timings = proto.CloneOf(end.timings)
+		j.Timings.QueueMs = max(0, (e.startedUS-e.acceptedUS)/1000)
+	}
+	fin := &pb.Finished{Token: tok, Job: j}
+	if end.state == job.Succeeded {
+		j.Billable, fin.Units = true, unitsPerRender
+	}
+	if e.env != nil {
+		fin.KeyHash, fin.Fingerprint = e.env.KeyHash, e.env.Fingerprint
+	}
+	l.board.finish(e, fin, l.now)
+	l.pace.ended(l.now)
+	l.s.metrics.finished.WithLabelValues(string(end.state)).Inc()
+	if end.state == job.Failed {
+		l.s.log.Info("job failed", "job", e.id, "account", e.account, "kind", end.failure.Code, "attempt", j.Attempts)
+	}
+	for _, w := range l.waiting[e.id] {
+		w.timer.Stop()
+		l.answer(w.session, w.call, &pb.Answer{Call: w.call, Answer: &pb.Answer_Job{Job: j}})
+	}
+	delete(l.waiting, e.id)
+	return tok
+}
+
+// attemptFailed takes a worker's failure: the end of the job, or another
+// attempt where the farm was at fault and one is left.
+func (l *leader) attemptFailed(e *entry, end ending) {
+	if end.failure.Code.FarmFault() && e.attempts < maxAttempts {
+		l.s.log.Warn("attempt failed", "job", e.id, "attempt", e.attempts, "worker", e.lease.worker, "kind", end.failure.Code)
+		l.board.release(e, pb.Released_REASON_FAILED, backOff(e.attempts), l.now, l.nowUS())
+		return
+	}
+	end.state = job.Failed
+	l.finish(e, end)
+}
+
+// lost ends the lease of a worker that fell silent, or that does not hold it.
+func (l *leader) lost(e *entry) {
+	le := e.lease
+	l.s.metrics.lost.Inc()
+	if !le.assigned {
+		l.board.release(e, pb.Released_REASON_UNASSIGNED, 0, l.now, l.nowUS())
+		return
+	}
+	l.s.log.Warn("a lease was lost", "job", e.id, "attempt", e.attempts, "worker", le.worker)
+	if w := l.workers[le.worker]; w != nil {
+		l.afterTell(w, func(m *pb.WorkDown) { m.Stale = append(m.Stale, le.token) })
+	}
+	if e.attempts < maxAttempts {
+		l.board.release(e, pb.Released_REASON_LOST, backOff(e.attempts), l.now, l.nowUS())
+		return
+	}
+	l.finish(e, ending{state: job.Failed, failure: job.Fail(job.AttemptsExhausted, job.StageCapture,
+		"the worker was lost on each of %d attempts; if it happens again this page may be what kills it", e.attempts)})
+}
+
+// backOff is the wait before the attempt after n: full jitter up to 1 s, 2 s,
+// 4 s …, at most a minute.
+func backOff(n uint32) time.Duration {
+	most := min(time.Second<<min(n, 6), time.Minute)
+	return time.Second/4 + rand.N(most)
+}
+
+// snapshot is a job as a client may see it now.
+func (l *leader) snapshot(e *entry) *pb.Job {
+	if e.end != nil {
+		return e.end.Job
+	}
+	j := &pb.Job{
+		Id: e.id, Account: e.account, State: string(e.state()), Tier: e.tier,
+		AcceptedUs: e.acceptedUS, StartedUs: e.startedUS, Attempts: e.attempts, Body: e.body,
+	}
+	if e.lease == nil {
+		what, position := l.board.waitsFor(e)
+		j.WaitingFor, j.Position = string(what), uint32(position)
+	}
+	return j
+}
+
+// clean bounds what a worker says of a page: it runs strangers' code.
+func clean(evidence []byte) []byte {
+	ev := wire.FromEvidence(evidence)
+	if ev == nil {
+		return nil
+	}
+	b, err := json.Marshal(ev)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// objectKey is where the artifact of an attempt goes. The token is in it, so
+// two attempts never share an object.
+func objectKey(account, id string, tok uint64, contentType string) string {
+	ext := ".png"
+	for _, f := range job.Formats {
+		if f.ContentType() == contentType {
+			ext = f.Ext()
+		}
+	}
+	return fmt.Sprintf("r/%s/%s/%d%s", account, id, tok, ext)
+}

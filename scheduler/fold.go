@@ -1,0 +1,193 @@
+package scheduler
+
+import (
+	"container/list"
+	"time"
+
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/stream"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// keepKnown is how much older than the last frame, in ledger time, a finished
+// job's frame must be before the fold forgets it. Until then a look-up is
+// answered from memory and need not wait for the archive.
+const keepKnown = time.Minute
+
+// facts is a fold of the ledger: what was decided, and nothing that could be
+// decided otherwise. A fresh fold of the same frames is equal to it (I9).
+type facts struct {
+	epoch  uint64
+	seq    uint64 // last frame
+	chain  stream.Chain
+	jobs   uint64 // every JOBS record up to here is decided
+	timeUS int64  // of the last frame
+
+	entries    map[string]*entry
+	keys       map[string]string // key hash → id of its job
+	unfinished *list.List        // *entry, by acceptance
+	ended      *list.List        // *entry, by end
+}
+
+// entry is one job that the farm knows.
+type entry struct {
+	id, account string
+	env         *pb.Envelope // nil when the fold met only its end
+	jobsSeq     uint64
+	order       uint64 // token of its Accepted
+	tier        int32
+	place       pb.Place
+	acceptedUS  int64
+	startedUS   int64  // of the last attempt
+	began       bool   // was started at least once
+	attempts    uint32 // started and counted
+	lease       *lease
+	notBeforeUS int64 // of the last release
+	end         *pb.Finished
+	endSeq      uint64
+	endUS       int64
+	element     *list.Element // in unfinished or in ended
+
+	// What the leader adds. A standby leaves it empty.
+	body     *pb.Body // nil: still in JOBS at jobsSeq
+	standing standing
+	waiting  *list.Element // in its tier's queue or its account's parked list
+	readyAt  time.Time     // while standing is retrying
+	since    time.Time     // in its queue since
+}
+
+// lease is a job in a worker's hands.
+type lease struct {
+	token        uint64
+	worker, boot string
+	wall         time.Duration
+
+	// The leader's own, on its monotonic clock.
+	beatBy   time.Time // it ends without a beat until then
+	endBy    time.Time // it ends then, whatever the beats say
+	assigned bool      // its worker was told, or is not known not to have been
+}
+
+func newFacts() *facts {
+	return &facts{
+		entries: map[string]*entry{}, keys: map[string]string{},
+		unfinished: list.New(), ended: list.New(),
+	}
+}
+
+// token is the position of an event in the ledger.
+func token(seq uint64, index int) uint64 { return seq<<16 | uint64(index) }
+
+// fold adds one frame.
+func (f *facts) fold(l stream.Link) {
+	f.head(l.Seq, l.Frame.Epoch, l.Frame.Jobs, l.Frame.TimeUs)
+	f.chain = l.Chain
+	for i, ev := range l.Frame.Events {
+		f.apply(token(l.Seq, i), l.Frame.TimeUs, ev)
+	}
+}
+
+func (f *facts) head(seq, epoch, jobs uint64, timeUS int64) {
+	f.seq, f.epoch, f.jobs, f.timeUS = seq, epoch, max(f.jobs, jobs), max(f.timeUS, timeUS)
+}
+
+// apply adds one event. Events of a job whose acceptance was purged concern a
+// finished job, and only its end is worth keeping.
+func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
+	switch ev := ev.Fact.(type) {
+	case *pb.Event_Accepted:
+		a := ev.Accepted
+		if f.entries[a.Envelope.Id] != nil {
+			return
+		}
+		e := &entry{
+			id: a.Envelope.Id, account: a.Envelope.Account, env: a.Envelope, jobsSeq: a.JobsSeq,
+			order: tok, tier: a.Tier, place: a.Place, acceptedUS: timeUS,
+		}
+		f.entries[e.id] = e
+		e.element = f.unfinished.PushBack(e)
+		if len(e.env.KeyHash) > 0 {
+			f.keys[string(e.env.KeyHash)] = e.id
+		}
+	case *pb.Event_Started:
+		e := f.entries[ev.Started.Id]
+		if e == nil || e.end != nil {
+			return
+		}
+		e.lease = &lease{
+			token: tok, worker: ev.Started.Worker, boot: ev.Started.Boot,
+			wall: time.Duration(ev.Started.WallMs) * time.Millisecond,
+		}
+		e.startedUS, e.began, e.attempts, e.notBeforeUS = timeUS, true, e.attempts+1, 0
+	case *pb.Event_Released:
+		e := f.entries[ev.Released.Id]
+		if e == nil || e.lease == nil || e.lease.token != ev.Released.Token {
+			return
+		}
+		e.lease, e.notBeforeUS = nil, ev.Released.NotBeforeUs
+		if !counted(ev.Released.Reason) {
+			e.attempts--
+		}
+	case *pb.Event_Finished:
+		f.finish(tok, timeUS, ev.Finished)
+	}
+}
+
+// counted reports whether a release costs an attempt.
+func counted(r pb.Released_Reason) bool {
+	return r == pb.Released_REASON_LOST || r == pb.Released_REASON_FAILED
+}
+
+func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
+	e := f.entries[fin.Job.Id]
+	switch {
+	case e == nil:
+		e = &entry{id: fin.Job.Id, account: fin.Job.Account, tier: fin.Job.Tier, acceptedUS: fin.Job.AcceptedUs}
+		f.entries[e.id] = e
+	case e.end != nil:
+		return // one end per job (I5); the first one stands
+	default:
+		f.unfinished.Remove(e.element)
+	}
+	e.end, e.endSeq, e.endUS, e.lease, e.body = fin, tok>>16, timeUS, nil, nil
+	e.element = f.ended.PushBack(e)
+	if len(fin.KeyHash) > 0 {
+		f.keys[string(fin.KeyHash)] = e.id
+	}
+}
+
+// forget drops finished jobs that the archive has and that are a minute older
+// than the last frame.
+func (f *facts) forget(projected uint64) {
+	for el := f.ended.Front(); el != nil; el = f.ended.Front() {
+		e := el.Value.(*entry)
+		if e.endSeq > projected || e.endUS > f.timeUS-keepKnown.Microseconds() {
+			return
+		}
+		f.ended.Remove(el)
+		delete(f.entries, e.id)
+		if h := string(e.end.KeyHash); f.keys[h] == e.id {
+			delete(f.keys, h)
+		}
+	}
+}
+
+// oldest is the unfinished job that was accepted first; nil when there is
+// none.
+func (f *facts) oldest() *entry {
+	if el := f.unfinished.Front(); el != nil {
+		return el.Value.(*entry)
+	}
+	return nil
+}
+
+// state is what a client may be told of e.
+func (e *entry) state() job.State {
+	switch {
+	case e.end != nil:
+		return job.State(e.end.Job.State)
+	case e.lease != nil:
+		return job.Running
+	}
+	return job.Queued
+}

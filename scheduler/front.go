@@ -1,0 +1,192 @@
+package scheduler
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// maxLookupWait bounds a look-up; the API asks for a minute at most.
+const maxLookupWait = 2 * time.Minute
+
+// frontSession is the stream of one API replica.
+type frontSession struct {
+	api string
+	out *outbox[pb.FrontDown]
+}
+
+// lookup is a question that waits for the end of a job.
+type lookup struct {
+	session *frontSession
+	call    uint64
+	timer   *time.Timer
+}
+
+// Connect serves one API replica for as long as this process leads.
+func (s frontService) Connect(stream pb.Front_ConnectServer) error {
+	l := s.s.leader.Load()
+	if l == nil {
+		return stream.Send(&pb.FrontDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if first.Hello == nil {
+		return wire.FaultStatus(fault.New(fault.Invalid, "the first message must be a hello"))
+	}
+	session := &frontSession{api: first.Hello.Api, out: newOutbox[pb.FrontDown]()}
+	if !l.frontHello(session, first.Hello) {
+		return stream.Send(&pb.FrontDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer l.frontGone(session)
+	l.frontMessage(ctx, session, first)
+	go func() { // ends with the stream, which ends when this method returns
+		defer cancel()
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			l.frontMessage(ctx, session, m)
+		}
+	}()
+	return session.out.drain(ctx, stream.Send)
+}
+
+// frontHello registers a replica and answers what it still waits for. It
+// reports false when the reign is over.
+func (l *leader) frontHello(f *frontSession, h *pb.FrontHello) bool {
+	l.enter()
+	defer l.leave()
+	if l.over {
+		return false
+	}
+	if old := l.fronts[f.api]; old != nil {
+		old.out.close()
+	}
+	l.fronts[f.api] = f
+	f.out.put(8, func(m *pb.FrontDown) { m.Welcome = &pb.FrontWelcome{Epoch: l.epoch} })
+	for _, p := range h.Pending {
+		switch e := l.board.entries[p.Id]; {
+		case e != nil:
+			l.tell(f.api, accepted(e))
+		case p.JobsSeq != 0 && p.JobsSeq <= l.decided:
+			l.tell(f.api, &pb.Decision{Id: p.Id, Verdict: &pb.Decision_Refused{Refused: wire.Fault(
+				fault.New(fault.Unavailable, "the job was refused while the scheduler changed; try again"))}})
+		}
+	}
+	return true
+}
+
+func (l *leader) frontGone(f *frontSession) {
+	l.enter()
+	defer l.leave()
+	if l.fronts[f.api] == f {
+		delete(l.fronts, f.api)
+	}
+	for id := range l.waiting {
+		l.dropLookups(id, func(w *lookup) bool { return w.session == f })
+	}
+}
+
+func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontUp) {
+	for _, q := range m.Lookups {
+		l.withBody(ctx, q.Id, func(e *entry) { l.lookup(f, q, e) })
+	}
+	for _, c := range m.Cancels {
+		l.withBody(ctx, c.Id, func(e *entry) { l.cancel(f, c, e) })
+	}
+	if len(m.Forget) == 0 {
+		return
+	}
+	l.enter()
+	defer l.leave()
+	for id := range l.waiting {
+		l.dropLookups(id, func(w *lookup) bool { return w.session == f && slices.Contains(m.Forget, w.call) })
+	}
+}
+
+// dropLookups forgets the waits on a job that match.
+func (l *leader) dropLookups(id string, match func(*lookup) bool) {
+	rest := slices.DeleteFunc(l.waiting[id], func(w *lookup) bool {
+		if match(w) {
+			w.timer.Stop()
+			return true
+		}
+		return false
+	})
+	if len(rest) == 0 {
+		delete(l.waiting, id)
+	} else {
+		l.waiting[id] = rest
+	}
+}
+
+// lookup answers at once, or leaves the question until the job has ended.
+func (l *leader) lookup(f *frontSession, q *pb.Lookup, e *entry) {
+	wait := min(time.Duration(q.WaitMs)*time.Millisecond, maxLookupWait)
+	if l.over {
+		return
+	}
+	if e == nil || e.end != nil || wait == 0 {
+		l.answerNow(f, q.Call, e)
+		return
+	}
+	w := &lookup{session: f, call: q.Call}
+	w.timer = time.AfterFunc(wait, func() {
+		l.enter()
+		defer l.leave()
+		if l.over || !slices.Contains(l.waiting[q.Id], w) {
+			return
+		}
+		l.dropLookups(q.Id, func(other *lookup) bool { return other == w })
+		l.answerNow(f, q.Call, l.board.entries[q.Id])
+	})
+	l.waiting[q.Id] = append(l.waiting[q.Id], w)
+}
+
+// answerNow answers with the job as it stands.
+func (l *leader) answerNow(f *frontSession, call uint64, e *entry) {
+	if e == nil {
+		l.answer(f, call, &pb.Answer{Call: call, Answer: &pb.Answer_Unknown{Unknown: true}})
+		return
+	}
+	l.answer(f, call, &pb.Answer{Call: call, Answer: &pb.Answer_Job{Job: l.snapshot(e)}})
+}
+
+// answer tells a replica something once all that it shows is durable.
+func (l *leader) answer(f *frontSession, call uint64, a *pb.Answer) {
+	size := proto.Size(a)
+	l.after(func() {
+		f.out.put(size, func(m *pb.FrontDown) { m.Answers = append(m.Answers, a) })
+	})
+}
+
+// cancel ends a job for its account.
+func (l *leader) cancel(f *frontSession, c *pb.Cancel, e *entry) {
+	switch {
+	case l.over:
+		return
+	case e == nil || e.account != c.Account:
+		l.answerNow(f, c.Call, nil)
+		return
+	case e.end == nil:
+		if le := e.lease; le != nil {
+			if w := l.workers[le.worker]; w != nil && le.assigned {
+				defer l.afterTell(w, func(m *pb.WorkDown) { m.Revoke = append(m.Revoke, le.token) })
+			}
+		}
+		l.finish(e, ending{state: job.Canceled})
+	}
+	l.answerNow(f, c.Call, e)
+}

@@ -1,0 +1,263 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tintype/tintype/pkg/stream"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+const (
+	beatLeader = 200 * time.Millisecond
+	// silence is how long a standby hears nothing before it tries to lead; a
+	// random share of silenceJitter is added, so that two do not try at once.
+	silence       = time.Second
+	silenceJitter = 500 * time.Millisecond
+	restAfterFail = time.Second
+)
+
+// errWon ends the follower's reading: the frame it just appended is its own.
+var errWon = errors.New("scheduler: this process leads now")
+
+// Run folds the ledger and leads whenever it can, until ctx ends.
+func (s *Scheduler) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return s.streams.Heartbeats(ctx, func(hb *pb.Heartbeat) {
+			if hb.Scheduler != s.boot {
+				s.hear(hb.Address)
+			}
+		})
+	})
+	g.Go(func() error {
+		for ctx.Err() == nil {
+			err := s.reign(ctx)
+			if ctx.Err() != nil {
+				break
+			}
+			s.log.Warn("not leading", "err", err)
+			if !errors.Is(err, stream.ErrDeposed) && !errors.Is(err, stream.ErrGap) {
+				select {
+				case <-ctx.Done():
+				case <-time.After(restAfterFail):
+				}
+			}
+		}
+		return ctx.Err()
+	})
+	err := g.Wait()
+	s.tenants.wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (s *Scheduler) hear(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = heard{time.Now(), address}
+}
+
+// leaderAddress is where the leader was last heard of.
+func (s *Scheduler) leaderAddress() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.heard.address
+}
+
+// reign follows until this process may lead, and leads until it may not.
+func (s *Scheduler) reign(ctx context.Context) error {
+	f, err := s.follow(ctx)
+	if err != nil {
+		return fmt.Errorf("following the ledger: %w", err)
+	}
+	return s.lead(ctx, f)
+}
+
+// follow folds the ledger from its front and returns the fold once this
+// process has appended EpochOpened at the end of it.
+func (s *Scheduler) follow(ctx context.Context) (*facts, error) {
+	f := newFacts()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	links := make(chan []stream.Link)
+	read := make(chan error, 1)
+	go func() {
+		read <- s.streams.Follow(ctx, 0, 0, func(l []stream.Link) error {
+			select {
+			case links <- l:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	defer func() { cancel(errWon); <-read }()
+
+	// Alone, there is nobody to wait for; else silence is counted from now.
+	started := time.Now()
+	patience := silence + rand.N(silenceJitter)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case err := <-read:
+			read <- err // for the deferred wait
+			return nil, err
+		case batch := <-links:
+			for _, l := range batch {
+				f.fold(l)
+			}
+			f.forget(s.projected.Load())
+			continue
+		case <-tick.C:
+			s.mu.Lock()
+			last := s.heard.at
+			s.mu.Unlock()
+			if !s.cfg.Alone && time.Since(maxTime(started, last)) < patience {
+				continue
+			}
+		}
+		won, err := s.campaign(ctx, f)
+		if won || err != nil {
+			return f, err
+		}
+	}
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// campaign tries to append EpochOpened after the last frame of the fold. It
+// reports false when there is more to read first, or when another one won.
+func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
+	st, err := s.streams.LedgerState(ctx)
+	if err != nil {
+		return false, err
+	}
+	if st.Last > f.seq && st.First <= st.Last {
+		return false, nil // not read to the end
+	}
+	if err := s.consistent(ctx, f, st); err != nil {
+		return false, err
+	}
+	frame := &pb.Frame{
+		Epoch: f.epoch + 1, Jobs: f.jobs, TimeUs: max(f.timeUS, time.Now().UnixMicro()),
+		Events: []*pb.Event{{Fact: &pb.Event_EpochOpened{EpochOpened: &pb.EpochOpened{Scheduler: s.boot, Address: s.cfg.Address}}}},
+	}
+	data, chain, err := stream.Seal(f.chain, frame)
+	if err != nil {
+		return false, err
+	}
+	sealed := stream.Sealed{Seq: st.Last + 1, Data: data}
+	switch err := s.streams.Settle(ctx, sealed, nil); {
+	case errors.Is(err, stream.ErrDeposed):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	f.fold(stream.Link{Seq: sealed.Seq, Chain: chain, Frame: frame})
+	return true, nil
+}
+
+// lead is one reign, from the fold to the last frame this process could
+// append.
+func (s *Scheduler) lead(ctx context.Context, f *facts) error {
+	l := &leader{
+		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
+		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
+		sent: make(chan *frame, framesInFlight), now: time.Now(), proved: time.Now(),
+	}
+	threads := func(id string) int { return l.threads(s.tenants.planOf(id)) }
+	l.board = newBoard(f, s.cfg.QueueLength, threads, l.emit, l.now, l.nowUS())
+	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
+	s.leader.Store(l)
+	defer func() {
+		s.leader.Store(nil)
+		l.depose()
+	}()
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.settle(ctx) })
+	g.Go(func() error { return l.sweep(ctx) })
+	g.Go(func() error {
+		return s.streams.Tail(ctx, l.decided, func(recs []stream.Submitted) { l.decide(ctx, recs) })
+	})
+	g.Go(func() error { return s.project(ctx) })
+	g.Go(func() error { return l.purge(ctx) })
+	g.Go(func() error { return l.beats(ctx) })
+	return g.Wait()
+}
+
+// beats says every 200 ms that this process leads.
+func (l *leader) beats(ctx context.Context) error {
+	t := time.NewTicker(beatLeader)
+	defer t.Stop()
+	for {
+		l.mu.Lock()
+		l.now = time.Now()
+		hb := &pb.Heartbeat{
+			Epoch: l.epoch, Scheduler: l.s.boot, Address: l.s.cfg.Address, TimeUs: l.nowUS(), FrontToken: l.s.frontToken,
+		}
+		l.mu.Unlock()
+		if err := l.s.streams.Beat(hb); err != nil {
+			l.s.log.Debug("heartbeat not sent", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// consistent refuses to lead on back ends that do not belong together, such
+// as after one of them was restored from an older copy.
+func (s *Scheduler) consistent(ctx context.Context, f *facts, ledger stream.State) error {
+	jobs, err := s.streams.JobsState(ctx)
+	if err != nil {
+		return err
+	}
+	if jobs.Last < f.jobs {
+		return fmt.Errorf("stream %s ends at %d but the ledger decided up to %d: %s is older than %s; restore both from the same backup",
+			stream.JobsName, jobs.Last, f.jobs, stream.JobsName, stream.LedgerName)
+	}
+	p, err := s.archive.Projection(ctx)
+	if err != nil {
+		s.log.Warn("leading without the archive", "err", err)
+		return nil
+	}
+	s.projected.Store(p.Seq)
+	switch {
+	case ledger.Last < p.Seq:
+		return fmt.Errorf("stream %s ends at frame %d but the database has projected up to %d: the stream is older than the database; restore both from the same backup",
+			stream.LedgerName, ledger.Last, p.Seq)
+	case ledger.First > p.Seq+1:
+		return fmt.Errorf("stream %s begins at frame %d but the database has projected only up to %d: the database is older than the stream; restore both from the same backup",
+			stream.LedgerName, ledger.First, p.Seq)
+	case p.Seq == 0:
+		return nil
+	}
+	chain, ok, err := s.streams.ChainAt(ctx, p.Seq)
+	if err != nil {
+		return err
+	}
+	if ok && uint32(chain) != p.Chain {
+		return fmt.Errorf("frame %d of %s is not the one that the database projected: the two are of different installations; restore both from the same backup",
+			p.Seq, stream.LedgerName)
+	}
+	return nil
+}

@@ -1,0 +1,274 @@
+package scheduler
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tintype/tintype/pkg/stream"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+const (
+	// framesInFlight bounds the appends under way. There is no timer: while two
+	// are, what happens gathers in the next one.
+	framesInFlight = 2
+	frameBytes     = 512 << 10
+	frameEvents    = 1 << 15 // an index must fit the token's 16 bits
+	// freshFor is how long after sending its last acknowledged append a leader
+	// may take it that nobody else leads.
+	freshFor = 700 * time.Millisecond
+)
+
+// leader is one reign: the board, the frames on their way into the ledger and
+// the streams of API replicas and workers. Everything happens under mu, between
+// enter and leave; what may be told only once it is durable is told by an
+// effect of the frame that makes it so.
+type leader struct {
+	s *Scheduler
+
+	mu      sync.Mutex
+	board   *board   // guarded by mu, as all below
+	epoch   uint64   // of this reign
+	decided uint64   // every JOBS record up to here is decided
+	frames  []*frame // not yet sent; the last one is open
+	flying  []*frame // sent, not yet acknowledged
+	seq     uint64   // of the newest frame, open or not
+	chain   stream.Chain
+	timeUS  int64
+	proved  time.Time // when the last acknowledged append was sent
+	over    bool      // the reign has ended: nothing is appended or told any more
+	now     time.Time // of the present entry
+
+	fronts  map[string]*frontSession // by boot id of the API replica
+	workers map[string]*workSession  // by name of the worker
+	idle    []*workSession           // workers with credit, the longest idle first
+	waiting map[string][]*lookup     // look-ups by job
+	pace    pace
+
+	sent chan *frame // to settle, in order
+}
+
+// frame is one ledger message being gathered or sent.
+type frame struct {
+	sealed  stream.Sealed
+	body    *pb.Frame
+	bytes   int
+	wanted  bool     // worth appending, even without an event
+	effects []func() // run under mu, in order, once it is acknowledged
+	sentAt  time.Time
+	ack     jetstream.PubAckFuture
+}
+
+// enter takes the lock and the time, once, for everything that follows.
+func (l *leader) enter() {
+	l.mu.Lock()
+	l.now = time.Now()
+}
+
+// leave gives seats their jobs, sends frames and lets go.
+func (l *leader) leave() {
+	if !l.over {
+		l.dispatch()
+		l.send()
+	}
+	l.mu.Unlock()
+}
+
+// nowUS is the ledger's clock: the wall clock, never backwards.
+func (l *leader) nowUS() int64 {
+	l.timeUS = max(l.timeUS, l.now.UnixMicro())
+	return l.timeUS
+}
+
+// open is the frame that gathers; it gets its place in the ledger, and its
+// time, when it is opened.
+func (l *leader) open() *frame {
+	if n := len(l.frames); n > 0 {
+		if f := l.frames[n-1]; f.bytes < frameBytes && len(f.body.Events) < frameEvents {
+			return f
+		}
+		l.seal(l.frames[n-1])
+	}
+	l.seq++
+	f := &frame{sealed: stream.Sealed{Seq: l.seq}, body: &pb.Frame{Epoch: l.epoch, TimeUs: l.nowUS()}}
+	l.frames = append(l.frames, f)
+	return f
+}
+
+// seal fixes a frame's bytes.
+func (l *leader) seal(f *frame) {
+	if f.sealed.Data != nil {
+		return
+	}
+	f.body.Jobs = l.decided
+	data, chain, err := stream.Seal(l.chain, f.body)
+	if err != nil {
+		panic("scheduler: a frame of our own making does not marshal: " + err.Error())
+	}
+	f.sealed.Data, l.chain = data, chain
+	l.board.head(f.sealed.Seq, l.epoch, l.decided, f.body.TimeUs)
+}
+
+// emit appends an event to the open frame and applies it to the facts.
+func (l *leader) emit(ev *pb.Event) uint64 {
+	f := l.open()
+	tok := token(f.sealed.Seq, len(f.body.Events))
+	f.body.Events = append(f.body.Events, ev)
+	f.bytes += proto.Size(ev) + 8
+	f.wanted = true
+	l.board.apply(tok, f.body.TimeUs, ev)
+	return tok
+}
+
+// after runs fn, under mu, when everything that has happened so far is
+// durable: at once if it is and this reign was proved a moment ago.
+func (l *leader) after(fn func()) {
+	switch {
+	case len(l.frames) > 0:
+		f := l.frames[len(l.frames)-1]
+		f.wanted = true
+		f.effects = append(f.effects, fn)
+	case len(l.flying) > 0:
+		f := l.flying[len(l.flying)-1]
+		f.effects = append(f.effects, fn)
+	case l.now.Sub(l.proved) < freshFor:
+		fn()
+	default:
+		f := l.open()
+		f.wanted = true
+		f.effects = append(f.effects, fn)
+	}
+}
+
+// send appends what has gathered, while fewer than two frames are in flight.
+func (l *leader) send() {
+	for len(l.frames) > 0 && len(l.flying) < framesInFlight && l.frames[0].wanted {
+		f := l.frames[0]
+		l.seal(f)
+		l.frames = l.frames[1:]
+		l.flying = append(l.flying, f)
+		f.sentAt = time.Now()
+		ack, err := l.s.streams.Append(f.sealed)
+		if err == nil {
+			f.ack = ack
+		}
+		l.sent <- f // has room for framesInFlight
+	}
+}
+
+// settle waits for the frames in order and runs their effects. It returns when
+// the reign is over, with the reason.
+func (l *leader) settle(ctx context.Context) error {
+	for {
+		var f *frame
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case f = <-l.sent:
+		}
+		if err := l.s.streams.Settle(ctx, f.sealed, f.ack); err != nil {
+			return err
+		}
+		l.enter()
+		l.flying = l.flying[1:]
+		l.proved = f.sentAt
+		for _, effect := range f.effects {
+			effect()
+		}
+		l.s.metrics.frames.Inc()
+		l.leave()
+	}
+}
+
+// depose ends the reign: nothing that is not yet acknowledged is told to
+// anybody, and every stream is sent away.
+func (l *leader) depose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	address := l.s.leaderAddress()
+	for _, f := range l.fronts {
+		f.out.put(0, func(m *pb.FrontDown) { m.NotLeader = &pb.NotLeader{Address: address} })
+		f.out.close()
+	}
+	for _, w := range l.workers {
+		w.out.put(0, func(m *pb.WorkDown) { m.NotLeader = &pb.NotLeader{Address: address} })
+		w.out.close()
+	}
+	for _, waits := range l.waiting {
+		for _, w := range waits {
+			w.timer.Stop()
+		}
+	}
+}
+
+// sweepEvery is how often leases and back-offs are looked at.
+const sweepEvery = 250 * time.Millisecond
+
+// sweep ends leases that ran out and wakes jobs whose back-off is over.
+func (l *leader) sweep(ctx context.Context) error {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+		l.enter()
+		if l.now.Sub(last) > 2*time.Second {
+			// This process stood still; no worker could have reached it.
+			for _, e := range l.board.leases {
+				e.lease.beatBy = l.now.Add(leaseFor)
+			}
+		}
+		last = l.now
+		late := l.board.overdue(l.now)
+		l.leave()
+		for _, e := range late {
+			l.withBody(ctx, e.id, func(e *entry) {
+				if e != nil && e.lease != nil && (l.now.After(e.lease.beatBy) || l.now.After(e.lease.endBy)) {
+					l.lost(e)
+				}
+			})
+		}
+		l.enter()
+		l.board.ripen(l.now)
+		l.board.forget(l.s.projected.Load())
+		l.leave()
+	}
+}
+
+// withBody calls fn under the lock with the job of this id, its body in
+// memory; with nil when no such job is known. After a takeover a body is still
+// in JOBS, and is read from there first.
+func (l *leader) withBody(ctx context.Context, id string, fn func(*entry)) {
+	for {
+		l.enter()
+		e := l.board.entries[id]
+		if l.over || e == nil || e.end != nil || e.body != nil {
+			fn(e)
+			l.leave()
+			return
+		}
+		seq := e.jobsSeq
+		l.leave()
+		body, err := l.s.body(ctx, seq)
+		if ctx.Err() != nil {
+			return
+		}
+		l.enter()
+		if e := l.board.entries[id]; e != nil && e.end == nil {
+			e.body = body
+		}
+		l.leave()
+		if err != nil {
+			l.s.log.Error("the body of an accepted job cannot be read", "job", id, "err", err)
+		}
+	}
+}

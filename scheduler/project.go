@@ -1,0 +1,90 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tintype/tintype/pkg/store"
+	"github.com/tintype/tintype/pkg/stream"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+const (
+	projectWait = 15 * time.Second
+	projectRest = time.Second
+)
+
+// project copies ends and charges from the ledger into the archive, exactly
+// once: each transaction moves the offset from where it was. While the
+// database is away the ledger keeps them.
+func (s *Scheduler) project(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := s.projectOn(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		s.log.Warn("projection is behind", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(projectRest):
+		}
+	}
+	return ctx.Err()
+}
+
+// projectOn reads on from the archive's own offset until something fails.
+func (s *Scheduler) projectOn(ctx context.Context) error {
+	at, err := s.offset(ctx)
+	if err != nil {
+		return err
+	}
+	s.projected.Store(at.Seq)
+	return s.streams.Follow(ctx, at.Seq, stream.Chain(at.Chain), func(links []stream.Link) error {
+		last := links[len(links)-1]
+		next := store.Projection{Seq: last.Seq, Chain: uint32(last.Chain)}
+		var ends []store.Ended
+		for _, l := range links {
+			for _, ev := range l.Frame.Events {
+				if fin := ev.GetFinished(); fin != nil {
+					ends = append(ends, ended(fin))
+				}
+			}
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, projectWait, errors.New("projecting the ledger"))
+		defer cancel()
+		stripped, err := s.archive.Project(ctx, at, next, ends)
+		if err != nil {
+			return err
+		}
+		if stripped > 0 {
+			s.metrics.stripped.Add(float64(stripped))
+			s.log.Warn("the database refused the text of some jobs", "count", stripped)
+		}
+		at = next
+		s.projected.Store(at.Seq)
+		return nil
+	})
+}
+
+func (s *Scheduler) offset(ctx context.Context) (store.Projection, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, projectWait, errors.New("reading the projection"))
+	defer cancel()
+	return s.archive.Projection(ctx)
+}
+
+// ended is one row and its bill. The period is the month in which the job was
+// accepted (UTC).
+func ended(fin *pb.Finished) store.Ended {
+	j := wire.FromJob(fin.Job)
+	at := j.CreatedAt
+	e := store.Ended{
+		Job: j, KeyHash: fin.KeyHash, Fingerprint: fin.Fingerprint, Units: fin.Units,
+		Period: time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC),
+	}
+	if len(j.Options) == 0 {
+		j.Options = []byte("{}")
+	}
+	return e
+}

@@ -1,0 +1,185 @@
+// Package scheduler is the one place that decides who is admitted, who waits
+// and who runs, and the only writer of the ledger.
+//
+// It promises that
+//   - nothing is told to an API replica or a worker before the frame that makes
+//     it true is durable;
+//   - records of JOBS are decided in stream order, each once;
+//   - a job has one open lease at most, and one end;
+//   - a process that may not lead can append nothing, and so can do no harm;
+//   - the archive gets every end and every charge once.
+//
+// Every scheduler folds the ledger all the time; the one that could append
+// EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
+// work.go, finish.go and project.go; board.go holds the queues, leader.go the
+// frames, lead.go the reigns.
+package scheduler
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/store"
+	"github.com/tintype/tintype/pkg/stream"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// Config is what an operator chooses.
+type Config struct {
+	// Address is where other tiers reach this process's gRPC: it is announced
+	// to them when it leads.
+	Address string
+	// Alone says that no other scheduler can be there, as on embedded back
+	// ends: it leads as soon as it has read the ledger, without listening for
+	// another leader's heartbeat first.
+	Alone bool
+	// QueueLength is L: how many jobs may wait at a tier and above for their
+	// first start. 0 is 10,000.
+	QueueLength int
+	Plan        account.Plan
+	Log         *slog.Logger
+	Metrics     prometheus.Registerer
+}
+
+// Archive is what the scheduler needs of Postgres.
+type Archive interface {
+	Account(ctx context.Context, id string) (account.Account, error)
+	Projection(ctx context.Context) (store.Projection, error)
+	Project(ctx context.Context, from, to store.Projection, ends []store.Ended) (stripped int, err error)
+}
+
+// Bucket is what the scheduler needs of the object store: addresses for one
+// upload or download each. It touches no object.
+type Bucket interface {
+	PresignPut(key, contentType string, ttl time.Duration) (url string, header http.Header, err error)
+	PresignGet(key string, ttl time.Duration, disposition string) (url string, err error)
+}
+
+// Scheduler is one candidate for leadership.
+type Scheduler struct {
+	cfg     Config
+	streams *stream.Streams
+	archive Archive
+	bucket  Bucket
+	log     *slog.Logger
+	metrics *metrics
+	tenants *tenants
+
+	boot       string
+	frontToken string
+	leader     atomic.Pointer[leader] // nil while another one leads, or none
+	projected  atomic.Uint64          // last frame in the archive, as far as this process knows
+
+	mu    sync.Mutex
+	heard heard // guarded by mu
+}
+
+// heard is the last heartbeat.
+type heard struct {
+	at      time.Time
+	address string
+}
+
+// New checks its configuration and starts nothing.
+func New(cfg Config, streams *stream.Streams, archive Archive, bucket Bucket) (*Scheduler, error) {
+	if cfg.Address == "" {
+		return nil, errors.New("scheduler: no address to announce")
+	}
+	if cfg.QueueLength == 0 {
+		cfg.QueueLength = 10_000
+	}
+	if cfg.Plan.Name == "" {
+		cfg.Plan = account.Default()
+	}
+	s := &Scheduler{
+		cfg: cfg, streams: streams, archive: archive, bucket: bucket, log: cfg.Log,
+		tenants: newTenants(cfg.Plan, archive.Account),
+		boot:    rand.Text(), frontToken: rand.Text(),
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {
+		return nil, fmt.Errorf("scheduler: %w", err)
+	}
+	return s, nil
+}
+
+type (
+	frontService struct {
+		pb.UnimplementedFrontServer
+		s *Scheduler
+	}
+	workService struct {
+		pb.UnimplementedWorkServer
+		s *Scheduler
+	}
+)
+
+// RegisterFront serves API replicas on r. Who may call it is the server's to
+// check: see FrontToken.
+func (s *Scheduler) RegisterFront(r grpc.ServiceRegistrar) {
+	pb.RegisterFrontServer(r, frontService{s: s})
+}
+
+// RegisterWork serves workers on r.
+func (s *Scheduler) RegisterWork(r grpc.ServiceRegistrar) {
+	pb.RegisterWorkServer(r, workService{s: s})
+}
+
+// FrontToken is what this process's heartbeats tell API replicas to show.
+func (s *Scheduler) FrontToken() string { return s.frontToken }
+
+// Leading reports whether this process leads.
+func (s *Scheduler) Leading() bool { return s.leader.Load() != nil }
+
+// Seats is how many seats the connected workers have; 0 while another process
+// leads.
+func (s *Scheduler) Seats() int {
+	l := s.leader.Load()
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, w := range l.workers {
+		n += w.seats
+	}
+	return n
+}
+
+// body reads what JOBS holds of an accepted job. It tries until there is an
+// answer; a record that is not there is an error that will not go away.
+func (s *Scheduler) body(ctx context.Context, seq uint64) (*pb.Body, error) {
+	for {
+		rec, err := s.record(ctx, seq)
+		switch {
+		case err == nil && rec.Body != nil:
+			return rec.Body, nil
+		case err == nil, errors.Is(err, stream.ErrNoRecord):
+			return &pb.Body{Spec: []byte("{}")}, errors.Join(err, stream.ErrNoRecord)
+		}
+		s.log.Warn("the body of a job cannot be read yet", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Scheduler) record(ctx context.Context, seq uint64) (*pb.Record, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("reading a record of JOBS"))
+	defer cancel()
+	return s.streams.Record(ctx, seq)
+}
