@@ -21,6 +21,7 @@ const (
 
 // ending is what an attempt, or its loss, says about the end of a job.
 type ending struct {
+	token    uint64 // of the lease whose report this is; 0 when it is nobody's
 	state    job.State
 	result   *pb.Result
 	failure  *job.Failure
@@ -28,12 +29,8 @@ type ending struct {
 	evidence []byte
 }
 
-// finish appends a job's one end and answers whoever waits for it. It returns
-// the token of the lease that it closed, 0 for none.
-func (l *leader) finish(e *entry, end ending) (tok uint64) {
-	if e.lease != nil {
-		tok = e.lease.token
-	}
+// finish appends a job's one end and answers whoever waits for it.
+func (l *leader) finish(e *entry, end ending) {
 	j := l.snapshot(e)
 	nowUS := l.nowUS()
 	plan := l.s.tenants.planOf(e.account)
@@ -44,7 +41,7 @@ func (l *leader) finish(e *entry, end ending) (tok uint64) {
 		j.Timings = proto.CloneOf(end.timings)
 		j.Timings.QueueMs = max(0, (e.startedUS-e.acceptedUS)/1000)
 	}
-	fin := &pb.Finished{Token: tok, Job: j}
+	fin := &pb.Finished{Token: end.token, Job: j}
 	if end.state == job.Succeeded {
 		j.Billable, fin.Units = true, unitsPerRender
 	}
@@ -62,7 +59,6 @@ func (l *leader) finish(e *entry, end ending) (tok uint64) {
 		l.answer(w.session, w.call, &pb.Answer{Call: w.call, Answer: &pb.Answer_Job{Job: j}})
 	}
 	delete(l.waiting, e.id)
-	return tok
 }
 
 // attemptFailed takes a worker's failure: the end of the job, or another

@@ -233,6 +233,7 @@ func (l *leader) report(w *workSession, e *entry, tok uint64, end ending) {
 	}
 	switch {
 	case e != nil && e.lease != nil && e.lease.token == tok:
+		end.token = tok
 		if end.state == job.Succeeded {
 			if end.result == nil {
 				end.result = new(pb.Result)

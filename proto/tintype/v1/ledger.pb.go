@@ -771,7 +771,7 @@ func (x *Released) GetNotBeforeUs() int64 {
 // Finished is the one end of a job. Whichever is appended first wins.
 type Finished struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
-	Token       uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`                   // of the lease that ended it; 0 when it held none
+	Token       uint64                 `protobuf:"varint,1,opt,name=token,proto3" json:"token,omitempty"`                   // of the lease whose report ended it; 0 when none did
 	Job         *Job                   `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`                        // as it is from now on
 	KeyHash     []byte                 `protobuf:"bytes,3,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"` // of its envelope, for the archive
 	Fingerprint []byte                 `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`

@@ -1,0 +1,177 @@
+package store_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/store"
+	"github.com/tintype/tintype/pkg/store/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
+func someAccount(t *testing.T, s *store.Store, name string) (account.Account, account.Key, string) {
+	t.Helper()
+	a := account.Account{ID: "acc_" + name, Name: name, Plan: "default"}
+	k, text := account.NewKey(a.ID, "first")
+	if err := s.CreateAccount(t.Context(), a, k); err != nil {
+		t.Fatal(err)
+	}
+	return a, k, text
+}
+
+func TestAccountsAndKeys(t *testing.T) {
+	s := storetest.Open(t)
+	a, k, text := someAccount(t, s, "acme")
+
+	other, otherKey, _ := someAccount(t, s, "zeta")
+	err := s.CreateAccount(t.Context(), account.Account{ID: "acc_2", Name: "acme", Plan: "default"}, otherKey)
+	if !fault.Is(err, fault.Conflict) {
+		t.Errorf("a second account of the same name: %v, want a conflict", err)
+	}
+	list, err := s.Accounts(t.Context(), "", 10)
+	if err != nil || len(list) != 2 || list[0].Name != "acme" || list[1].ID != other.ID {
+		t.Errorf("accounts: %v, %v", list, err)
+	}
+	got, gotAccount, err := s.Key(t.Context(), k.ID)
+	if err != nil || !got.Matches(text) || got.Matches(text+"x") || gotAccount.ID != a.ID {
+		t.Errorf("key: %+v of %+v, %v", got, gotAccount, err)
+	}
+	if err := s.RevokeKey(t.Context(), other.ID, k.ID); !fault.Is(err, fault.NotFound) {
+		t.Errorf("revoking another account's key: %v, want not found", err)
+	}
+	for range 2 { // the second time changes nothing
+		if err := s.RevokeKey(t.Context(), a.ID, k.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, _, _ = s.Key(t.Context(), k.ID); got.Live(time.Now()) {
+		t.Error("a revoked key is live")
+	}
+	if _, err := s.Account(t.Context(), "acc_none"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an account that is not there: %v", err)
+	}
+}
+
+func succeeded(id job.ID, at time.Time) store.Ended {
+	yes := true
+	return store.Ended{
+		Units: 120, Period: time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC),
+		Job: &job.Job{
+			ID: id, Account: "acc_acme", State: job.Succeeded, CreatedAt: at, StartedAt: at, FinishedAt: at, ExpiresAt: at.Add(time.Hour),
+			Attempts: 1, Billable: &yes, CustomID: "c-1", Metadata: map[string]string{"a": "b"}, Options: []byte(`{"url":"http://e/"}`),
+			Result: &job.Result{
+				Object: "r/x", ContentType: "image/png", Width: 10, Height: 20, SizeBytes: 5,
+				SHA256: "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+			},
+			Timings: &job.Timings{TotalMS: 7}, Evidence: &job.Evidence{Title: "t", StatusCode: 200},
+		},
+	}
+}
+
+func usage(t *testing.T, s *store.Store, period time.Time) (events int, sum, month int64) {
+	t.Helper()
+	events, sum, month, err := s.Audit(t.Context(), "acc_acme", period)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events, sum, month
+}
+
+func TestProjectOnce(t *testing.T) {
+	s := storetest.Open(t)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	e := succeeded(job.NewID(), now)
+	zero, one, two := store.Projection{}, store.Projection{Seq: 7, Chain: 0xdeadbeef}, store.Projection{Seq: 9, Chain: 1}
+
+	if _, err := s.Project(t.Context(), zero, one, []store.Ended{e}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Project(t.Context(), zero, one, []store.Ended{e}); !errors.Is(err, store.ErrOvertaken) {
+		t.Errorf("the same offset twice: %v, want ErrOvertaken", err)
+	}
+	// The same end again under a later offset changes neither row nor bill.
+	if _, err := s.Project(t.Context(), one, two, []store.Ended{e}); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := s.Projection(t.Context()); err != nil || p != two {
+		t.Errorf("projection %v, %v; want %v", p, err, two)
+	}
+	if events, sum, month := usage(t, s, e.Period); events != 1 || sum != 120 || month != 120 {
+		t.Errorf("%d events of %d units, month %d; want one of 120", events, sum, month)
+	}
+	got, err := s.Job(t.Context(), e.Job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(e.Job, got); diff != "" {
+		t.Errorf("job (-want +got):\n%s", diff)
+	}
+	list, err := s.Jobs(t.Context(), "acc_acme", job.Succeeded, "", 5)
+	if err != nil || len(list) != 1 || list[0].ID != e.Job.ID {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	if list, err = s.Jobs(t.Context(), "acc_other", "", "", 5); err != nil || len(list) != 0 {
+		t.Errorf("another account sees %v, %v", list, err)
+	}
+}
+
+func TestRefusedRowKeepsItsMoney(t *testing.T) {
+	s := storetest.Open(t)
+	now := time.Now().UTC()
+	poison, sound := succeeded(job.NewID(), now), succeeded(job.NewID(), now)
+	poison.Job.CustomID = "a\x00b" // text refuses U+0000
+	stripped, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{poison, sound})
+	if err != nil || stripped != 1 {
+		t.Fatalf("stripped %d, %v; want 1", stripped, err)
+	}
+	if events, sum, month := usage(t, s, sound.Period); events != 2 || sum != 240 || month != 240 {
+		t.Errorf("%d events of %d units, month %d; want both billed", events, sum, month)
+	}
+	got, err := s.Job(t.Context(), poison.Job.ID)
+	if err != nil || got.CustomID != "" || got.Evidence != nil || got.Result == nil {
+		t.Errorf("the poison row: %+v, %v; want its result and none of its text", got, err)
+	}
+	if got, err = s.Job(t.Context(), sound.Job.ID); err != nil || got.Evidence == nil {
+		t.Errorf("the sound row lost its evidence: %+v, %v", got, err)
+	}
+}
+
+func TestOptionsMayHoldNUL(t *testing.T) {
+	s := storetest.Open(t)
+	e := succeeded(job.NewID(), time.Now().UTC())
+	e.Job.Options = []byte(`{"html":"a\u0000b"}`)
+	if n, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{e}); err != nil || n != 0 {
+		t.Fatalf("stripped %d, %v", n, err)
+	}
+	got, err := s.Job(t.Context(), e.Job.ID)
+	if err != nil || string(got.Options) != string(e.Job.Options) {
+		t.Errorf("options %s, %v", got.Options, err)
+	}
+}
+
+func TestDropResult(t *testing.T) {
+	s := storetest.Open(t)
+	e := succeeded(job.NewID(), time.Now().UTC())
+	if _, err := s.DropResult(t.Context(), e.Job.ID); !fault.Is(err, fault.NotFound) {
+		t.Errorf("dropping what is not there: %v", err)
+	}
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{e}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if object, err := s.DropResult(t.Context(), e.Job.ID); err != nil || object != "r/x" {
+			t.Errorf("dropped %q, %v", object, err)
+		}
+	}
+	if got, err := s.Job(t.Context(), e.Job.ID); err != nil || !got.Result.Gone {
+		t.Errorf("%+v, %v; want a result that is gone", got, err)
+	}
+}

@@ -1,0 +1,115 @@
+// Package storetest gives a test a real archive: a private Postgres cluster
+// for the test binary, and a migrated database of its own for each test.
+//
+// Where there is no Postgres a test skips, and fails when CI is set; -short
+// leaves it out.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tintype/tintype/pkg/embed/postgres"
+	"github.com/tintype/tintype/pkg/store"
+)
+
+var (
+	server  *postgres.Server
+	failure error // why there is none
+	made    atomic.Int64
+)
+
+// Main runs a package's tests beside one cluster and returns the exit code.
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tintype-store-")
+	if err != nil {
+		failure = err
+		return m.Run()
+	}
+	defer os.RemoveAll(dir)
+	if failure = os.Chmod(dir, 0o711); failure == nil {
+		failure = start(dir)
+	}
+	if failure == nil {
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			if err := server.Stop(ctx); err != nil {
+				fmt.Fprintln(os.Stderr, "storetest:", err)
+			}
+		}()
+	}
+	return m.Run()
+}
+
+func start(dir string) error {
+	s, err := postgres.New(postgres.Config{Dir: filepath.Join(dir, "pg"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	server = s
+	return nil
+}
+
+// URL makes a database for this test and returns where it is, migrated.
+func URL(t testing.TB) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs a real Postgres: left out with -short")
+	}
+	if server == nil {
+		if failure == nil {
+			failure = errors.New("storetest: the package's TestMain does not call storetest.Main")
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatal(failure)
+		}
+		t.Skip(failure)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	name := fmt.Sprintf("test_%d", made.Add(1))
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	if err := store.Migrate(ctx, u.String(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	return u.String()
+}
+
+// Open is a store on a database of its own, closed with the test.
+func Open(t testing.TB) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), URL(t), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
