@@ -33,7 +33,10 @@ func (l *leader) dispatch() {
 			case e.lease != le:
 				l.offer(w, 1) // cancelled meanwhile: nobody was told
 			default:
-				le.assigned = true
+				// The clock of the lease starts when the worker is told, not when the
+				// append was sent: else the job could be given away before the
+				// worker aborts it.
+				le.assigned, le.beatBy, le.endBy = true, l.now.Add(leaseFor), l.now.Add(le.wall+wallGrace)
 				w.assigning <- assigning{e.id, le.token} // has room for every seat's
 			}
 		})

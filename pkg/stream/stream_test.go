@@ -1,0 +1,275 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tintype/tintype/pkg/embed/nats"
+	"github.com/tintype/tintype/pkg/fault"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, cfg Config) *Streams {
+	t.Helper()
+	srv, err := nats.New(nats.Config{Dir: t.TempDir(), MaxStore: 256 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	nc, err := srv.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if cfg.JobsMaxBytes == 0 {
+		cfg.JobsMaxBytes = 64 << 20
+	}
+	cfg.LedgerMaxBytes, cfg.Log = 64<<20, slog.New(slog.DiscardHandler)
+	s, err := Open(t.Context(), nc, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func background(t *testing.T, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); run(ctx) }() //nolint:errcheck // ends with ctx
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func record(id string) *pb.Record {
+	return &pb.Record{Envelope: &pb.Envelope{Id: id}, Body: &pb.Body{Spec: []byte("spec of " + id)}}
+}
+
+// TestPublishMany has more submitters than one batch holds: each gets the
+// sequence under which its own record is found.
+func TestPublishMany(t *testing.T) {
+	s := open(t, Config{})
+	p := s.Publisher()
+	background(t, p.Run)
+	var wg sync.WaitGroup
+	seqs := make([]uint64, 700)
+	for i := range seqs {
+		wg.Go(func() {
+			seq, err := p.Publish(t.Context(), record(fmt.Sprint(i)))
+			if err != nil {
+				t.Error(err)
+			}
+			seqs[i] = seq
+		})
+	}
+	wg.Wait()
+	for i, seq := range seqs {
+		rec, err := s.Record(t.Context(), seq)
+		if err != nil || rec.Envelope.Id != fmt.Sprint(i) {
+			t.Fatalf("record %d was acknowledged at %d, where there is %v (%v)", i, seq, rec, err)
+		}
+	}
+	if _, err := s.Record(t.Context(), 701); !errors.Is(err, ErrNoRecord) {
+		t.Errorf("a record that is not there: %v", err)
+	}
+}
+
+func TestTailSeesEveryRecordInOrder(t *testing.T) {
+	s := open(t, Config{})
+	p := s.Publisher()
+	background(t, p.Run)
+	for i := range 30 {
+		if _, err := p.Publish(t.Context(), record(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.PurgeJobs(t.Context(), 11); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	next := uint64(13)
+	err := s.Tail(ctx, 12, func(recs []Submitted) {
+		for _, r := range recs {
+			if r.Seq != next || r.Record.Envelope.Id != fmt.Sprint(next-1) {
+				t.Errorf("got %d %v, want %d", r.Seq, r.Record, next)
+			}
+			next++
+		}
+		if next == 31 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestFullStreamRefuses(t *testing.T) {
+	s := open(t, Config{JobsMaxBytes: 8 << 10})
+	p := s.Publisher()
+	background(t, p.Run)
+	for range 100 {
+		rec := record("x")
+		rec.Body.Spec = make([]byte, 1<<10)
+		_, err := p.Publish(t.Context(), rec)
+		if err == nil {
+			continue
+		}
+		if f := fault.From(err); f.Kind != fault.Unavailable || f.Code != "storage_full" || f.Wait() == 0 {
+			t.Errorf("a full stream answers %v, want storage_full", err)
+		}
+		return
+	}
+	t.Error("the stream took more than its bound")
+}
+
+func frame(epoch uint64) *pb.Frame { return &pb.Frame{Epoch: epoch, TimeUs: int64(epoch)} }
+
+// append adds a frame as a leader does, and fails the test if it cannot.
+func appendFrame(t *testing.T, s *Streams, prev Chain, seq uint64, f *pb.Frame) (Chain, Sealed) {
+	t.Helper()
+	data, next, err := Seal(prev, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := Sealed{Seq: seq, Data: data}
+	if err := s.Settle(t.Context(), sealed, nil); err != nil {
+		t.Fatal(err)
+	}
+	return next, sealed
+}
+
+func TestLedgerIsAChain(t *testing.T) {
+	s := open(t, Config{})
+	var chain Chain
+	var sealed Sealed
+	for seq := uint64(1); seq <= 5; seq++ {
+		chain, sealed = appendFrame(t, s, chain, seq, frame(seq))
+	}
+	// Sent again byte for byte: found in the log, which counts as stored.
+	if err := s.Settle(t.Context(), sealed, nil); err != nil {
+		t.Errorf("the same frame again: %v", err)
+	}
+	other, _, err := Seal(0, frame(99))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(t.Context(), Sealed{Seq: 5, Data: other}, nil); !errors.Is(err, ErrDeposed) {
+		t.Errorf("another frame in its place: %v, want ErrDeposed", err)
+	}
+	if err := s.Settle(t.Context(), Sealed{Seq: 9, Data: other}, nil); !errors.Is(err, ErrDeposed) {
+		t.Errorf("a frame beyond the end: %v, want ErrDeposed", err)
+	}
+	if c, ok, err := s.ChainAt(t.Context(), 5); err != nil || !ok || c != chain {
+		t.Errorf("chain value %x, %v, %v; want %x", c, ok, err, chain)
+	}
+
+	read := func(seq uint64, c Chain, until uint64) (epochs []uint64, err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err = s.Follow(ctx, seq, c, func(links []Link) error {
+			for _, l := range links {
+				epochs = append(epochs, l.Frame.Epoch)
+				if l.Seq == until {
+					cancel()
+				}
+			}
+			return nil
+		})
+		return epochs, err
+	}
+	if got, err := read(0, 0, 5); len(got) != 5 || !errors.Is(err, context.Canceled) {
+		t.Errorf("from the front: %v, %v", got, err)
+	}
+	if _, err := read(3, 12345, 5); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("with a wrong chain value: %v, want ErrCorrupt", err)
+	}
+	if err := s.PurgeLedger(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(0, 0, 5); len(got) != 2 || !errors.Is(err, context.Canceled) {
+		t.Errorf("after a purge, from the front: %v, %v", got, err)
+	}
+	if _, err := read(1, 1, 5); !errors.Is(err, ErrGap) {
+		t.Errorf("a reader that the purge overtook: %v, want ErrGap", err)
+	}
+	if st, err := s.LedgerState(t.Context()); err != nil || st.First != 4 || st.Last != 5 {
+		t.Errorf("state %+v, %v", st, err)
+	}
+}
+
+// TestSettleAfterALostAnswer is the fault that looks like a failure and took
+// effect: the writer hears nothing and finds its own frame in the log.
+func TestSettleAfterALostAnswer(t *testing.T) {
+	s := open(t, Config{})
+	data, _, err := Seal(0, frame(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Sealed{Seq: 1, Data: data}
+	ack, err := s.Append(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ack.Ok()
+	if err := s.Settle(t.Context(), f, nil); err != nil {
+		t.Errorf("its answer was lost: %v", err)
+	}
+	if st, err := s.LedgerState(t.Context()); err != nil || st.Last != 1 {
+		t.Errorf("stored %d times, %v", st.Last, err)
+	}
+}
+
+func TestUnsealRefusesATornFrame(t *testing.T) {
+	data, chain, err := Seal(7, frame(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, c, err := unseal(7, false, data); err != nil || c != chain || f.Epoch != 3 {
+		t.Fatalf("%v, %x, %v", f, c, err)
+	}
+	for i := range data {
+		torn := append([]byte(nil), data...)
+		torn[i] ^= 0x10
+		if _, _, err := unseal(7, false, torn); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("byte %d flipped: %v", i, err)
+		}
+	}
+	for n := range data {
+		if _, _, err := unseal(7, false, data[:n]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+	}
+}
+
+func TestHeartbeats(t *testing.T) {
+	s := open(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	beating := make(chan struct{})
+	go func() {
+		defer close(beating)
+		for ctx.Err() == nil { // core NATS has no memory: the subscriber may come later
+			if err := s.Beat(&pb.Heartbeat{Epoch: 4, Address: "here"}); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	err := s.Heartbeats(ctx, func(hb *pb.Heartbeat) {
+		if hb.Epoch != 4 || hb.Address != "here" {
+			t.Errorf("got %v", hb)
+		}
+		cancel()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-beating
+}
