@@ -1,0 +1,47 @@
+// Command loadtest measures a running farm over its real HTTP API, beside the
+// same work on a bare driver in the same run, and prints one line of JSON. It
+// checks each answer: a picture that is not a picture fails the run.
+//
+//	go run ./loadtest idle --key-file /var/lib/tintype/first.key
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+type commands struct {
+	Idle idle `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	k := kong.Parse(&commands{}, kong.Name("loadtest"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	k.FatalIfErrorf(k.Run())
+}
+
+// quantiles of a series, in milliseconds.
+type quantiles struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	Max float64 `json:"max"`
+}
+
+func summarise(took []time.Duration) quantiles {
+	slices.Sort(took)
+	at := func(q float64) float64 {
+		d := took[min(int(q*float64(len(took))), len(took)-1)]
+		return float64(d.Microseconds()) / 1000
+	}
+	return quantiles{P50: at(0.5), P95: at(0.95), Max: at(1)}
+}
+
+func report(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }
