@@ -1,0 +1,191 @@
+package egress
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"strconv"
+	"strings"
+)
+
+// The proxy speaks HTTP/1.1 to its browser by hand, because net/http's server
+// parses the request target with net/url and answers 400 by itself to what
+// browsers send every day, such as a lone % in a path. Such an answer would
+// carry no marker and be rendered as the page.
+
+const maxLine = 64 << 10 // bytes of a request line
+
+// A request is one request of the browser, its target as it was spelled.
+type request struct {
+	method string
+	target string
+	header http.Header
+	body   io.Reader // nil without a body
+	length int64     // of body; -1 when it comes in chunks
+}
+
+// readRequest reads the head of the next request.
+func readRequest(br *bufio.Reader) (*request, error) {
+	tp := textproto.NewReader(br)
+	line, err := readLine(br)
+	if err != nil {
+		return nil, err
+	}
+	method, rest, ok := strings.Cut(line, " ")
+	target, proto, ok2 := strings.Cut(rest, " ")
+	if !ok || !ok2 || !strings.HasPrefix(proto, "HTTP/1.") || method == "" || target == "" {
+		return nil, errors.New("malformed request line")
+	}
+	header, err := tp.ReadMIMEHeader()
+	if err != nil {
+		return nil, fmt.Errorf("request header: %w", err)
+	}
+	req := &request{method: method, target: target, header: http.Header(header)}
+	if req.header.Get("Transfer-Encoding") != "" {
+		req.body, req.length = httputil.NewChunkedReader(br), -1
+	} else if s := req.header.Get("Content-Length"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n < 0 {
+			return nil, errors.New("malformed content length")
+		}
+		if n > 0 {
+			req.body, req.length = io.LimitReader(br, n), n
+		}
+	}
+	return req, nil
+}
+
+func readLine(br *bufio.Reader) (string, error) {
+	var line []byte
+	for {
+		part, more, err := br.ReadLine()
+		if err != nil {
+			return "", err
+		}
+		if line = append(line, part...); len(line) > maxLine {
+			return "", errors.New("request line too long")
+		}
+		if !more {
+			return string(line), nil
+		}
+	}
+}
+
+// navigates reports whether the request asks for a document to show in a
+// frame. Browsers say so with this header, on plain HTTP too.
+func (r *request) navigates() bool { return r.header.Get("Upgrade-Insecure-Requests") == "1" }
+
+// hopByHop headers are about one connection and end here (RFC 9110 section
+// 7.6.1); whatever begins with Proxy- does as well.
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+// endToEnd copies the headers that go on to the other side.
+func endToEnd(in http.Header) http.Header {
+	named := map[string]bool{}
+	for _, v := range in["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			named[textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))] = true
+		}
+	}
+	out := make(http.Header, len(in))
+	for k, v := range in {
+		k = textproto.CanonicalMIMEHeaderKey(k)
+		if !hopByHop[k] && !named[k] && !strings.HasPrefix(k, "Proxy-") && k != MarkerHeader {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// A conn is one connection of the browser. Its writer is flushed after every
+// piece that came from an origin: a browser paints what it has, and a page
+// that drips must not be held back.
+type conn struct {
+	net.Conn
+	br *bufio.Reader
+	bw *bufio.Writer
+}
+
+// serve answers the requests of one browser connection until it ends.
+func (p *Proxy) serve(nc net.Conn) {
+	c := &conn{Conn: nc, br: bufio.NewReader(nc), bw: bufio.NewWriter(nc)}
+	for {
+		req, err := readRequest(c.br)
+		if err != nil {
+			return
+		}
+		if !p.answer(c, req) {
+			return
+		}
+	}
+}
+
+// answer serves one request and reports whether the connection may carry
+// another.
+func (p *Proxy) answer(c *conn, req *request) bool {
+	key := req.target
+	if !p.ledger.begin() {
+		return p.refuse(c, req, key, OverLimit)
+	}
+	defer p.ledger.end()
+	if req.method == http.MethodConnect {
+		p.tunnel(c, req)
+		return false
+	}
+	authority, path, ok := splitTarget(req.target)
+	if !ok {
+		return p.refuse(c, req, key, NoAnswer)
+	}
+	if page, ok := p.hosts.find(authority, path); ok {
+		return c.writePage(req, page)
+	}
+	return p.forward(c, req, authority, path)
+}
+
+// splitTarget cuts the absolute form http://authority/path?query.
+func splitTarget(target string) (authority, path string, ok bool) {
+	rest, ok := strings.CutPrefix(target, "http://")
+	if !ok {
+		return "", "", false
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, path = rest[:end], rest[end:]
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	return authority, path, authority != "" && !strings.ContainsAny(authority, "@\\ ")
+}
+
+// watch cancels when the browser hangs up while an answer is awaited. The
+// caller waits on done before it reads from the connection again.
+func (c *conn) watch(cancel context.CancelFunc) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := c.br.Peek(1); err != nil {
+			cancel()
+		}
+	}()
+	return done
+}
+
+// writeHead starts an answer; it is on the wire when writeHead returns.
+func (c *conn) writeHead(status string, header http.Header) error {
+	fmt.Fprintf(c.bw, "HTTP/1.1 %s\r\n", status)
+	if err := header.Write(c.bw); err != nil {
+		return err
+	}
+	c.bw.WriteString("\r\n")
+	return c.bw.Flush()
+}

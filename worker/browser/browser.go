@@ -1,0 +1,269 @@
+// Package browser runs one Chromium process: it starts it, confines it, talks
+// to it and ends it.
+//
+// It promises:
+//
+//  1. The browser runs as an unprivileged user with its sandbox on, in a
+//     process group of its own, with an environment and a folder of its own,
+//     and is spoken to over a pipe: no port is open that a page could reach.
+//  2. When the process that started it dies, however it dies, so does the
+//     browser with all of its children.
+//  3. Every call has a deadline, and ends at once when the browser ends or the
+//     page's renderer crashes.
+//  4. After Kill no process of the browser runs and no file of it is left.
+//
+// It leaves to its callers what to render (package capture) and when a browser
+// has served its time (package worker). Address space, file and process limits
+// are not set here.
+package browser
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-rod/rod/lib/proto"
+	"golang.org/x/sys/unix"
+)
+
+// A Browser is one running browser process with its children.
+type Browser struct {
+	pid     int // and process group
+	client  *client
+	folder  *folder
+	exited  chan struct{} // closed when the browser's process was reaped
+	last    *tailWriter   // the end of what it wrote to stderr
+	version string
+	started time.Time
+	zygotes []int // processes that all renderers are forked from
+
+	mu   sync.Mutex
+	tabs map[proto.TargetTargetID]*Tab // guarded by mu
+	// dead holds crashes of targets that no tab is known for: a renderer that
+	// fails to start is reported before its tab has its number. Guarded by mu.
+	dead map[proto.TargetTargetID]Crash
+
+	kill sync.Once
+	end  error // of Kill; set once
+}
+
+// Check reports in words what keeps browsers from being started with cfg,
+// and removes the folders that killed workers left.
+func Check(cfg Config) error {
+	cfg, _, err := cfg.resolve()
+	if err != nil {
+		return err
+	}
+	if err := openParent(cfg.Dir); err != nil {
+		return err
+	}
+	return sweep(cfg.Dir)
+}
+
+// Launch starts a browser and waits until it answers. The caller must Kill it.
+func Launch(ctx context.Context, cfg Config) (*Browser, error) {
+	cfg, id, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if err := openParent(cfg.Dir); err != nil {
+		return nil, err
+	}
+	f, err := newFolder(cfg.Dir, strings.ToLower(rand.Text()[:16]), id)
+	if err != nil {
+		return nil, err
+	}
+	b := &Browser{folder: f, tabs: map[proto.TargetTargetID]*Tab{}, dead: map[proto.TargetTargetID]Crash{}, exited: make(chan struct{}), last: &tailWriter{}, started: time.Now()}
+	if err := b.start(cfg, id); err != nil {
+		return nil, errors.Join(err, f.remove())
+	}
+	if err := b.greet(ctx); err != nil {
+		err = fmt.Errorf("%w (its last words: %s)", err, b.last)
+		return nil, errors.Join(err, b.Kill())
+	}
+	return b, nil
+}
+
+// start makes the pipes and the process.
+func (b *Browser) start(cfg Config, id identity) error {
+	var down, up [2]int // to the browser and from it; [0] is read, [1] is written
+	if err := unix.Pipe2(down[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	if err := unix.Pipe2(up[:], unix.O_CLOEXEC); err != nil {
+		unix.Close(down[0])
+		unix.Close(down[1])
+		return fmt.Errorf("pipe: %w", err)
+	}
+	// Our ends wait in Go's poller; the browser's ends must stay blocking,
+	// and each end has flags of its own.
+	unix.SetNonblock(down[1], true)
+	unix.SetNonblock(up[0], true)
+	out, in := os.NewFile(uintptr(down[1]), "to browser"), os.NewFile(uintptr(up[0]), "from browser")
+	theirIn, theirOut := os.NewFile(uintptr(down[0]), "browser reads"), os.NewFile(uintptr(up[1]), "browser writes")
+	defer theirIn.Close()
+	defer theirOut.Close()
+
+	cmd := exec.Command(cfg.Bin, args(b.folder.path)...)
+	cmd.Dir = b.folder.path
+	cmd.Env = environment(b.folder.path)
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // descriptors 3 and 4, as the flag wants them
+	cmd.Stderr = b.last
+	cmd.WaitDelay = time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: id.credential()}
+
+	started := make(chan error, 1)
+	go func() {
+		// The death signal follows the thread that forked, not the process:
+		// this thread stays for as long as the browser lives, and ends with it.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+		}
+		close(b.exited)
+	}()
+	if err := <-started; err != nil {
+		in.Close()
+		out.Close()
+		return fmt.Errorf("start the browser: %w", err)
+	}
+	b.pid = cmd.Process.Pid
+	b.client = newClient(in, out)
+	b.client.on("", b.deliver)
+	return nil
+}
+
+// greet waits for the first answer.
+func (b *Browser) greet(ctx context.Context) error {
+	v, err := proto.BrowserGetVersion{}.Call(b.root(ctx, 20*time.Second))
+	if err != nil {
+		return fmt.Errorf("the browser did not start: %w", err)
+	}
+	b.version = v.Product
+	if err := (proto.TargetSetDiscoverTargets{Discover: true}).Call(b.root(ctx, 5*time.Second)); err != nil {
+		return fmt.Errorf("watch the browser's targets: %w", err)
+	}
+	b.zygotes = ofKind(b.pid, "zygote")
+	return nil
+}
+
+// Whole reports whether all the processes stand that the browser cannot do
+// without and whose end it does not notice: it stays up without its zygotes,
+// but no renderer of it lives or starts.
+func (b *Browser) Whole() bool {
+	for _, pid := range b.zygotes {
+		if state, group, ok := readStat(pid); !ok || group != b.pid || state == 'Z' || state == 'X' {
+			return false
+		}
+	}
+	return true
+}
+
+// Version is the product and version as the browser names them.
+func (b *Browser) Version() string { return b.version }
+
+// Age is the time since the launch.
+func (b *Browser) Age() time.Duration { return time.Since(b.started) }
+
+// PID is the browser's process and process group.
+func (b *Browser) PID() int { return b.pid }
+
+// Memory sums the private memory of all its processes, in bytes.
+func (b *Browser) Memory() int64 { return memory(b.pid) }
+
+// Gone is closed when the browser's pipe has closed: it ended, or was killed.
+func (b *Browser) Gone() <-chan struct{} { return b.client.done }
+
+// Terminate sends the whole process group its end without waiting for it; the
+// browser's owner still calls Kill.
+func (b *Browser) Terminate() { signalGroup(b.pid, b.exited) }
+
+// Kill ends the whole process group, waits until it is gone, and removes the
+// browser's folder. Later calls return what the first one did.
+func (b *Browser) Kill() error {
+	b.kill.Do(func() {
+		err := killGroup(b.pid, b.exited)
+		b.client.close()
+		b.end = errors.Join(err, b.folder.remove())
+	})
+	return b.end
+}
+
+func (b *Browser) root(ctx context.Context, limit time.Duration) proto.Client {
+	return caller{ctx: ctx, limit: limit, client: b.client}
+}
+
+func (b *Browser) addTab(t *Tab) {
+	b.mu.Lock()
+	b.tabs[t.target] = t
+	crash, died := b.dead[t.target]
+	delete(b.dead, t.target)
+	b.mu.Unlock()
+	if died {
+		t.die(crash, true)
+	}
+}
+
+func (b *Browser) dropTab(t *Tab) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.tabs, t.target)
+}
+
+// deliver hands the browser's own events to the tabs.
+func (b *Browser) deliver(e event) {
+	var crash proto.TargetTargetCrashed
+	isCrash := e.Method == crash.ProtoEvent() && json.Unmarshal(e.Params, &crash) == nil
+	how := Crash{Status: crash.Status, Code: crash.ErrorCode}
+	b.mu.Lock()
+	tabs := slices.Collect(maps.Values(b.tabs))
+	crashed := b.tabs[crash.TargetID]
+	if isCrash && crashed == nil && len(b.dead) < 100 {
+		b.dead[crash.TargetID] = how
+	}
+	b.mu.Unlock()
+	if isCrash {
+		if crashed != nil {
+			crashed.die(how, true)
+		}
+		return
+	}
+	for _, t := range tabs {
+		t.deliver(e)
+	}
+}
+
+// tailWriter keeps the last few kilobytes that were written to it.
+type tailWriter struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (w *tailWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.buf = append(w.buf, p...)
+	if over := len(w.buf) - 4<<10; over > 0 {
+		w.buf = append(w.buf[:0], w.buf[over:]...)
+	}
+	return len(p), nil
+}
+
+func (w *tailWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.ToValidUTF8(strings.TrimSpace(string(w.buf)), "?")
+}

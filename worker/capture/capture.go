@@ -1,0 +1,256 @@
+// Package capture turns the options of a job into a picture or a document of
+// a page: it navigates a tab, waits until the page is ready, and captures it.
+//
+// It promises:
+//
+//  1. One deadline model. The context's deadline is the wall. The spec's
+//     timeout_ms runs from the start of the attempt to the end of the capture;
+//     the earlier of the two is the end. The last quarter of that time, at
+//     most 5 s, is kept for the capture: navigation and every wait end before
+//     it. Each call to the browser has a deadline inside these, so that no
+//     path outlives the end by more than a second.
+//  2. What did not arrive is never a picture: refusals of the egress proxy,
+//     Chromium's own error pages, downloads and empty answers are typed
+//     failures. An origin's error page is a page: it is rendered, and its
+//     status is in the evidence.
+//  3. No response committed by then is navigation_timeout. Committed and
+//     painted, but the load overdue, is captured and says so in
+//     evidence.timed_out, unless fail_on_timeout makes it load_timeout.
+//     Committed and nothing painted is load_timeout; a page that cannot be
+//     captured in the time kept for it is capture_timeout.
+//  4. A page is ready when it loaded, drew a frame, the images in view (all
+//     images, for full pages and documents) are complete and decoded and its
+//     fonts are there; then come the quiet and the delay that the job asks
+//     for. Every script of ours runs in a world of its own, out of the page's
+//     reach.
+//
+// It leaves to its caller the tab, its end, and whether the browser may serve
+// another job.
+package capture
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/go-rod/rod/lib/proto"
+
+	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker/browser"
+)
+
+const (
+	// maxSide is the longest side in device pixels that Chromium captures
+	// right; past it, textures repeat or stay blank.
+	maxSide = 16384
+
+	maxReserve = 5 * time.Second // kept for the capture
+	readyLimit = 5 * time.Second // for frame, images and fonts
+	freshLimit = 2 * time.Second // for calls to a tab that no page has seen; they take milliseconds
+)
+
+// An attempt is one run of Render.
+type attempt struct {
+	tab   *browser.Tab
+	proxy *egress.Proxy
+	spec  *job.Spec
+	track *tracker
+
+	start   time.Time
+	loadEnd time.Time // end of navigation and waits
+	end     time.Time // end of the capture
+	wall    bool      // end is the context's deadline, not the spec's
+
+	target    string // URL that is navigated to
+	evidence  job.Evidence
+	committed time.Time // zero until a document was committed
+	waited    time.Time // zero until the waits were over
+	held      bool      // the page may not move on to another document
+	odd       string
+}
+
+// Render makes the artifact of spec with a fresh tab whose way out is proxy.
+// start is when the attempt began. odd is not empty when the browser did not
+// behave and should not serve another job; it says in one word why.
+func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *job.Spec, start time.Time) (out Outcome, odd string) {
+	a := &attempt{tab: tab, proxy: proxy, spec: spec, start: start}
+	a.end = start.Add(time.Duration(spec.TimeoutMS) * time.Millisecond)
+	if wall, ok := ctx.Deadline(); ok && wall.Before(a.end) {
+		a.end, a.wall = wall, true
+	}
+	a.loadEnd = a.end.Add(-min(a.end.Sub(start)/4, maxReserve))
+	a.track = newTracker(tab.Frame())
+	tab.Listen(a.track.handle)
+	defer tab.Listen(nil)
+	stop := a.attend(ctx)
+	defer stop()
+
+	art, fail := a.run(ctx)
+	if fail != nil {
+		fail = a.refine(ctx, fail)
+	}
+	a.testify()
+	return Outcome{Artifact: art, Failure: fail, Evidence: &a.evidence, Timings: a.timings()}, a.odd
+}
+
+// run goes through the stages.
+func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
+	if side := max(a.spec.Width, a.spec.Height); float64(side)*a.spec.DeviceScaleFactor > maxSide && a.spec.Format != job.PDF {
+		return nil, tooLarge(job.StageNavigate, float64(side)*a.spec.DeviceScaleFactor)
+	}
+	if fail := a.navigate(ctx); fail != nil {
+		return nil, fail
+	}
+	a.committed = time.Now()
+	if fail := a.settle(ctx); fail != nil {
+		return nil, fail
+	}
+	a.waited = time.Now()
+	if a.spec.Format == job.PDF {
+		return a.print(ctx)
+	}
+	return a.shoot(ctx)
+}
+
+func tooLarge(stage job.Stage, side float64) *job.Failure {
+	return job.Fail(job.PageTooLarge, stage,
+		"the picture would be %.0f device pixels long; at most %d are captured right: lower device_scale_factor or height, or ask for format pdf", side, maxSide)
+}
+
+// navigate opens the page and returns when its document is committed.
+func (a *attempt) navigate(ctx context.Context) *job.Failure {
+	a.target = a.spec.URL
+	if a.spec.HTML != "" {
+		a.target = a.proxy.ServeHTML(a.spec.HTML)
+	} else if !strings.HasPrefix(a.target, "http://") && !strings.HasPrefix(a.target, "https://") {
+		// The API let nothing else pass; Chromium would open files here.
+		return job.Fail(job.AddressRefused, job.StageNavigate, "only http and https pages are rendered")
+	}
+	limit := time.Until(a.loadEnd)
+	err := proto.EmulationSetDeviceMetricsOverride{
+		Width: a.spec.Width, Height: a.spec.Height, DeviceScaleFactor: a.spec.DeviceScaleFactor,
+	}.Call(a.tab.Within(ctx, min(limit, freshLimit)))
+	if errors.Is(err, browser.ErrUnanswered) || errors.Is(err, browser.ErrCrashed) { // there is no page yet that could be at fault
+		a.odd = "unhealthy"
+		return job.Fail(job.BrowserCrashed, job.StageNavigate, "the browser did not answer before the page was opened")
+	}
+	if err != nil {
+		return a.broken(ctx, job.StageNavigate, err)
+	}
+	res, err := proto.PageNavigate{URL: a.target}.Call(a.tab.Within(ctx, limit))
+	switch {
+	case errors.Is(err, browser.ErrUnanswered) && a.track.hasCommitted():
+		return nil
+	case errors.Is(err, browser.ErrUnanswered):
+		return job.Fail(job.NavigationTimeout, job.StageNavigate,
+			"the server sent no response within %s: raise timeout_ms, or check that the page answers", a.loadEnd.Sub(a.start).Round(time.Millisecond))
+	case err != nil:
+		return a.broken(ctx, job.StageNavigate, err)
+	case res.ErrorText != "":
+		return a.unreached(ctx, res.ErrorText)
+	}
+	return a.marked()
+}
+
+// unreached types a navigation that did not end in a document.
+func (a *attempt) unreached(ctx context.Context, text string) *job.Failure {
+	if fail := a.marked(); fail != nil {
+		return fail
+	}
+	url := a.track.requestedURL(a.target)
+	if why, ok := a.proxy.Failure(url); ok {
+		return a.blame(why, url)
+	}
+	if doc := a.track.document(); text == "net::ERR_ABORTED" && doc.status != 204 && doc.status != 205 {
+		// The announcement of a download follows its navigation's end closely.
+		grace, cancel := context.WithTimeout(ctx, 250*time.Millisecond)
+		defer cancel()
+		a.track.wait(grace, a.tab, func(t *tracker) bool { return t.download })
+		if a.track.isDownload() {
+			return job.Fail(job.Download, job.StageNavigate, "the URL answers with a file to download, not with a page")
+		}
+	}
+	return netFailure(text, job.StageNavigate)
+}
+
+// marked types a document that the proxy answered in its origin's place.
+func (a *attempt) marked() *job.Failure {
+	doc := a.track.document()
+	if why, ok := a.proxy.Marked(doc.marker); ok && strings.HasPrefix(doc.url, "http://") {
+		return a.blame(why, doc.url)
+	}
+	return nil
+}
+
+func (a *attempt) blame(why egress.Reason, url string) *job.Failure {
+	return job.Fail(why.Code(), job.StageNavigate, "%s", why.Words(hostOf(url)))
+}
+
+// broken types an error of a call to the browser that no page should cause.
+func (a *attempt) broken(ctx context.Context, stage job.Stage, err error) *job.Failure {
+	switch {
+	case errors.Is(err, browser.ErrGone):
+		a.odd = "gone"
+		return job.Fail(job.BrowserCrashed, stage, "the browser ended while it rendered the page")
+	case errors.Is(err, browser.ErrCrashed):
+		a.odd = "crash"
+		return job.Fail(job.PageCrashed, stage, "the page's process crashed")
+	case ctx.Err() != nil:
+		return job.Fail(job.Internal, stage, "the attempt was called off")
+	case errors.Is(err, browser.ErrUnanswered):
+		a.odd = "unanswered"
+		return job.Fail(job.CaptureTimeout, stage, "the page kept its process busy and could not be captured in time")
+	}
+	a.odd = "protocol"
+	return job.Fail(job.Internal, stage, "the browser refused a call: %v", err)
+}
+
+// refine gives a failure the cause that stands behind it: the wall, a crash,
+// or the end of the browser.
+func (a *attempt) refine(ctx context.Context, f *job.Failure) *job.Failure {
+	select {
+	case <-a.tab.Gone():
+		a.odd = "gone"
+		return job.Fail(job.BrowserCrashed, f.Stage, "the browser ended while it rendered the page")
+	default:
+	}
+	if c := a.tab.Crash(); c != nil && a.odd != "unhealthy" {
+		a.odd = "crash"
+		if c.Status == "oom" {
+			return job.Fail(job.OutOfMemory, f.Stage, "the page needed more memory than a page may have")
+		}
+		return job.Fail(job.PageCrashed, f.Stage, "the page's process crashed")
+	}
+	if a.wall && (f.Code.Timeout() || errors.Is(ctx.Err(), context.DeadlineExceeded)) {
+		return job.Fail(job.WallTimeout, f.Stage, "the attempt used up its wall budget: %s", f.Detail)
+	}
+	return f
+}
+
+// testify fills the evidence with what was seen.
+func (a *attempt) testify() {
+	a.track.testify(&a.evidence, a.proxy)
+	if a.spec.HTML != "" && strings.HasPrefix(a.evidence.FinalURL, a.target) {
+		a.evidence.FinalURL = "" // the host is made up for this job
+	}
+	a.evidence.Clean()
+}
+
+func (a *attempt) timings() job.Timings {
+	now := time.Now()
+	t := job.Timings{TotalMS: now.Sub(a.start).Milliseconds()}
+	switch {
+	case a.committed.IsZero():
+		t.NavigateMS = t.TotalMS
+	case a.waited.IsZero():
+		t.NavigateMS = a.committed.Sub(a.start).Milliseconds()
+		t.WaitMS = now.Sub(a.committed).Milliseconds()
+	default:
+		t.NavigateMS = a.committed.Sub(a.start).Milliseconds()
+		t.WaitMS = a.waited.Sub(a.committed).Milliseconds()
+		t.CaptureMS = now.Sub(a.waited).Milliseconds()
+	}
+	return t
+}

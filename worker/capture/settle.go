@@ -1,0 +1,323 @@
+package capture
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-rod/rod/lib/proto"
+
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker/browser"
+)
+
+// readyScript is called with (budget in ms, every image or those in view,
+// scroll through the page, wait at all) and returns what look describes.
+//
+//go:embed ready.js
+var readyScript string
+
+// look is what the page says of itself.
+type look struct {
+	Title    string   `json:"title"`
+	Unloaded int      `json:"unloaded"` // images that should show and do not
+	Late     []string `json:"late"`     // waits that ended by the budget: frame, images, fonts
+}
+
+var (
+	errDeadline = errors.New("the time for the waits is over")
+	errMoved    = errors.New("the page moved on to another document")
+)
+
+// maxMoves bounds how often a page may replace its document while it is being
+// waited for; after that it is held where it is.
+const maxMoves = 5
+
+// settle waits until the page is ready: the load, a frame, images and fonts,
+// the quiet, the delay. Waits that end by their deadline are noted.
+func (a *attempt) settle(ctx context.Context) *job.Failure {
+	waits, cancel := context.WithDeadlineCause(ctx, a.loadEnd, errDeadline)
+	defer cancel()
+	var seen look
+	var err error
+	for range 2 * maxMoves {
+		if fail := a.load(ctx, waits); fail != nil {
+			return fail
+		}
+		if seen, err = a.ready(ctx); !errors.Is(err, errMoved) {
+			break
+		}
+	}
+	if err != nil {
+		if fail := a.unready(ctx, err); fail != nil {
+			return fail
+		}
+	}
+	if fail := a.quiet(ctx, waits); fail != nil {
+		return fail
+	}
+	if a.pause(waits) || seen.Title == "" {
+		if later, err := a.ask(ctx, 0); err == nil {
+			seen.Title, seen.Unloaded = later.Title, later.Unloaded
+		}
+	}
+	a.evidence.Title, a.evidence.UnloadedImages = seen.Title, seen.Unloaded
+	for _, what := range seen.Late {
+		a.late(what)
+	}
+	return a.ownPage()
+}
+
+// late notes a wait that ended by its deadline, once.
+func (a *attempt) late(what string) {
+	for _, have := range a.evidence.TimedOut {
+		if have == what {
+			return
+		}
+	}
+	a.evidence.TimedOut = append(a.evidence.TimedOut, what)
+}
+
+// load waits for the lifecycle event the job names, of the document that
+// stands in the main frame; a page may replace it while it loads.
+func (a *attempt) load(ctx, waits context.Context) *job.Failure {
+	phase := "load"
+	if a.spec.WaitUntil == job.DOMContentLoaded {
+		phase = "DOMContentLoaded"
+	}
+	var broken bool
+	a.track.wait(waits, a.tab, func(t *tracker) bool {
+		return t.loader != "" && t.reached(phase) || t.commits > maxMoves || t.docError != ""
+	})
+	if a.track.restless() {
+		a.hold(ctx)
+	}
+	ok := a.track.wait(waits, a.tab, func(t *tracker) bool {
+		// The load of a document that broke off never comes: it is shown as
+		// far as it got, like a browser shows it.
+		broken = t.docError != "" && t.docError != "net::ERR_ABORTED"
+		return t.loader != "" && (t.reached(phase) || broken)
+	})
+	if ok && broken {
+		a.late(strings.ToLower(phase))
+	}
+	if ok {
+		return a.ownPage()
+	}
+	if fail := a.ended(ctx, job.StageWait); fail != nil {
+		return fail
+	}
+	if fail := a.ownPage(); fail != nil {
+		return fail
+	}
+	var painted bool
+	a.track.mu.Lock()
+	painted = a.track.reached("firstPaint") || a.track.reached("firstContentfulPaint")
+	a.track.mu.Unlock()
+	waited := a.loadEnd.Sub(a.start).Round(time.Millisecond)
+	if !painted {
+		return job.Fail(job.LoadTimeout, job.StageWait, "the page answered but had painted nothing after %s: raise timeout_ms, or look for scripts and styles that block it", waited)
+	}
+	if a.spec.FailOnTimeout {
+		return job.Fail(job.LoadTimeout, job.StageWait, "the page had not finished loading after %s and fail_on_timeout is set", waited)
+	}
+	a.late(strings.ToLower(phase))
+	// A request that is still pending must not keep the capture waiting.
+	a.stopLoading(ctx)
+	return nil
+}
+
+// ended tells an end of a wait that is not the waits' own deadline.
+func (a *attempt) ended(ctx context.Context, stage job.Stage) *job.Failure {
+	select {
+	case <-a.tab.Gone():
+		return a.broken(ctx, stage, browser.ErrGone)
+	case <-a.tab.Crashed():
+		return a.broken(ctx, stage, browser.ErrCrashed)
+	default:
+	}
+	if ctx.Err() != nil {
+		return job.Fail(job.Internal, stage, "the attempt was called off")
+	}
+	return nil
+}
+
+// ownPage refuses what is not the page's: Chromium's error pages and answers
+// of the egress proxy.
+func (a *attempt) ownPage() *job.Failure {
+	if fail := a.marked(); fail != nil {
+		return fail
+	}
+	t := a.track
+	t.mu.Lock()
+	isError, text, url := t.errorPage, t.docError, t.requested
+	t.mu.Unlock()
+	if !isError {
+		return nil
+	}
+	if why, ok := a.proxy.Failure(url); ok {
+		return a.blame(why, url)
+	}
+	return netFailure(text, job.StageNavigate)
+}
+
+// ready runs the readiness script: it returns when a frame was drawn, the
+// images are complete and decoded and the fonts are there, or when its budget
+// is over.
+func (a *attempt) ready(ctx context.Context) (look, error) {
+	budget := min(time.Until(a.loadEnd), readyLimit)
+	if len(a.evidence.TimedOut) > 0 { // load overdue: its images may never come
+		budget = min(max(budget, 0), 500*time.Millisecond)
+	}
+	return a.ask(ctx, max(budget, 100*time.Millisecond))
+}
+
+// ask runs the readiness script in a world of its own in the current
+// document; a budget of zero waits for nothing and just looks.
+func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
+	// When the time for the waits is over there is still this much for a look:
+	// it is taken from the capture's share.
+	limit := budget + 500*time.Millisecond
+	page := a.tab.Within(ctx, min(limit, max(time.Until(a.end)/2, 50*time.Millisecond)))
+	world, err := proto.PageCreateIsolatedWorld{FrameID: a.tab.Frame(), WorldName: "tintype"}.Call(page)
+	if err != nil {
+		return look{}, movedOr(err)
+	}
+	all := a.spec.FullPage || a.spec.Format == job.PDF
+	scroll := a.spec.FullPage && a.spec.Format != job.PDF
+	res, err := proto.RuntimeEvaluate{
+		Expression: fmt.Sprintf("(%s)(%d, %t, %t, %t)", strings.TrimSpace(readyScript), budget.Milliseconds(), all, scroll, budget > 0),
+		ContextID:  world.ExecutionContextID, AwaitPromise: true, ReturnByValue: true,
+	}.Call(page)
+	if err != nil {
+		return look{}, movedOr(err)
+	}
+	if res.ExceptionDetails != nil || res.Result == nil {
+		return look{}, errMoved // the script itself throws nothing; its document went away
+	}
+	raw, err := res.Result.Value.MarshalJSON()
+	if err != nil {
+		return look{}, fmt.Errorf("readiness: %w", err)
+	}
+	var l look
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return look{}, fmt.Errorf("readiness: %w", err)
+	}
+	return l, nil
+}
+
+// movedOr tells a document that was replaced under the script from an error.
+func movedOr(err error) error {
+	if _, ok := errors.AsType[*browser.ProtocolError](err); ok {
+		return fmt.Errorf("%w: %w", errMoved, err)
+	}
+	return err
+}
+
+// unready judges a page that did not answer the readiness script. One that
+// keeps its process busy is stopped, so that it can be captured as it is.
+func (a *attempt) unready(ctx context.Context, err error) *job.Failure {
+	switch {
+	case errors.Is(err, errMoved): // it reloads for ever
+		a.stopLoading(ctx)
+		a.late("frame")
+	case errors.Is(err, browser.ErrUnanswered):
+		a.odd = "unanswered"
+		a.stopScripts(ctx)
+		a.late("frame")
+	default:
+		return a.broken(ctx, job.StageWait, err)
+	}
+	return nil
+}
+
+// quiet waits until the network is as quiet as the job asks.
+func (a *attempt) quiet(ctx, waits context.Context) *job.Failure {
+	phase := map[job.WaitUntil]string{job.NetworkIdle0: "networkIdle", job.NetworkIdle2: "networkAlmostIdle"}[a.spec.WaitUntil]
+	if phase == "" {
+		return nil
+	}
+	if a.track.wait(waits, a.tab, func(t *tracker) bool { return t.reached(phase) }) {
+		return nil
+	}
+	if fail := a.ended(ctx, job.StageWait); fail != nil {
+		return fail
+	}
+	if a.spec.FailOnTimeout {
+		return job.Fail(job.WaitTimeout, job.StageWait, "the network was not quiet (%s) within %s and fail_on_timeout is set",
+			a.spec.WaitUntil, a.loadEnd.Sub(a.start).Round(time.Millisecond))
+	}
+	a.late("networkidle")
+	return nil
+}
+
+// pause waits the job's delay and reports whether anything may have changed
+// since the page was ready.
+func (a *attempt) pause(waits context.Context) bool {
+	quiet := a.spec.WaitUntil == job.NetworkIdle0 || a.spec.WaitUntil == job.NetworkIdle2
+	if a.spec.DelayMS == 0 {
+		return quiet
+	}
+	delay, cancel := context.WithTimeout(waits, time.Duration(a.spec.DelayMS)*time.Millisecond)
+	defer cancel()
+	a.track.wait(delay, a.tab, func(*tracker) bool { return false })
+	if waits.Err() != nil {
+		a.late("delay")
+	}
+	return true
+}
+
+// stopLoading ends the page's navigations and loads.
+func (a *attempt) stopLoading(ctx context.Context) {
+	proto.PageStopLoading{}.Call(a.tab.Within(ctx, 300*time.Millisecond))
+}
+
+// stopScripts ends the script that runs, which Chromium does from outside the
+// page's own thread, and lets no other start.
+func (a *attempt) stopScripts(ctx context.Context) {
+	proto.RuntimeTerminateExecution{}.Call(a.tab.Within(ctx, 300*time.Millisecond))
+	proto.EmulationSetScriptExecutionDisabled{Value: true}.Call(a.tab.Within(ctx, 300*time.Millisecond))
+}
+
+// hold keeps the document that stands in the main frame: whatever else the
+// page asks for as a document is aborted, which leaves the frame as it is.
+func (a *attempt) hold(ctx context.Context) {
+	if a.held {
+		return
+	}
+	a.held = true
+	proto.FetchEnable{Patterns: []*proto.FetchRequestPattern{{ResourceType: proto.NetworkResourceTypeDocument}}}.Call(a.tab.Within(ctx, time.Second))
+	a.stopLoading(ctx)
+}
+
+// attend answers what stops a page until it is answered: its dialogs, and the
+// documents it asks for while it is held. A page that opens more than its
+// share of dialogs gets its scripts stopped. The returned function ends it.
+func (a *attempt) attend(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case d := <-a.track.dialogs:
+				if d.last { // not answered before the dialog is: the page stands still
+					a.tab.Post(proto.EmulationSetScriptExecutionDisabled{Value: true})
+					a.tab.Post(proto.RuntimeTerminateExecution{})
+				}
+				proto.PageHandleJavaScriptDialog{Accept: d.leave}.Call(a.tab.Within(ctx, time.Second))
+			case id := <-a.track.paused:
+				proto.FetchFailRequest{RequestID: id, ErrorReason: proto.NetworkErrorReasonAborted}.Call(a.tab.Within(ctx, time.Second))
+			case <-a.tab.Gone():
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}

@@ -1,0 +1,242 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"image"
+	"image/color"
+	_ "image/jpeg"
+	_ "image/png"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker"
+	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/worker/capture"
+)
+
+// needBrowser leaves the test out under -short and where there is no browser;
+// in CI there must be one.
+func needBrowser(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs Chromium: left out by -short")
+	}
+	if _, err := os.Stat(browser.DefaultBin); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("CI needs Chromium: %v", err)
+		}
+		t.Skipf("needs Chromium: apt-get install -y chromium-headless-shell (%v)", err)
+	}
+}
+
+// browserDir is a folder that an unprivileged browser can reach: t.TempDir is
+// closed to others.
+func browserDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tintype-seat-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "browsers")
+}
+
+// A bench is a seat that runs, and the sites that its pages may reach.
+type bench struct {
+	testing.TB
+	seat *worker.Seat
+	dir  string
+	stop func() error
+}
+
+// newBench starts a seat whose pages may reach the allowed destinations. Its
+// resolver knows no name at all, and knows that at once.
+func newBench(t testing.TB, change func(*worker.SeatConfig), allow ...string) *bench {
+	t.Helper()
+	needBrowser(t)
+	if tt, ok := t.(*testing.T); ok {
+		ignore := goleak.IgnoreCurrent()
+		tt.Cleanup(func() { goleak.VerifyNone(tt, ignore) })
+	}
+	guard, err := egress.New(egress.Config{Allow: allow, DNS: emptyDNS(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := worker.SeatConfig{Guard: guard, Browser: browser.Config{Dir: browserDir(t)}, Metrics: prometheus.NewRegistry()}
+	if change != nil {
+		change(&cfg)
+	}
+	if os.Getenv("DBG") != "" {
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	seat, err := worker.NewSeat(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- seat.Run(ctx) }()
+	b := &bench{TB: t, seat: seat, dir: cfg.Browser.Dir}
+	stopped := false
+	b.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-ended
+	}
+	t.Cleanup(func() {
+		if err := b.stop(); err != nil {
+			t.Errorf("the seat ended with %v", err)
+		}
+		b.wantNothingLeft()
+	})
+	return b
+}
+
+// wantNothingLeft looks for files and processes of the seat's browsers.
+func (b *bench) wantNothingLeft() {
+	b.Helper()
+	left, err := os.ReadDir(b.dir)
+	if err != nil {
+		b.Error(err)
+	}
+	for _, e := range left {
+		b.Errorf("left behind: %s", e.Name())
+	}
+	for _, pid := range b.processes() {
+		b.Errorf("process %s still runs", pid)
+	}
+}
+
+// processes lists the processes whose command line names the seat's folder,
+// and those in the groups of such.
+func (b *bench) processes() (pids []string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, name := range all {
+		line, err := os.ReadFile(name)
+		if err == nil && bytes.Contains(line, []byte(b.dir)) {
+			pids = append(pids, strings.Split(name, "/")[2])
+		}
+	}
+	return pids
+}
+
+// emptyDNS is a resolver that answers every question with NXDOMAIN.
+func emptyDNS(t testing.TB) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 1500)
+		for {
+			n, from, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if n < 12 {
+				continue
+			}
+			buf[2], buf[3] = 0x81, 0x83 // an answer, recursion, NXDOMAIN
+			copy(buf[6:12], make([]byte, 6))
+			end := 12 // of the question: labels, type and class
+			for end < n && buf[end] != 0 {
+				end += int(buf[end]) + 1
+			}
+			c.WriteTo(buf[:min(end+5, n)], from)
+		}
+	}()
+	t.Cleanup(func() { c.Close(); <-done })
+	return c.LocalAddr().String()
+}
+
+// render makes one attempt with the defaults, changed.
+func (b *bench) render(change func(*job.Spec)) capture.Outcome {
+	b.Helper()
+	spec := job.Defaults()
+	spec.Width, spec.Height, spec.TimeoutMS = 320, 200, 8000
+	change(&spec)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return b.seat.Render(ctx, job.NewID(), &spec)
+}
+
+// picture renders and decodes what must succeed.
+func (b *bench) picture(change func(*job.Spec)) (image.Image, *job.Evidence) {
+	b.Helper()
+	out := b.render(change)
+	if out.Failure != nil {
+		b.Fatalf("render: %v (evidence %+v)", out.Failure, out.Evidence)
+	}
+	img := decode(b, out)
+	if img.Bounds().Dx() != out.Artifact.Width || img.Bounds().Dy() != out.Artifact.Height {
+		b.Fatalf("the picture is %v, the artifact says %d x %d", img.Bounds(), out.Artifact.Width, out.Artifact.Height)
+	}
+	return img, out.Evidence
+}
+
+func decode(b *bench, out capture.Outcome) image.Image {
+	b.Helper()
+	img, _, err := image.Decode(bytes.NewReader(out.Artifact.Body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return img
+}
+
+// wantColor compares one pixel, with room for a codec's rounding.
+func (b *bench) wantColor(img image.Image, x, y int, want color.RGBA) {
+	b.Helper()
+	r, g, bl, _ := img.At(x, y).RGBA()
+	got := [3]int{int(r >> 8), int(g >> 8), int(bl >> 8)}
+	for i, w := range [3]int{int(want.R), int(want.G), int(want.B)} {
+		if d := got[i] - w; d < -3 || d > 3 {
+			b.Errorf("pixel %d,%d is %v, want %v", x, y, got, want)
+			return
+		}
+	}
+}
+
+var (
+	red   = color.RGBA{R: 255, A: 255}
+	green = color.RGBA{G: 255, A: 255}
+	blue  = color.RGBA{B: 255, A: 255}
+	white = color.RGBA{R: 255, G: 255, B: 255, A: 255}
+)
+
+// wantWell renders a plain page, which must come out right whatever came
+// before it.
+func (b *bench) wantWell() {
+	b.Helper()
+	img, _ := b.picture(func(s *job.Spec) { s.HTML = `<body style="margin:0;background:#00ff00">` })
+	b.wantColor(img, 10, 10, green)
+}
+
+// serve starts a site and gives its URL without the slash, and HOST:PORT.
+func serve(t testing.TB, h http.Handler) (url, address string) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL, strings.TrimPrefix(s.URL, "http://")
+}
