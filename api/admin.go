@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+const accountPrefix = "acc_"
+
+// adminCall bounds what an admin route asks of the archive.
+func adminCall(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(r.Context(), storeWithin, errors.New("the archive did not answer in time"))
+}
+
+func archiveDown(err error) error {
+	return unavailable(err, "the archive does not answer at the moment; try again")
+}
+
+// read decodes the body of an admin request into v.
+func read(w http.ResponseWriter, r *http.Request, c *call, v any) error {
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	in, err := c.op.decodeBody(body)
+	if err != nil {
+		return err
+	}
+	if err := invalid(in.problems...); err != nil {
+		return err
+	}
+	return in.into(v)
+}
+
+// createAccount is POST /admin/v1/accounts.
+func (s *Server) createAccount(w http.ResponseWriter, r *http.Request, c *call) error {
+	var req AccountRequest
+	if err := read(w, r, c, &req); err != nil {
+		return err
+	}
+	a := account.Account{
+		ID:   accountPrefix + job.EncodeBase32(uuid.Must(uuid.NewV7())),
+		Name: req.Name, Plan: account.Default().Name, CreatedAt: time.Now(),
+	}
+	set(&a.Plan, req.Plan)
+	if strings.TrimSpace(a.Name) != a.Name {
+		return invalid(fault.Field{Pointer: "/name", Detail: "begins or ends with a blank"})
+	}
+	if _, ok := s.cfg.Plan(a.Plan); !ok {
+		return invalid(fault.Field{Pointer: "/plan", Detail: "is not a plan of this installation"})
+	}
+	key, text := account.NewKey(a.ID, "first")
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	if err := s.deps.Store.CreateAccount(ctx, a, key); err != nil {
+		return archiveDown(err)
+	}
+	s.log.Info("account created", "account", a.ID, "trace", c.id)
+	v := presentAccount(a)
+	return writeJSON(w, http.StatusCreated, NewAccount{
+		Id: v.Id, Name: v.Name, Plan: v.Plan, Suspended: v.Suspended, CreatedAt: v.CreatedAt, Key: text,
+	})
+}
+
+// listAccounts is GET /admin/v1/accounts.
+func (s *Server) listAccounts(w http.ResponseWriter, r *http.Request, c *call) error {
+	limit, after, err := page(c.query)
+	if err != nil {
+		return err
+	}
+	if after != "" && !strings.HasPrefix(after, accountPrefix) {
+		return badCursor()
+	}
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	accounts, err := s.deps.Store.Accounts(ctx, after, limit+1)
+	if err != nil {
+		return archiveDown(err)
+	}
+	out := AccountList{Data: []Account{}, HasMore: len(accounts) > limit}
+	for _, a := range accounts[:min(limit, len(accounts))] {
+		out.Data = append(out.Data, presentAccount(a))
+	}
+	if out.HasMore {
+		out.NextCursor = &out.Data[limit-1].Id
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// createKey is POST /admin/v1/accounts/{id}/keys.
+func (s *Server) createKey(w http.ResponseWriter, r *http.Request, c *call) error {
+	var req KeyRequest
+	if err := read(w, r, c, &req); err != nil {
+		return err
+	}
+	if req.ExpiresAt != nil && !req.ExpiresAt.After(time.Now()) {
+		return invalid(fault.Field{Pointer: "/expires_at", Detail: "is in the past"})
+	}
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	a, err := s.deps.Store.Account(ctx, r.PathValue("id"))
+	if err != nil {
+		return archiveDown(err)
+	}
+	key, text := account.NewKey(a.ID, deref(req.Name))
+	key.CreatedAt = time.Now()
+	if req.ExpiresAt != nil {
+		key.ExpiresAt = req.ExpiresAt.Time
+	}
+	if err := s.deps.Store.CreateKey(ctx, key); err != nil {
+		return archiveDown(err)
+	}
+	s.log.Info("key created", "account", a.ID, "trace", c.id)
+	v := presentKey(key)
+	return writeJSON(w, http.StatusCreated, NewKey{
+		Id: v.Id, Name: v.Name, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, RevokedAt: v.RevokedAt, Key: text,
+	})
+}
+
+// listKeys is GET /admin/v1/accounts/{id}/keys.
+func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, _ *call) error {
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	a, err := s.deps.Store.Account(ctx, r.PathValue("id"))
+	if err != nil {
+		return archiveDown(err)
+	}
+	keys, err := s.deps.Store.Keys(ctx, a.ID)
+	if err != nil {
+		return archiveDown(err)
+	}
+	out := KeyList{Data: []Key{}}
+	for _, k := range keys {
+		out.Data = append(out.Data, presentKey(k))
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// revokeKey is DELETE /admin/v1/accounts/{id}/keys/{key_id}.
+func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request, c *call) error {
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	if err := s.deps.Store.RevokeKey(ctx, r.PathValue("id"), r.PathValue("key_id")); err != nil {
+		return archiveDown(err)
+	}
+	s.keys.drop(r.PathValue("key_id"))
+	s.log.Info("key revoked", "account", r.PathValue("id"), "trace", c.id)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

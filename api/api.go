@@ -1,0 +1,278 @@
+// Package api is the farm's only HTTP surface: it authenticates, checks and
+// publishes submissions, answers with what the leader or the archive knows of
+// a job, and hands out artifacts.
+//
+// It promises that
+//  1. what a request may hold is what openapi.yaml says, and all that is wrong
+//     with one is told at once, by name;
+//  2. a 202 means that the job's acceptance is durable; a record is published
+//     once and never again;
+//  3. a job of another account looks like none, and an unknown id is a 404 only
+//     when both the leader and the archive have said so and it is not fresh;
+//  4. bytes of an artifact leave only if they are the ones that were recorded;
+//  5. every error is a problem document with a stable code, every answer names
+//     its request, and no cause of an error is shown.
+//
+// It holds nothing that matters: any replica can die at any moment. Who is
+// admitted, who waits and what it costs is the scheduler's to decide.
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/object"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// Config is how a replica behaves. Its zero value is one that has no admin.
+type Config struct {
+	// AdminToken opens /admin, and /metrics from other machines. Empty: they
+	// are closed.
+	AdminToken string
+	// PublicURL goes before the links of jobs, such as
+	// https://shots.example.com. Empty: links are paths.
+	PublicURL string
+	// RedirectResults answers GET …/result with a redirect to a signed URL of
+	// the object store. It is for stores that clients can reach.
+	RedirectResults bool
+	// Plan finds a plan by name. Nil knows account.Default alone.
+	Plan func(name string) (account.Plan, bool)
+	// FrontTLS dials schedulers on other machines. Nil: plain connections.
+	FrontTLS *tls.Config
+	// DrainWithin bounds how long Run waits for requests once its context has
+	// ended. Zero: 30 seconds.
+	DrainWithin time.Duration
+}
+
+// Deps is what a replica needs of others.
+type Deps struct {
+	Door       Door
+	Heartbeats func(ctx context.Context, heard func(*pb.Heartbeat)) error
+	Store      Store
+	Bucket     Bucket
+	// Checks are asked by /readyz, beside the leader.
+	Checks []Check
+	// Metrics is served by /metrics. Nil: a registry of its own.
+	Metrics *prometheus.Registry
+	Log     *slog.Logger
+	// Listener is served by Run. Nil: Handler is served by somebody else.
+	Listener net.Listener
+	// AdminListener, if there is one, has /admin and /metrics, and Listener
+	// has not.
+	AdminListener net.Listener
+}
+
+// A Door takes submissions. An error that is a fault means that nothing was
+// stored; any other leaves that open.
+type Door interface {
+	Publish(ctx context.Context, rec *pb.Record) (seq uint64, err error)
+}
+
+// A Store is the archive: accounts, keys and finished jobs. What it does not
+// have is a fault of kind NotFound; any error that is no fault is its own
+// trouble.
+type Store interface {
+	Job(ctx context.Context, id job.ID) (*job.Job, error)
+	Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error)
+	DropResult(ctx context.Context, id job.ID) (object string, err error)
+	CreateAccount(ctx context.Context, a account.Account, k account.Key) error
+	Accounts(ctx context.Context, after string, limit int) ([]account.Account, error)
+	Account(ctx context.Context, id string) (account.Account, error)
+	CreateKey(ctx context.Context, k account.Key) error
+	Keys(ctx context.Context, accountID string) ([]account.Key, error)
+	RevokeKey(ctx context.Context, accountID, keyID string) error
+	Key(ctx context.Context, keyID string) (account.Key, account.Account, error)
+}
+
+// A Bucket holds artifacts and large specs. A missing object is
+// object.ErrNotFound.
+type Bucket interface {
+	Put(ctx context.Context, key string, body io.Reader, size int64, contentType string) error
+	Get(ctx context.Context, key string) (io.ReadCloser, object.Info, error)
+	Stat(ctx context.Context, key string) (object.Info, error)
+	Delete(ctx context.Context, keys ...string) error
+	PresignGet(key string, ttl time.Duration, disposition string) (string, error)
+}
+
+// Server is one API replica.
+type Server struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	boot    string // names this process to the leader
+	front   *front
+	keys    *keyCache
+	ready   readiness
+	metrics *metrics
+	buffers *semaphore.Weighted // bytes of artifacts in memory
+
+	main, admin http.Handler // admin is nil where main has its routes too
+
+	draining chan struct{}  // closed when Run stops taking requests
+	active   sync.WaitGroup // requests in work
+	hard     context.Context
+	stop     context.CancelFunc // ends hard: nothing is waited for any more
+}
+
+// New checks the configuration and starts nothing.
+func New(cfg Config, deps Deps) (*Server, error) {
+	for name, missing := range map[string]bool{
+		"a door": deps.Door == nil, "heartbeats": deps.Heartbeats == nil, "a store": deps.Store == nil, "a bucket": deps.Bucket == nil,
+	} {
+		if missing {
+			return nil, fmt.Errorf("api: needs %s", name)
+		}
+	}
+	if deps.AdminListener != nil && deps.Listener == nil {
+		return nil, errors.New("api: an admin listener without a main one")
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Metrics == nil {
+		deps.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.Plan == nil {
+		cfg.Plan = func(name string) (account.Plan, bool) {
+			p := account.Default()
+			return p, name == p.Name
+		}
+	}
+	if cfg.DrainWithin == 0 {
+		cfg.DrainWithin = 30 * time.Second
+	}
+	s := &Server{
+		cfg: cfg, deps: deps, log: deps.Log, boot: uuid.NewString(),
+		keys: newKeyCache(deps.Store), buffers: semaphore.NewWeighted(maxBuffered),
+		draining: make(chan struct{}),
+	}
+	s.hard, s.stop = context.WithCancel(context.Background())
+	s.front = newFront(s.boot, dialer(cfg.FrontTLS), s.log)
+	s.metrics = newMetrics(deps.Metrics, s.front.led)
+	ops, err := loadContract()
+	if err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
+	var main, admin []route
+	for _, rt := range s.routes() {
+		if rt.op = ops[rt.key()]; rt.op == nil {
+			return nil, fmt.Errorf("api: openapi.yaml has no %s", rt.pattern)
+		}
+		if deps.AdminListener != nil && (rt.auth == byAdmin || rt.auth == byAdminOffHost) {
+			admin = append(admin, rt)
+		} else {
+			main = append(main, rt)
+		}
+	}
+	s.main = s.dispatch(main)
+	if admin != nil {
+		s.admin = s.dispatch(admin)
+	}
+	return s, nil
+}
+
+// class is what a route counts as for limits and metrics.
+type class string
+
+const (
+	classAPI    class = "api"
+	classMedia  class = "media"
+	classWeb    class = "web"
+	classExempt class = "exempt"
+)
+
+// need is whose credentials a route wants.
+type need int
+
+const (
+	byNobody need = iota
+	byKey
+	byAdmin
+	byAdminOffHost // the admin, unless the client is on this machine
+)
+
+// handler answers a request, or leaves the answer to the fault it returns.
+type handler func(w http.ResponseWriter, r *http.Request, c *call) error
+
+type route struct {
+	pattern string
+	class   class
+	auth    need
+	handle  handler
+	op      *operation // from the contract
+}
+
+// routes is every route there is.
+func (s *Server) routes() []route {
+	return []route{
+		{pattern: "POST /v1/jobs", class: classAPI, auth: byKey, handle: s.submitJob},
+		{pattern: "GET /v1/jobs", class: classAPI, auth: byKey, handle: s.listJobs},
+		{pattern: "GET /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.getJob},
+		{pattern: "DELETE /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.cancelJob},
+		{pattern: "GET /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
+		{pattern: "HEAD /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
+		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
+
+		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
+		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
+		{pattern: "GET /v1/pdf", class: classAPI, auth: byKey, handle: s.render(job.PDF)},
+		{pattern: "POST /v1/pdf", class: classAPI, auth: byKey, handle: s.render(job.PDF)},
+
+		{pattern: "POST /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.createAccount},
+		{pattern: "GET /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.listAccounts},
+		{pattern: "POST /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.createKey},
+		{pattern: "GET /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.listKeys},
+		{pattern: "DELETE /admin/v1/accounts/{id}/keys/{key_id}", class: classExempt, auth: byAdmin, handle: s.revokeKey},
+
+		{pattern: "GET /healthz", class: classExempt, auth: byNobody, handle: s.healthz},
+		{pattern: "GET /readyz", class: classExempt, auth: byNobody, handle: s.readyz},
+		{pattern: "GET /metrics", class: classExempt, auth: byAdminOffHost, handle: s.serveMetrics},
+		{pattern: "GET /openapi.yaml", class: classWeb, auth: byNobody, handle: s.openapi},
+		{pattern: "GET /{$}", class: classWeb, auth: byNobody, handle: s.index},
+	}
+}
+
+// Handler is the main listener's, for somebody else to serve.
+func (s *Server) Handler() http.Handler { return s.main }
+
+// Run follows the leader and serves the listeners until ctx ends, then drains:
+// no new requests, long polls answer with what is there, renders are waited
+// for within Config.DrainWithin. It ends early only if the heartbeats cannot
+// be subscribed to or a listener fails.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.stop()
+	// The line to the leader outlives intake: requests in work need it.
+	lineCtx, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	line, lineCtx := errgroup.WithContext(lineCtx)
+	line.Go(func() error { return s.front.run(lineCtx) })
+	line.Go(func() error {
+		if err := s.deps.Heartbeats(lineCtx, s.front.heard); lineCtx.Err() == nil {
+			return fmt.Errorf("api: follow the leader: %w", err)
+		}
+		return nil
+	})
+
+	err := s.serve(ctx, lineCtx.Done())
+	hangUp()
+	if lost := line.Wait(); err == nil && !errors.Is(lost, context.Canceled) {
+		err = lost
+	}
+	return err
+}

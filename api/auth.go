@@ -1,0 +1,199 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+)
+
+const (
+	// keyFresh is how long a key is believed without asking the archive. With
+	// the query's own time it keeps a revocation effective within 5 s.
+	keyFresh = 3 * time.Second
+	// keyStale is how long a key is believed while the archive does not answer.
+	keyStale = 10 * time.Minute
+	// keyQuery bounds one question to the archive.
+	keyQuery = 1500 * time.Millisecond
+	// maxKeys bounds the cache.
+	maxKeys = 10_000
+)
+
+// authenticate fills in whose request it is, or refuses it.
+func (s *Server) authenticate(r *http.Request, n need, c *call) error {
+	switch n {
+	case byKey:
+		text, err := bearer(r, "this needs an account's key: Authorization: Bearer tt_live_…")
+		if err != nil {
+			return err
+		}
+		if c.account, err = s.keys.account(r.Context(), text, time.Now()); err != nil {
+			return err
+		}
+		if c.account.Suspended {
+			return &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; its administrator can lift that"}
+		}
+		plan, ok := s.cfg.Plan(c.account.Plan)
+		if !ok {
+			return fault.New(fault.Internal, "account %s has the unknown plan %q", c.account.ID, c.account.Plan)
+		}
+		c.plan = plan
+		return nil
+	case byAdminOffHost:
+		if onHost(r) {
+			return nil
+		}
+		return s.admitAdmin(r)
+	case byAdmin:
+		return s.admitAdmin(r)
+	}
+	return nil
+}
+
+func (s *Server) admitAdmin(r *http.Request) error {
+	text, err := bearer(r, "this needs the admin token: Authorization: Bearer …")
+	if err != nil {
+		return err
+	}
+	// Digests have one length, so that the comparison tells nothing of ours.
+	shown, ours := sha256.Sum256([]byte(text)), sha256.Sum256([]byte(s.cfg.AdminToken))
+	if s.cfg.AdminToken == "" || subtle.ConstantTimeCompare(shown[:], ours[:]) != 1 {
+		return fault.New(fault.Unauthenticated, "this is not the admin token")
+	}
+	return nil
+}
+
+// bearer reads the one Authorization header (RFC 6750 section 2.1). Keys in
+// queries are not read: they would end up in logs.
+func bearer(r *http.Request, missing string) (string, error) {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return "", &fault.Error{Kind: fault.Unauthenticated, Code: "missing_key", Detail: missing}
+	}
+	scheme, text, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || text == "" {
+		return "", fault.New(fault.Unauthenticated, "the Authorization header is not one bearer token")
+	}
+	return strings.TrimSpace(text), nil
+}
+
+// onHost reports whether the client is on this machine itself, not behind a
+// proxy that is.
+func onHost(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback() &&
+		r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Real-Ip") == ""
+}
+
+// keyCache remembers keys and their accounts for a few seconds, and for
+// minutes while the archive is down.
+type keyCache struct {
+	store Store
+	asks  singleflight.Group
+
+	mu   sync.Mutex
+	keys map[string]cachedKey // by key id; guarded by mu
+}
+
+type cachedKey struct {
+	key     account.Key
+	account account.Account
+	at      time.Time // before the archive was asked
+}
+
+func newKeyCache(store Store) *keyCache {
+	return &keyCache{store: store, keys: make(map[string]cachedKey)}
+}
+
+func badKey() error {
+	return fault.New(fault.Unauthenticated, "this key is unknown, revoked or expired")
+}
+
+// account is whose key text is at the moment now.
+func (c *keyCache) account(ctx context.Context, text string, now time.Time) (account.Account, error) {
+	id, err := account.KeyID(text)
+	if err != nil {
+		return account.Account{}, fault.Wrap(fault.Unauthenticated, err, "this is not a key; keys look like tt_live_<id>_<secret>")
+	}
+	known, err := c.find(ctx, id, now)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return account.Account{}, err
+	}
+	// An unknown id is compared too, so that it takes as long as a wrong secret.
+	if right := known.key.Matches(text); !right || err != nil || !known.key.Live(now) {
+		return account.Account{}, badKey()
+	}
+	return known.account, nil
+}
+
+func (c *keyCache) find(ctx context.Context, id string, now time.Time) (cachedKey, error) {
+	c.mu.Lock()
+	old, ok := c.keys[id]
+	c.mu.Unlock()
+	if ok && now.Sub(old.at) < keyFresh {
+		return old, nil
+	}
+	// Many requests with one key ask once; the question outlives the request
+	// that happened to ask it.
+	answer := c.asks.DoChan(id, func() (any, error) { return c.ask(context.WithoutCancel(ctx), id, now) })
+	select {
+	case <-ctx.Done():
+		return cachedKey{}, fault.Wrap(fault.Canceled, context.Cause(ctx), "the client went away")
+	case a := <-answer:
+		if a.Err == nil {
+			return a.Val.(cachedKey), nil
+		}
+		if _, isFault := a.Err.(*fault.Error); !isFault && ok && now.Sub(old.at) < keyStale { //nolint:errorlint // ask wraps nothing
+			return old, nil
+		}
+		return cachedKey{}, unavailable(a.Err, "keys cannot be looked up at the moment; try again")
+	}
+}
+
+func (c *keyCache) ask(ctx context.Context, id string, now time.Time) (any, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, keyQuery, context.DeadlineExceeded)
+	defer cancel()
+	key, acct, err := c.store.Key(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		c.drop(id)
+		return nil, fault.New(fault.NotFound, "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := cachedKey{key: key, account: acct, at: now}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.keys) >= maxKeys {
+		for other := range c.keys { // any: it is asked again when it is used
+			delete(c.keys, other)
+			break
+		}
+	}
+	c.keys[id] = found
+	return found, nil
+}
+
+// drop forgets a key at once, on the replica that revoked it.
+func (c *keyCache) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.keys, id)
+}
+
+// unavailable keeps a fault and makes everything else a dependency's trouble.
+func unavailable(err error, detail string) error {
+	if f := fault.From(err); f == nil || f.Kind != fault.Internal || f.Err == nil {
+		return err
+	}
+	return fault.Wrap(fault.Unavailable, err, "%s", detail)
+}

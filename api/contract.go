@@ -1,0 +1,178 @@
+package api
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// openapiYAML is the contract. It is served as it is, and what a request may
+// hold is read from it: there is no second list of fields.
+//
+//go:embed openapi.yaml
+var openapiYAML []byte
+
+// An operation is what the contract says a request may hold.
+type operation struct {
+	body  *openapi3.Schema // nil: no body is read
+	query *openapi3.Schema // an object with one property a parameter
+}
+
+// loadContract reads openapiYAML into operations by "METHOD /path", the form
+// that the route table has.
+func loadContract() (map[string]*operation, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(openapiYAML)
+	if err != nil {
+		return nil, fmt.Errorf("openapi.yaml: %w", err)
+	}
+	ops := make(map[string]*operation)
+	for path, item := range doc.Paths.Map() {
+		for method, o := range item.Operations() {
+			op := &operation{query: &openapi3.Schema{
+				Type: &openapi3.Types{"object"}, Properties: openapi3.Schemas{},
+				AdditionalProperties: openapi3.AdditionalProperties{Has: new(bool)},
+			}}
+			for _, p := range append(append(openapi3.Parameters{}, item.Parameters...), o.Parameters...) {
+				if p.Value.In == openapi3.ParameterInQuery {
+					op.query.Properties[p.Value.Name] = p.Value.Schema
+				}
+			}
+			if o.RequestBody != nil {
+				media := o.RequestBody.Value.Content.Get("application/json")
+				if media == nil {
+					return nil, fmt.Errorf("openapi.yaml: %s %s takes a body that is not JSON", method, path)
+				}
+				op.body = media.Schema.Value
+			}
+			ops[method+" "+path] = op
+		}
+	}
+	return ops, nil
+}
+
+// renders reports an operation whose query is a request to render.
+func (op *operation) renders() bool { return op.query.Properties["url"] != nil }
+
+// checks are the options of every validation: all problems at once, and
+// date-time as RFC 3339 has it.
+var checks = []openapi3.SchemaValidationOption{
+	openapi3.MultiErrors(), openapi3.VisitAsRequest(), openapi3.EnableFormatValidation(),
+	openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(func(s string) error {
+		_, err := time.Parse(time.RFC3339, s)
+		return err
+	})),
+}
+
+// violations lists what value breaks of schema.
+func violations(schema *openapi3.Schema, value any) []*openapi3.SchemaError {
+	var list []*openapi3.SchemaError
+	var flatten func(error)
+	flatten = func(err error) {
+		if all, ok := err.(openapi3.MultiError); ok {
+			for _, err := range all {
+				flatten(err)
+			}
+			return
+		}
+		if one, ok := errors.AsType[*openapi3.SchemaError](err); ok {
+			list = append(list, one)
+		}
+	}
+	flatten(schema.VisitJSON(value, checks...))
+	return list
+}
+
+// words says what a violation means to whoever wrote the request.
+func words(e *openapi3.SchemaError) string {
+	s := e.Schema
+	switch e.SchemaField {
+	case "type", "nullable":
+		return fmt.Sprintf("must be %s, not %s", kindOf(s), valueKind(e.Value))
+	case "enum":
+		names := make([]string, len(s.Enum))
+		for i, v := range s.Enum {
+			names[i] = fmt.Sprint(v)
+		}
+		return "must be one of " + strings.Join(names, ", ")
+	case "required":
+		return "is required"
+	case "minimum", "maximum":
+		switch {
+		case s.Min == nil:
+			return fmt.Sprintf("must be at most %v", *s.Max)
+		case s.Max == nil:
+			return fmt.Sprintf("must be at least %v", *s.Min)
+		}
+		return fmt.Sprintf("must be %v to %v", *s.Min, *s.Max)
+	case "minLength":
+		return "must not be empty"
+	case "maxLength":
+		return fmt.Sprintf("must be at most %d characters long", *s.MaxLength)
+	case "maxProperties":
+		return fmt.Sprintf("must have at most %d members", *s.MaxProps)
+	case "format":
+		return "must be a date and time as RFC 3339 has it, such as 2027-01-31T12:00:00Z"
+	}
+	return "does not have the form it must have: " + strings.TrimSpace(s.Description)
+}
+
+func kindOf(s *openapi3.Schema) string {
+	switch {
+	case s.Type.Is("string"):
+		return "a string"
+	case s.Type.Is("integer"):
+		return "a whole number"
+	case s.Type.Is("number"):
+		return "a number"
+	case s.Type.Is("boolean"):
+		return "true or false"
+	}
+	return "an object"
+}
+
+// unknownName says that a name is not offered, and which one may be meant.
+func unknownName(name string, properties openapi3.Schemas) string {
+	best, distance := "", 3
+	for _, known := range slices.Sorted(maps.Keys(properties)) {
+		if strings.EqualFold(known, name) {
+			return fmt.Sprintf("is not known; write it %s", known)
+		}
+		if d := edits(known, name); d < distance && d < len(known) {
+			best, distance = known, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("is not known; did you mean %s?", best)
+	}
+	return "is not known"
+}
+
+// edits is the Levenshtein distance; names too different in length to be
+// meant are not worth computing.
+func edits(a, b string) int {
+	if d := len(a) - len(b); d > 2 || d < -2 {
+		return 3
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, last+cost)
+		}
+	}
+	return row[len(b)]
+}

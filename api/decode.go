@@ -1,0 +1,233 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/tintype/tintype/pkg/fault"
+)
+
+const (
+	maxBody     = 10_000_000 // bytes of a request's body
+	maxProblems = 50         // told of one request
+	maxPointer  = 200        // bytes of a pointer: names may be as long as the body
+)
+
+// An input is the object that a request sent, in its body or its query,
+// checked against the contract. Members that are unknown or of the wrong type
+// are taken out of it and stand in problems, so that the rest can be checked
+// further and all problems be told at once.
+type input struct {
+	members  map[string]any
+	problems []fault.Field
+	prefix   string // of pointers: "/" for a body, "" for a query
+	dropped  bool   // a member was taken out
+	raw      []byte // the body as it came; nil when members were changed
+}
+
+// readBody reads a JSON body whole.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return nil, fault.New(fault.Invalid, "the body is compressed (%s); send it plain", strconv.Quote(enc))
+	}
+	tooLarge := fault.New(fault.TooLarge, "the body is larger than %d bytes", maxBody)
+	if r.ContentLength > maxBody {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge
+	}
+	if err != nil {
+		if r.Context().Err() != nil {
+			return nil, fault.Wrap(fault.Canceled, err, "the client went away")
+		}
+		return nil, malformed("the body did not arrive whole: %v", err)
+	}
+	return body, nil
+}
+
+// decodeBody checks a body. Its error is a body that is no JSON object at
+// all; anything smaller is a problem of the input.
+func (op *operation) decodeBody(body []byte) (*input, error) {
+	value, problems, err := parseJSON(body)
+	if err != nil {
+		return nil, err
+	}
+	members, ok := value.(map[string]any)
+	if !ok {
+		return nil, invalid(fault.Field{Pointer: "", Detail: "must be an object, not " + valueKind(value)})
+	}
+	in := &input{members: members, problems: problems, prefix: "/", raw: body}
+	if len(problems) > 0 {
+		in.raw = nil
+	}
+	in.check(op.body)
+	return in, nil
+}
+
+// decodeQuery checks a query string the same way: what a parameter's type is
+// stands in the contract.
+func (op *operation) decodeQuery(raw string) *input {
+	in := &input{members: make(map[string]any)}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		in.add("", "the query cannot be read: "+strings.TrimPrefix(err.Error(), "invalid "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		texts := values[name]
+		if len(texts) > 1 {
+			in.add(name, "is given twice")
+		}
+		text := texts[0]
+		if !utf8.ValidString(text) || strings.Contains(text, "\x00") {
+			in.add(name, "is not UTF-8 text without U+0000")
+			continue
+		}
+		in.members[name] = text
+		p := op.query.Properties[name]
+		if p == nil {
+			continue
+		}
+		switch s := p.Value; {
+		case s.Type.Is("integer"), s.Type.Is("number"):
+			if json.Valid([]byte(text)) && strings.Trim(text, "0123456789+-.eE") == "" {
+				in.members[name] = json.Number(text)
+			}
+		case s.Type.Is("boolean"):
+			if text == "true" || text == "false" {
+				in.members[name] = text == "true"
+			}
+		}
+	}
+	in.check(op.query)
+	return in
+}
+
+func (in *input) add(pointer, detail string) {
+	in.problems = append(in.problems, fault.Field{Pointer: pointer, Detail: detail})
+}
+
+func (in *input) drop(name string) {
+	delete(in.members, name)
+	in.dropped, in.raw = true, nil
+}
+
+// check holds the members against the schema of an object.
+func (in *input) check(schema *openapi3.Schema) {
+	for _, name := range slices.Sorted(maps.Keys(in.members)) {
+		if _, ok := schema.Properties[name]; !ok {
+			in.add(in.prefix+escape(name), unknownName(name, schema.Properties))
+			in.drop(name)
+		}
+	}
+	for _, e := range violations(schema, in.members) {
+		path := e.JSONPointer()
+		for i := range path {
+			path[i] = escape(path[i])
+		}
+		in.add(in.prefix+strings.Join(path, "/"), words(e))
+	}
+	for name, v := range in.members {
+		s := schema.Properties[name].Value
+		if !fits(s, v) {
+			in.drop(name)
+			continue
+		}
+		// 80.0 is a whole number, in JSON Schema and in what some languages
+		// write; Go's decoder wants it as 80.
+		if n, ok := v.(json.Number); ok && s.Type.Is("integer") {
+			whole, ok := wholeNumber(n)
+			switch {
+			case !ok:
+				if !in.has(in.prefix + name) {
+					in.add(in.prefix+name, "is too large a number")
+				}
+				in.drop(name)
+			case whole != n:
+				in.members[name], in.raw = whole, nil
+			}
+		}
+	}
+}
+
+func (in *input) has(pointer string) bool {
+	return slices.ContainsFunc(in.problems, func(f fault.Field) bool { return f.Pointer == pointer })
+}
+
+// into fills v, a generated model, with what is left of the input.
+func (in *input) into(v any) error {
+	raw := in.raw
+	if raw == nil {
+		var err error
+		if raw, err = json.Marshal(in.members); err != nil {
+			return fmt.Errorf("input: %w", err)
+		}
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("input: %w", err)
+	}
+	return nil
+}
+
+// invalid is the refusal of a request with these problems; nil for none.
+func invalid(problems ...fault.Field) error {
+	if len(problems) == 0 {
+		return nil
+	}
+	f := fault.New(fault.Invalid, "the request has %d problems; errors lists them", len(problems))
+	f.Fields = slices.Clone(problems[:min(len(problems), maxProblems)])
+	for i, p := range f.Fields {
+		if len(p.Pointer) > maxPointer {
+			f.Fields[i].Pointer = strings.ToValidUTF8(p.Pointer[:maxPointer], "") + "…"
+		}
+	}
+	if len(problems) == 1 {
+		f.Detail = problems[0].Detail
+		if name := strings.TrimPrefix(f.Fields[0].Pointer, "/"); name != "" {
+			f.Detail = name + ": " + f.Detail
+		}
+	}
+	return f
+}
+
+// fits reports whether v has the type that the schema asks for. Lists and
+// their like do not occur in requests.
+func fits(s *openapi3.Schema, v any) bool {
+	switch v := v.(type) {
+	case string:
+		return s.Type.Is("string") && !(s.Format == "date-time" && len(violations(s, v)) > 0)
+	case bool:
+		return s.Type.Is("boolean")
+	case json.Number:
+		return s.Type.Is("number") || s.Type.Is("integer") && len(violations(&openapi3.Schema{Type: s.Type}, v)) == 0
+	case map[string]any:
+		return s.Type.Is("object") && len(violations(s, v)) == 0
+	}
+	return false
+}
+
+// wholeNumber writes an integral number without fraction and exponent. Beyond
+// 2^53 a double has no exact integers and nothing here asks for them.
+func wholeNumber(n json.Number) (json.Number, bool) {
+	f, err := n.Float64()
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return n, false
+	}
+	if !strings.ContainsAny(string(n), ".eE") {
+		return n, true
+	}
+	return json.Number(strconv.FormatInt(int64(f), 10)), true
+}

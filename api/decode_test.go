@@ -1,0 +1,123 @@
+package api
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// FuzzBody: what the decoder takes, encoding/json reads the same; what it
+// refuses is a fault of kind Invalid with words; nothing panics.
+func FuzzBody(f *testing.F) {
+	for _, s := range []string{
+		`{}`, `{"url":"https://example.com/"}`, `{"html":"<p>","width":80.0,"metadata":{"a":"b"}}`, `{"url":1,"url":2}`, `[[[]]]`, `null`, `"\u0000"`,
+		`{"URL":"x"}`, `{"width":1e400}`, `{"width":-0}`, `{"device_scale_factor":1E0}`, "\ufeff{}", `{"a":"\ud800"}`, `{"metadata":null}`, `{"format":7,"quality":{}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	ops, err := loadContract()
+	if err != nil {
+		f.Fatal(err)
+	}
+	op := ops["POST /v1/jobs"]
+	f.Fuzz(func(t *testing.T, body []byte) {
+		in, err := op.decodeBody(body)
+		if err == nil {
+			var sub *submission
+			sub, err = submissionFrom(in, job.PNG, account.Default())
+			if err == nil {
+				if !json.Valid(body) || !utf8.Valid(body) {
+					t.Fatalf("accepted %q", body)
+				}
+				var req JobRequest
+				if in.raw != nil && json.Unmarshal(body, &req) != nil {
+					t.Fatalf("accepted %q", body)
+				}
+				if wrong := sub.spec.Normalize(60_000); len(wrong) > 0 {
+					t.Fatalf("normalising twice: %v", wrong[0])
+				}
+				if strings.Contains(string(sub.spec.Marshal())+sub.customID, "\x00") {
+					t.Fatalf("%q brought U+0000 in", body)
+				}
+				return
+			}
+		}
+		bad := fault.From(err)
+		if bad.Kind != fault.Invalid || bad.Detail == "" {
+			t.Fatalf("%q: %v", body, err)
+		}
+		for _, field := range bad.Fields {
+			if field.Detail == "" || len(field.Pointer) > maxPointer+4 {
+				t.Fatalf("%q: %+v", body, field)
+			}
+		}
+	})
+}
+
+func FuzzQuery(f *testing.F) {
+	for _, s := range []string{"url=https://e.com/", "url=x&url=y", "width=1e2&html=x", "width=0x1&html=x", "%zz", "full_page=TRUE", "a;b=c", "=", "&&", "width=%00"} {
+		f.Add(s)
+	}
+	ops, err := loadContract()
+	if err != nil {
+		f.Fatal(err)
+	}
+	op := ops["GET /v1/screenshot"]
+	f.Fuzz(func(t *testing.T, query string) {
+		if _, err := submissionFrom(op.decodeQuery(query), job.PNG, account.Default()); err != nil && !fault.Is(err, fault.Invalid) {
+			t.Fatalf("%q: %v", query, err)
+		}
+	})
+}
+
+func TestProblemsAreBounded(t *testing.T) {
+	var b strings.Builder
+	for i := range 5000 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"` + strings.Repeat("é", 200) + string(rune('a'+i%26)) + strings.Repeat("x", i) + `":1`)
+	}
+	ops, err := loadContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := ops["POST /v1/jobs"].decodeBody([]byte("{" + b.String() + "}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = submissionFrom(in, job.PNG, account.Default())
+	bad := fault.From(err)
+	if len(bad.Fields) != maxProblems || len(in.problems) < 5000 {
+		t.Errorf("%d of %d problems", len(bad.Fields), len(in.problems))
+	}
+	for _, f := range bad.Fields {
+		if len(f.Pointer) > maxPointer+4 || !utf8.ValidString(f.Pointer) {
+			t.Errorf("pointer of %d bytes", len(f.Pointer))
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	ops, err := loadContract()
+	if err != nil {
+		b.Fatal(err)
+	}
+	op := ops["POST /v1/jobs"]
+	body := []byte(`{"url":"https://example.com/a/page?with=query","format":"jpeg","width":1280,"height":800,"full_page":true,"custom_id":"line-17","metadata":{"customer":"acme"}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		in, err := op.decodeBody(body)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := submissionFrom(in, job.PNG, account.Default()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

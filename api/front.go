@@ -1,0 +1,319 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+const (
+	// beatWithin is how long the leader counts as there after a heartbeat. It
+	// sends one every 200 ms, and a standby takes over after 1.0 to 1.5 s.
+	beatWithin = 1500 * time.Millisecond
+	// downWithin bounds the wait for a stream to a leader that beats: it
+	// covers a take-over.
+	downWithin = 3 * time.Second
+	// clockWithin is how old the last heartbeat may be for its clock to date a
+	// record. Without a leader for so long nothing is published: there is no
+	// point in promising a decision.
+	clockWithin = 5 * time.Second
+	// answerWithin bounds the wait for an answer that the leader has at hand.
+	answerWithin = 5 * time.Second
+)
+
+// front is this replica's line to the leader: one stream at a time, followed
+// to wherever the heartbeats say.
+//
+// It promises that a decision which was registered before its record was
+// published is delivered, also across leaders, or is not heard of within the
+// caller's time; that a question which was asked before a reconnect is asked again
+// after it; and that a question fails as Unavailable soon after the leader is
+// gone. Nothing that it holds matters: what it forgets can be asked again.
+type front struct {
+	api  string // boot id
+	dial func(address string) (*grpc.ClientConn, error)
+	log  *slog.Logger
+
+	changed chan struct{} // capacity 1: a heartbeat names a new leader
+	wake    chan struct{} // capacity 1: out has something to send
+
+	mu       sync.Mutex
+	beat     *pb.Heartbeat // guarded by mu, like all below; nil before the first
+	beatAt   time.Time     // local, with its monotonic part
+	session  *session      // nil while no stream is open
+	downAt   time.Time     // since when no stream has been welcomed
+	up       chan struct{} // closed while a stream is welcomed
+	awaited  map[job.ID]*decision
+	asked    map[uint64]*question
+	lastCall uint64
+	out      *pb.FrontUp // what the writer sends next
+}
+
+// session is one stream to one leader.
+type session struct {
+	epoch  uint64 // 0 until the leader's welcome
+	cancel context.CancelCauseFunc
+}
+
+// decision is one record whose decision somebody waits for.
+type decision struct {
+	front *front
+	id    job.ID
+	seq   uint64        // of its record, 0 while that is not known; guarded by front.mu
+	made  chan struct{} // closed once verdict is set
+	then  func()        // called when it is made; guarded by front.mu
+	// verdict is written before made is closed and never again.
+	verdict *pb.Decision
+}
+
+// question is one look-up or cancel on its way.
+type question struct {
+	id      job.ID
+	account string          // of a cancel; empty: a look-up
+	until   time.Time       // when a look-up's wait is over
+	answer  chan *pb.Answer // capacity 1; closed when the leader is gone
+}
+
+func newFront(api string, dial func(string) (*grpc.ClientConn, error), log *slog.Logger) *front {
+	return &front{
+		api: api, dial: dial, log: log, downAt: time.Now(),
+		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		up: make(chan struct{}), awaited: make(map[job.ID]*decision), asked: make(map[uint64]*question), out: new(pb.FrontUp),
+	}
+}
+
+// heard takes a heartbeat in. A reign that is older than the one known is a
+// leader that does not know yet that it was deposed; it is believed again
+// only when nothing else has been heard for a while, as after a restored
+// backup.
+func (f *front) heard(hb *pb.Heartbeat) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	if f.beat != nil && hb.Epoch < f.beat.Epoch && now.Sub(f.beatAt) < clockWithin {
+		return
+	}
+	moved := f.beat == nil || f.beat.Address != hb.Address || f.beat.Epoch != hb.Epoch
+	f.beat, f.beatAt = hb, now
+	if !moved {
+		return
+	}
+	if s := f.session; s != nil && s.epoch != 0 && s.epoch != hb.Epoch {
+		s.cancel(errNewLeader) // it may be stopped and never close its side
+	}
+	poke(f.changed)
+}
+
+var errNewLeader = errors.New("another scheduler leads")
+
+// clock is the leader's clock, in microseconds, as its last heartbeat and the
+// time since then tell it.
+func (f *front) clock() (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since := time.Since(f.beatAt)
+	if f.beat == nil || since > clockWithin {
+		return 0, noLeader()
+	}
+	return f.beat.TimeUs + since.Microseconds(), nil
+}
+
+func noLeader() *fault.Error {
+	return &fault.Error{Kind: fault.Unavailable, Detail: "no scheduler leads at the moment; try again", RetryAfter: 2 * time.Second}
+}
+
+// led reports whether a leader has welcomed this replica and beats.
+func (f *front) led() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.session != nil && f.session.epoch != 0 && time.Since(f.beatAt) < beatWithin
+}
+
+// unreachable reports that waiting for the leader has no point. f.mu is held.
+func (f *front) unreachable() bool {
+	if f.session != nil && f.session.epoch != 0 {
+		return false
+	}
+	return f.beat == nil || time.Since(f.beatAt) > beatWithin || time.Since(f.downAt) > downWithin
+}
+
+// expect registers a record whose decision will be waited for. It comes
+// before the publish, and it waits for a welcomed stream: the leader drops a
+// decision that has no stream to go down, and a hello asks only for what was
+// registered before it. Its error means that nothing may be published.
+func (f *front) expect(ctx context.Context, id job.ID) (*decision, error) {
+	d := &decision{front: f, id: id, made: make(chan struct{})}
+	for {
+		f.mu.Lock()
+		welcomed, gone, up := f.session != nil && f.session.epoch != 0, f.unreachable(), f.up
+		if welcomed {
+			f.awaited[id] = d
+		}
+		f.mu.Unlock()
+		switch {
+		case welcomed:
+			return d, nil
+		case gone:
+			return nil, noLeader()
+		}
+		select {
+		case <-up:
+		case <-time.After(giveUpEvery):
+		case <-ctx.Done():
+			return nil, fault.Wrap(fault.Unavailable, context.Cause(ctx), "no scheduler leads at the moment; try again")
+		}
+	}
+}
+
+// stored tells the sequence of the record, for a reconnect.
+func (d *decision) stored(seq uint64) {
+	d.front.mu.Lock()
+	defer d.front.mu.Unlock()
+	d.seq = seq
+}
+
+// forget ends the wait.
+func (d *decision) forget() {
+	d.front.mu.Lock()
+	defer d.front.mu.Unlock()
+	delete(d.front.awaited, d.id)
+}
+
+// decided hands a decision to whoever waits for it.
+func (f *front) decided(p *pb.Decision) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := f.awaited[job.ID(p.Id)]; d != nil {
+		delete(f.awaited, d.id)
+		d.verdict = p
+		close(d.made)
+		if d.then != nil {
+			d.then()
+		}
+	}
+}
+
+// onceMade has fn called when the decision is made, or now if it is.
+func (d *decision) onceMade(fn func()) {
+	d.front.mu.Lock()
+	defer d.front.mu.Unlock()
+	if d.verdict != nil {
+		fn()
+		return
+	}
+	d.then = fn
+}
+
+// lookup asks for a job, at once or when it has ended or when wait is over.
+// known is false for a job that is neither unfinished nor recently finished.
+func (f *front) lookup(ctx context.Context, id job.ID, wait time.Duration) (j *job.Job, known bool, err error) {
+	return f.ask(ctx, wait, &question{id: id, until: time.Now().Add(wait)})
+}
+
+// cancel ends an account's job, and answers with the job as it is then.
+func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.Job, known bool, err error) {
+	return f.ask(ctx, 0, &question{id: id, account: account})
+}
+
+func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.Job, bool, error) {
+	slow := &fault.Error{Kind: fault.Unavailable, Detail: "the scheduler did not answer in time; try again"}
+	ctx, stop := context.WithTimeoutCause(ctx, wait+answerWithin, slow)
+	defer stop()
+	q.answer = make(chan *pb.Answer, 1)
+
+	f.mu.Lock()
+	if f.unreachable() {
+		f.mu.Unlock()
+		return nil, false, noLeader()
+	}
+	f.lastCall++
+	number := f.lastCall
+	f.asked[number] = q
+	f.put(number, q)
+	f.mu.Unlock()
+
+	select {
+	case <-ctx.Done():
+		f.forget(number)
+		if context.Cause(ctx) == error(slow) {
+			return nil, false, slow
+		}
+		return nil, false, fault.Wrap(fault.Canceled, context.Cause(ctx), "the client went away")
+	case a, ok := <-q.answer:
+		if !ok {
+			return nil, false, noLeader()
+		}
+		switch a := a.Answer.(type) {
+		case *pb.Answer_Job:
+			return wire.FromJob(a.Job), true, nil
+		case *pb.Answer_Unknown:
+			return nil, false, nil
+		case *pb.Answer_Fault:
+			return nil, false, wire.FromFault(a.Fault)
+		}
+		return nil, false, fault.New(fault.Internal, "")
+	}
+}
+
+// put queues a question for the writer. f.mu is held.
+func (f *front) put(number uint64, q *question) {
+	if q.account != "" {
+		f.out.Cancels = append(f.out.Cancels, &pb.Cancel{Call: number, Id: string(q.id), Account: q.account})
+	} else {
+		wait := max(time.Until(q.until), 0)
+		f.out.Lookups = append(f.out.Lookups, &pb.Lookup{Call: number, Id: string(q.id), WaitMs: uint32(wait.Milliseconds())})
+	}
+	poke(f.wake)
+}
+
+// forget drops a question and tells the leader to drop it too.
+func (f *front) forget(number uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.asked[number]; !ok {
+		return
+	}
+	delete(f.asked, number)
+	f.out.Forget = append(f.out.Forget, number)
+	poke(f.wake)
+}
+
+// answered hands an answer to its question.
+func (f *front) answered(a *pb.Answer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if q := f.asked[a.Call]; q != nil {
+		delete(f.asked, a.Call)
+		q.answer <- a
+	}
+}
+
+// giveUp fails every question once the leader has been gone too long for it.
+func (f *front) giveUp() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.unreachable() {
+		return
+	}
+	for number, q := range f.asked {
+		delete(f.asked, number)
+		close(q.answer)
+	}
+}
+
+// poke makes a channel of capacity 1 readable.
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,145 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// Time is a moment as the API writes it: RFC 3339 in UTC, always with
+// milliseconds.
+type Time struct{ time.Time }
+
+// MarshalJSON writes t.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(t.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
+// orNull gives nil for the zero value: what is not there is null.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func timeOrNull(t time.Time) *Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &Time{t}
+}
+
+// present is a job as the API shows it. base goes before its links: the
+// public address of the server, or nothing.
+func present(j *job.Job, base string) (*Job, error) {
+	self := base + "/v1/jobs/" + string(j.ID)
+	v := &Job{
+		Id: string(j.ID), Status: Status(j.State), Tier: j.Tier, Attempts: j.Attempts, Cached: j.Cached, Billable: j.Billable,
+		CreatedAt: Time{j.CreatedAt}, StartedAt: timeOrNull(j.StartedAt), FinishedAt: timeOrNull(j.FinishedAt), ExpiresAt: timeOrNull(j.ExpiresAt),
+		CustomId: orNull(j.CustomID), Metadata: j.Metadata,
+		Error: presentFailure(j.Failure), Evidence: presentEvidence(j.Evidence),
+		Links: Links{Self: self, Result: self + "/result"},
+	}
+	if j.State == job.Queued {
+		v.WaitingFor, v.Position = orNull(string(j.WaitingFor)), orNull(j.Position)
+	}
+	if v.Metadata == nil {
+		v.Metadata = map[string]string{}
+	}
+	if err := json.Unmarshal(j.Options, &v.Options); err != nil {
+		return nil, fmt.Errorf("options of %s: %w", j.ID, err)
+	}
+	if r := j.Result; r != nil {
+		v.Result = &Result{
+			Url: v.Links.Result, ContentType: r.ContentType, SizeBytes: r.SizeBytes, Sha256: r.SHA256,
+			Width: orNull(r.Width), Height: orNull(r.Height), Pages: orNull(r.Pages),
+		}
+	}
+	if t := j.Timings; t != nil {
+		v.Timings = &Timings{
+			QueueMs: t.QueueMS, NavigateMs: t.NavigateMS, WaitMs: t.WaitMS,
+			CaptureMs: t.CaptureMS, UploadMs: t.UploadMS, TotalMs: t.TotalMS,
+		}
+	}
+	return v, nil
+}
+
+func presentFailure(f *job.Failure) *Failure {
+	if f == nil {
+		return nil
+	}
+	return &Failure{Code: string(f.Code), Detail: f.Detail, Stage: string(f.Stage), Retryable: f.Retryable}
+}
+
+func presentEvidence(e *job.Evidence) *Evidence {
+	if e == nil {
+		return nil
+	}
+	return &Evidence{
+		FinalUrl: orNull(e.FinalURL), StatusCode: orNull(e.StatusCode), Title: e.Title,
+		Redirects: list(e.Redirects), ConsoleErrors: list(e.ConsoleErrors), TimedOut: list(e.TimedOut),
+		FailedResources: resources(e.FailedResources), BlockedRequests: resources(e.BlockedRequests),
+		UnloadedImages: e.UnloadedImages,
+	}
+}
+
+// list makes an empty list of a missing one: it is [] in JSON, never null.
+func list(in []string) []string {
+	if in == nil {
+		return []string{}
+	}
+	return in
+}
+
+func resources(in []job.Resource) []Resource {
+	out := make([]Resource, len(in))
+	for i, r := range in {
+		out[i] = Resource{Url: r.URL, Reason: r.Reason}
+	}
+	return out
+}
+
+func presentAccount(a account.Account) Account {
+	return Account{Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, CreatedAt: Time{a.CreatedAt}}
+}
+
+func presentKey(k account.Key) Key {
+	return Key{
+		Id: k.ID, Name: k.Name, CreatedAt: Time{k.CreatedAt},
+		ExpiresAt: timeOrNull(k.ExpiresAt), RevokedAt: timeOrNull(k.RevokedAt),
+	}
+}
+
+// marshal writes JSON for people too: < and > stay as they are, since no
+// answer is ever taken for HTML (nosniff).
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// writeJSON answers with a model of the contract.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := marshal(v)
+	if err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client that went away is noticed by the server
+	return nil
+}

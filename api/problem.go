@@ -1,0 +1,169 @@
+package api
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// face is how a kind of fault looks over HTTP.
+type face struct {
+	status int
+	code   string // where the fault names none
+	title  string
+}
+
+// faceOf is the one map from kinds to HTTP for Tintype's own API.
+func faceOf(kind fault.Kind) face {
+	switch kind {
+	case fault.Invalid:
+		return face{http.StatusBadRequest, "invalid_input", "The request is not valid"}
+	case fault.Unauthenticated:
+		return face{http.StatusUnauthorized, "invalid_key", "A valid key is needed"}
+	case fault.Forbidden:
+		return face{http.StatusForbidden, "forbidden", "This is not allowed"}
+	case fault.Blocked:
+		return face{http.StatusForbidden, "blocked", "Blocked for a while"}
+	case fault.NotFound:
+		return face{http.StatusNotFound, "not_found", "There is no such thing"}
+	case fault.Conflict:
+		return face{http.StatusConflict, "conflict", "The present state does not allow this"}
+	case fault.Gone:
+		return face{http.StatusGone, "gone", "It is gone"}
+	case fault.TooLarge:
+		return face{http.StatusRequestEntityTooLarge, "too_large", "The request is too large"}
+	case fault.KeyReused:
+		return face{http.StatusUnprocessableEntity, "idempotency_key_reused", "The key belongs to another request"}
+	case fault.RenderFailed:
+		return face{http.StatusUnprocessableEntity, "render_failed", "The render failed"}
+	case fault.RateLimited:
+		return face{http.StatusTooManyRequests, "rate_limit_exceeded", "Too many requests"}
+	case fault.ThreadsFull:
+		return face{http.StatusTooManyRequests, "concurrency_limit_exceeded", "Too many jobs at once"}
+	case fault.QuotaExceeded:
+		return face{http.StatusPaymentRequired, "quota_exceeded", "The quota is used up"}
+	case fault.QueueFull:
+		return face{http.StatusServiceUnavailable, "queue_full", "The queue is full"}
+	case fault.Unavailable:
+		return face{http.StatusServiceUnavailable, "unavailable", "Not available for the moment"}
+	case fault.Timeout:
+		return face{http.StatusGatewayTimeout, "timeout", "It took too long"}
+	case fault.Canceled:
+		return face{statusClientGone, "canceled", "The client went away"}
+	case fault.Internal:
+		return face{http.StatusInternalServerError, "internal", "An error of the server"}
+	}
+	return face{http.StatusInternalServerError, "internal", "An error of the server"}
+}
+
+// statusClientGone is nginx's: nobody reads the answer, but logs and metrics
+// must not count it as the server's error.
+const statusClientGone = 499
+
+// failed is the fault that a call which waits for its render answers with
+// when the job failed. Codes of jobs are more than one kind: an address that
+// may not be reached is forbidden, a deadline is a time-out.
+func failed(j *job.Job) *fault.Error {
+	e := &fault.Error{Kind: fault.RenderFailed, Code: string(j.State), Extra: map[string]any{"job_id": j.ID}}
+	f := j.Failure
+	if f == nil {
+		e.Detail = "the job ended as " + string(j.State)
+		return e
+	}
+	e.Code, e.Detail = string(f.Code), f.Detail
+	e.Extra["error"] = presentFailure(f)
+	switch {
+	case f.Code == job.AddressRefused:
+		e.Kind = fault.Forbidden
+	case f.Code.Timeout():
+		e.Kind = fault.Timeout
+	}
+	return e
+}
+
+// problemOf writes a fault as the problem document (RFC 9457) that tells of it.
+func problemOf(f *fault.Error, face face, instance, requestID string) Problem {
+	p := Problem{
+		Title: face.title, Status: face.status, Detail: f.Detail, Code: f.Code,
+		Instance: instance, RequestId: requestID,
+	}
+	if p.Code == "" {
+		p.Code = face.code
+	}
+	if f.Kind == fault.Internal {
+		p.Code, p.Detail = face.code, "the server's log knows more under the request_id"
+	}
+	p.Type = "urn:tintype:problem:" + p.Code
+	if len(f.Fields) > 0 {
+		fields := make([]ProblemField, len(f.Fields))
+		for i, x := range f.Fields {
+			fields[i] = ProblemField{Pointer: x.Pointer, Detail: x.Detail}
+		}
+		p.Errors = &fields
+	}
+	return p
+}
+
+// writeProblem answers with a fault.
+func writeProblem(w http.ResponseWriter, r *http.Request, f *fault.Error, requestID string) {
+	writeFace(w, r, f, faceOf(f.Kind), requestID)
+}
+
+func writeFace(w http.ResponseWriter, r *http.Request, f *fault.Error, face face, requestID string) {
+	p := problemOf(f, face, r.URL.Path, requestID)
+	body, err := marshal(p)
+	if err == nil && len(f.Extra) > 0 && f.Kind != fault.Internal {
+		body, err = extend(body, f.Extra)
+	}
+	if err != nil {
+		body = []byte(`{}`) // strings and numbers always marshal
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	for _, artifact := range []string{"ETag", "Content-Disposition", "Content-Security-Policy", "Last-Modified"} {
+		h.Del(artifact)
+	}
+	if wait := f.Wait(); wait > 0 {
+		h.Set("Retry-After", strconv.Itoa(retryAfter(wait, rand.Float64())))
+	}
+	if f.Kind == fault.Unauthenticated {
+		h.Set("WWW-Authenticate", `Bearer realm="tintype"`)
+	}
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // the client that went away is noticed by the server
+	}
+}
+
+// extend adds members behind those of a JSON object.
+func extend(object []byte, extra map[string]any) ([]byte, error) {
+	var b bytes.Buffer
+	b.Write(bytes.TrimSuffix(object, []byte("}")))
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		value, err := marshal(extra[name])
+		if err != nil {
+			return nil, err
+		}
+		b.WriteString("," + strconv.Quote(name) + ":")
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// retryAfter is a wait in whole seconds, lengthened by up to a tenth (roll is
+// 0 to 1) so that clients that were refused together do not come back
+// together. It is never shorter than the wait.
+func retryAfter(wait time.Duration, roll float64) int {
+	longer := wait + time.Duration(roll*float64(wait)/10)
+	return int((longer + time.Second - 1) / time.Second)
+}

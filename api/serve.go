@@ -1,0 +1,168 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Bounds of a connection, against clients that send or read slowly. Routes
+// that wait or send much move their own deadlines: see linger and steady.
+const (
+	headerWithin  = 5 * time.Second
+	requestWithin = 30 * time.Second
+	answerSlack   = 30 * time.Second // to write an answer in
+	idleWithin    = 60 * time.Second
+	maxHeader     = 32 << 10
+	// connsPerAddress bounds the connections of one other machine.
+	connsPerAddress = 1024
+)
+
+// serve serves the listeners until ctx ends or lost is closed, then drains.
+func (s *Server) serve(ctx context.Context, lost <-chan struct{}) error {
+	servers := map[*http.Server]net.Listener{}
+	if s.deps.Listener != nil {
+		servers[s.server(s.main)] = s.deps.Listener
+	}
+	if s.deps.AdminListener != nil {
+		servers[s.server(s.admin)] = s.deps.AdminListener
+	}
+	var serving errgroup.Group
+	failed := make(chan struct{})
+	var once sync.Once
+	for srv, l := range servers {
+		serving.Go(func() error {
+			err := srv.Serve(&limitedListener{Listener: l, open: make(map[netip.Addr]int)})
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			once.Do(func() { close(failed) })
+			return fmt.Errorf("api: serve %s: %w", l.Addr(), err)
+		})
+	}
+	select {
+	case <-ctx.Done():
+	case <-lost:
+	case <-failed:
+	}
+
+	close(s.draining)
+	began := time.Now()
+	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.DrainWithin, errors.New("the drain took too long"))
+	defer cancel()
+	var down errgroup.Group
+	for srv := range servers {
+		down.Go(func() error { return srv.Shutdown(drain) })
+	}
+	if err := down.Wait(); err != nil {
+		s.log.Warn("requests were cut off", "took", time.Since(began), "err", context.Cause(drain))
+		for srv := range servers {
+			_ = srv.Close() // its listener is closed already
+		}
+	}
+	// Requests that were cut off cancel the jobs that nobody waits for now.
+	left := make(chan struct{})
+	go func() { s.active.Wait(); close(left) }()
+	select {
+	case <-left:
+	case <-time.After(cancelWithin):
+	}
+	s.stop()
+	<-left
+	return serving.Wait()
+}
+
+func (s *Server) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerWithin, ReadTimeout: requestWithin, WriteTimeout: requestWithin + answerSlack,
+		IdleTimeout: idleWithin, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what clients do to connections
+	}
+}
+
+// linger moves a request's deadlines before it waits: reading is over, and
+// the answer may come up to d later. Without it the connection's read deadline
+// would end the request's context in the middle of the wait.
+func linger(w http.ResponseWriter, d time.Duration) {
+	c := http.NewResponseController(w)
+	// A writer without deadlines, as in tests, has none to move.
+	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetWriteDeadline(time.Now().Add(d + answerSlack))
+}
+
+// steady writes with a deadline for each write, so that a large artifact may
+// take its time as long as the client goes on reading.
+type steady struct{ http.ResponseWriter }
+
+func (s steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+func (s steady) Write(p []byte) (int, error) {
+	const piece = 256 << 10
+	var n int
+	for {
+		linger(s.ResponseWriter, 0)
+		m, err := s.ResponseWriter.Write(p[n:min(n+piece, len(p))])
+		n += m
+		if err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// limitedListener closes connections beyond connsPerAddress of one address.
+// Loopback is exempt: a reverse proxy is everybody.
+type limitedListener struct {
+	net.Listener
+	mu   sync.Mutex
+	open map[netip.Addr]int // guarded by mu
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		from, err := netip.ParseAddrPort(c.RemoteAddr().String())
+		addr := from.Addr().Unmap()
+		if err != nil || addr.IsLoopback() {
+			return c, nil
+		}
+		l.mu.Lock()
+		full := l.open[addr] >= connsPerAddress
+		if !full {
+			l.open[addr]++
+		}
+		l.mu.Unlock()
+		if !full {
+			return &limitedConn{Conn: c, release: sync.OnceFunc(func() { l.release(addr) })}, nil
+		}
+		_ = c.Close() // nothing was said on it
+	}
+}
+
+func (l *limitedListener) release(addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[addr]--; l.open[addr] == 0 {
+		delete(l.open, addr)
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}

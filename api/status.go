@@ -1,0 +1,259 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+const (
+	maxWait = 60 * time.Second
+	// fresh is the age up to which an unknown id may still be decided: the
+	// leader refuses records older than 12 s.
+	fresh = 15 * time.Second
+	// storeWithin bounds one question to the archive.
+	storeWithin = 3 * time.Second
+	// retryPause is the pause between two tries of a wait whose leader is gone.
+	retryPause = 250 * time.Millisecond
+)
+
+// waitFrom reads ?wait= and Prefer: wait= (RFC 7240), the first before the
+// second. applied is the Preference-Applied to answer with.
+func waitFrom(r *http.Request, query *input) (wait time.Duration, applied string, err error) {
+	if text, ok := query.members["wait"].(string); ok {
+		seconds, err := strconv.Atoi(strings.TrimSuffix(text, "s"))
+		if err != nil {
+			return 0, "", invalid(fault.Field{Pointer: "wait", Detail: "must be whole seconds, with or without s"})
+		}
+		return min(time.Duration(seconds)*time.Second, maxWait), "", nil
+	}
+	for _, line := range r.Header.Values("Prefer") {
+		for preference := range strings.SplitSeq(line, ",") {
+			preference, _, _ = strings.Cut(preference, ";") // its parameters
+			name, value, _ := strings.Cut(preference, "=")
+			value = strings.TrimSuffix(strings.Trim(strings.TrimSpace(value), `"`), "s")
+			if !strings.EqualFold(strings.TrimSpace(name), "wait") || len(value) > 9 {
+				continue
+			}
+			seconds, err := strconv.ParseUint(value, 10, 31)
+			if err != nil {
+				continue // a preference that is not understood is ignored
+			}
+			wait = min(time.Duration(seconds)*time.Second, maxWait)
+			return wait, "wait=" + strconv.Itoa(int(wait/time.Second)), nil
+		}
+	}
+	return 0, "", nil
+}
+
+// jobID reads the id of the path. What is no id names no job.
+func jobID(r *http.Request) (job.ID, error) {
+	id, err := job.ParseID(r.PathValue("id"))
+	if err != nil {
+		return "", noJob()
+	}
+	return id, nil
+}
+
+func noJob() error { return fault.New(fault.NotFound, "there is no such job") }
+
+// find looks a job up, at the leader and then in the archive; with a wait the
+// leader answers when the job has ended or the wait is over.
+//
+// Only two noes make a 404, and an id that may still be on its way to its
+// decision is not unknown yet.
+func (s *Server) find(ctx context.Context, id job.ID, accountID string, wait time.Duration) (*job.Job, error) {
+	j, known, err := s.front.lookup(ctx, id, wait)
+	if err != nil && fault.Is(err, fault.Canceled) {
+		return nil, err
+	}
+	if !known {
+		var inArchive error
+		if j, inArchive = s.archived(ctx, id); inArchive != nil {
+			switch {
+			case err != nil:
+				return nil, err // the leader's silence weighs more
+			case !fault.Is(inArchive, fault.NotFound):
+				return nil, inArchive
+			case isFresh(id, time.Now()):
+				return nil, &fault.Error{
+					Kind: fault.Unavailable, RetryAfter: 2 * time.Second,
+					Detail: "this id is new and not known yet; if it is not there later, it was not accepted",
+				}
+			}
+			return nil, noJob()
+		}
+	}
+	if j.Account != accountID {
+		return nil, noJob()
+	}
+	return j, nil
+}
+
+// isFresh reports an id that may have been made moments ago, here or on a
+// replica whose clock is a little ahead.
+func isFresh(id job.ID, now time.Time) bool {
+	return now.Sub(id.Time()).Abs() < fresh
+}
+
+// archived asks the archive.
+func (s *Server) archived(ctx context.Context, id job.ID) (*job.Job, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, storeWithin, errors.New("the archive did not answer in time"))
+	defer cancel()
+	j, err := s.deps.Store.Job(ctx, id)
+	if err != nil {
+		return nil, unavailable(err, "the archive does not answer at the moment; try again")
+	}
+	return j, nil
+}
+
+// await is find until the job has ended or the wait is over, also when the
+// leader changes meanwhile. When enough is closed it answers with what is
+// there: a long poll need not hold up a drain.
+func (s *Server) await(ctx context.Context, id job.ID, accountID string, wait time.Duration, enough <-chan struct{}) (*job.Job, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	waiting, over := context.WithTimeout(ctx, wait)
+	defer over()
+	go func() {
+		select {
+		case <-enough:
+			over()
+		case <-waiting.Done():
+		}
+	}()
+	until := time.Now().Add(wait)
+	for waiting.Err() == nil {
+		j, err := s.find(waiting, id, accountID, time.Until(until))
+		if err == nil && j.State.Terminal() {
+			return j, nil
+		}
+		if err != nil && !fault.Is(err, fault.Unavailable) && waiting.Err() == nil {
+			return nil, err
+		}
+		select {
+		case <-waiting.Done():
+		case <-time.After(retryPause):
+		}
+	}
+	return s.find(ctx, id, accountID, 0)
+}
+
+// getJob is GET /v1/jobs/{id}.
+func (s *Server) getJob(w http.ResponseWriter, r *http.Request, c *call) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	wait, applied, err := waitFrom(r, c.query)
+	if err != nil {
+		return err
+	}
+	// Whose job it is comes before any waiting.
+	j, err := s.find(r.Context(), id, c.account.ID, 0)
+	if err != nil {
+		return err
+	}
+	if wait > 0 && !j.State.Terminal() {
+		linger(w, wait)
+		later, err := s.await(r.Context(), id, c.account.ID, wait, s.draining)
+		switch {
+		case err == nil:
+			j = later
+		case fault.Is(err, fault.Canceled):
+			return err
+		}
+	}
+	return s.writeJob(w, http.StatusOK, j, applied)
+}
+
+// listJobs is GET /v1/jobs.
+func (s *Server) listJobs(w http.ResponseWriter, r *http.Request, c *call) error {
+	limit, after, err := page(c.query)
+	if err != nil {
+		return err
+	}
+	before := job.ID(after)
+	if after != "" {
+		if before, err = job.ParseID(after); err != nil {
+			return badCursor()
+		}
+	}
+	status, _ := c.query.members["status"].(string)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), storeWithin, errors.New("the archive did not answer in time"))
+	defer cancel()
+	jobs, err := s.deps.Store.Jobs(ctx, c.account.ID, job.State(status), before, limit+1)
+	if err != nil {
+		return unavailable(err, "the archive does not answer at the moment; try again")
+	}
+	out := JobList{Data: []Job{}, HasMore: len(jobs) > limit}
+	for _, j := range jobs[:min(limit, len(jobs))] {
+		v, err := present(j, s.cfg.PublicURL)
+		if err != nil {
+			return err
+		}
+		out.Data = append(out.Data, *v)
+	}
+	if out.HasMore {
+		out.NextCursor = &out.Data[limit-1].Id
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// page reads ?limit= and ?after=.
+func page(query *input) (limit int, after string, err error) {
+	limit = 50
+	if n, ok := query.members["limit"].(json.Number); ok {
+		if limit, err = strconv.Atoi(n.String()); err != nil {
+			return 0, "", err
+		}
+	}
+	after, _ = query.members["after"].(string)
+	return limit, after, nil
+}
+
+func badCursor() error {
+	return invalid(fault.Field{Pointer: "after", Detail: "is not a next_cursor of this list"})
+}
+
+// cancelJob is DELETE /v1/jobs/{id}.
+func (s *Server) cancelJob(w http.ResponseWriter, r *http.Request, c *call) error {
+	id, err := jobID(r)
+	if err != nil {
+		return err
+	}
+	j, known, err := s.front.cancel(r.Context(), id, c.account.ID)
+	if err != nil && !fault.Is(err, fault.Unavailable) {
+		return err
+	}
+	if !known {
+		// It may have ended long ago: the archive knows, and find knows how to
+		// say no. An unfinished job that appears now was decided after our
+		// question, or its leader is gone.
+		later, findErr := s.find(r.Context(), id, c.account.ID, 0)
+		switch {
+		case findErr != nil:
+			return findErr
+		case !later.State.Terminal():
+			return noLeader()
+		}
+		j = later
+	}
+	if j.Account != c.account.ID {
+		return noJob()
+	}
+	if j.State != job.Canceled {
+		return &fault.Error{
+			Kind: fault.Conflict, Code: "already_finished", Detail: "the job has ended as " + string(j.State) + "; there is nothing to cancel",
+			Extra: map[string]any{"job_status": j.State},
+		}
+	}
+	return s.writeJob(w, http.StatusOK, j, "")
+}

@@ -1,0 +1,307 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+const (
+	// decideWithin bounds publish and decision together. The leader refuses
+	// records older than 12 s, so what is not decided by then hardly will be.
+	decideWithin = 10 * time.Second
+	// inlineSpec is the largest spec that travels in its record; a larger one
+	// goes through the bucket.
+	inlineSpec = 16 << 10
+	// bucketWithin bounds a put or get of a spec or an artifact's head.
+	bucketWithin = 10 * time.Second
+)
+
+// submission is a request that passed every check that needs no decision.
+type submission struct {
+	spec     job.Spec
+	customID string
+	metadata map[string]string
+}
+
+// submitJob is POST /v1/jobs.
+func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) error {
+	wait, applied, err := waitFrom(r, c.query)
+	if err != nil {
+		return err
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return err
+	}
+	in, err := c.op.decodeBody(body)
+	if err != nil {
+		return err
+	}
+	sub, err := submissionFrom(in, job.PNG, c.plan)
+	if err != nil {
+		return err
+	}
+	linger(w, decideWithin+wait)
+	j, err := s.submit(r.Context(), c.account, sub)
+	if err != nil {
+		return err
+	}
+	if wait > 0 {
+		// Accepted is accepted: whatever goes wrong while waiting is a 202.
+		if later, err := s.await(r.Context(), j.ID, c.account.ID, wait, s.draining); err == nil {
+			j = later
+		}
+	}
+	status := http.StatusAccepted
+	if wait > 0 && j.State.Terminal() {
+		status = http.StatusOK
+	}
+	return s.writeJob(w, status, j, applied)
+}
+
+// submissionFrom reads the request out of the input. Its error tells all that
+// is wrong, of the input and of the spec.
+func submissionFrom(in *input, format job.Format, plan account.Plan) (*submission, error) {
+	var req JobRequest
+	if err := in.into(&req); err != nil {
+		return nil, err
+	}
+	sub := &submission{spec: job.Defaults(), customID: deref(req.CustomId)}
+	if req.Metadata != nil {
+		sub.metadata = *req.Metadata
+	}
+	spec := &sub.spec
+	spec.Format = format
+	set(&spec.URL, req.Url)
+	set(&spec.HTML, req.Html)
+	set(&spec.Quality, req.Quality)
+	set(&spec.Width, req.Width)
+	set(&spec.Height, req.Height)
+	set(&spec.DeviceScaleFactor, req.DeviceScaleFactor)
+	set(&spec.FullPage, req.FullPage)
+	set(&spec.DelayMS, req.DelayMs)
+	set(&spec.TimeoutMS, req.TimeoutMs)
+	set(&spec.FailOnTimeout, req.FailOnTimeout)
+	if req.Format != nil {
+		spec.Format = job.Format(*req.Format)
+	}
+	if req.WaitUntil != nil {
+		spec.WaitUntil = job.WaitUntil(*req.WaitUntil)
+	}
+	if req.Retina != nil && *req.Retina {
+		if req.DeviceScaleFactor != nil && *req.DeviceScaleFactor != 2 {
+			in.add(in.prefix+"retina", "is device_scale_factor 2, and device_scale_factor says otherwise; give one of the two")
+		} else {
+			spec.DeviceScaleFactor = 2
+		}
+	}
+	for name := range sub.metadata {
+		if n := utf8.RuneCountInString(name); n < 1 || n > 64 {
+			in.add(in.prefix+"metadata/"+escape(name), "has a name that is not 1 to 64 characters long")
+		}
+	}
+	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())))
+}
+
+// judge joins what the contract found wrong with what the domain did, whose
+// words are better where both speak of one field.
+func (in *input) judge(wrong []*job.FieldError) error {
+	onlyURL := len(in.problems) == 0 && len(wrong) > 0
+	for _, e := range wrong {
+		onlyURL = onlyURL && e.URL
+		at := in.prefix + e.Field
+		i := slices.IndexFunc(in.problems, func(f fault.Field) bool { return f.Pointer == at })
+		_, there := in.members[e.Field]
+		switch {
+		case i < 0 && in.dropped && (e.Field == "url" || e.Field == "html") && in.saidOf("url", "html"):
+			// The source was taken out for its type: it is not missing.
+		case i < 0:
+			in.add(at, e.Detail)
+		case there:
+			in.problems[i].Detail = e.Detail
+		}
+	}
+	err := invalid(in.problems...)
+	if onlyURL {
+		fault.From(err).Code = "invalid_url"
+	}
+	return err
+}
+
+// saidOf reports whether a problem of one of the fields is known.
+func (in *input) saidOf(fields ...string) bool {
+	return slices.ContainsFunc(fields, func(f string) bool { return in.has(in.prefix + f) })
+}
+
+// submit publishes the job and waits for its decision. The job that it
+// returns is accepted durably. The client's going away does not stop it: the
+// outcome would be open.
+func (s *Server) submit(client context.Context, acct account.Account, sub *submission) (*job.Job, error) {
+	ctx, cancel := s.detached(client, decideWithin, errors.New("no decision came in time"))
+	defer cancel()
+	j := &job.Job{
+		ID: job.NewID(), Account: acct.ID, State: job.Queued,
+		CustomID: sub.customID, Metadata: sub.metadata, Options: sub.spec.Marshal(),
+	}
+	decision, err := s.front.expect(ctx, j.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer decision.forget()
+	sent, err := s.front.clock()
+	if err != nil {
+		return nil, err
+	}
+	rec := &pb.Record{
+		Envelope: &pb.Envelope{
+			Id: string(j.ID), Account: acct.ID, Api: s.boot, SentUs: sent,
+			Host: sub.spec.Host(), ContentType: sub.spec.Format.ContentType(),
+		},
+		Body: &pb.Body{CustomId: sub.customID, Metadata: sub.metadata},
+	}
+	if err := s.placeSpec(ctx, j, sub.spec, rec.Body); err != nil {
+		return nil, err
+	}
+	err = s.publish(ctx, rec, decision)
+	if err == nil {
+		err = accepted(decision.verdict, j)
+	}
+	if rec.Body.SpecObject != "" && surelyRefused(err) {
+		s.discard(rec.Body.SpecObject)
+	}
+	s.metrics.submitted(err)
+	if err != nil {
+		return nil, err
+	}
+	if same := decision.verdict.GetSameAs(); same != "" {
+		return s.find(ctx, job.ID(same), acct.ID, 0)
+	}
+	return j, nil
+}
+
+// detached is a context that the client's going away does not end, but the
+// end of the process does.
+func (s *Server) detached(client context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(client), d, cause)
+	stop := context.AfterFunc(s.hard, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// placeSpec puts the spec into the body, by way of the bucket if it is large.
+func (s *Server) placeSpec(ctx context.Context, j *job.Job, spec job.Spec, body *pb.Body) error {
+	body.Spec = j.Options
+	if len(j.Options) <= inlineSpec {
+		return nil
+	}
+	key := fmt.Sprintf("s/%s/%s.json", j.Account, j.ID)
+	if err := s.deps.Bucket.Put(ctx, key, bytes.NewReader(j.Options), int64(len(j.Options)), "application/json"); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the request is large and the object store does not take it at the moment; try again")
+	}
+	spec.HTML = ""
+	j.Options = spec.Marshal()
+	body.Spec, body.SpecObject = j.Options, key
+	return nil
+}
+
+// discard removes the stored spec of a job that will not be.
+func (s *Server) discard(key string) {
+	ctx, cancel := context.WithTimeoutCause(s.hard, bucketWithin, errors.New("the object store did not delete in time"))
+	defer cancel()
+	if err := s.deps.Bucket.Delete(ctx, key); err != nil {
+		s.log.Warn("the spec of a refused job stays in the bucket", "err", err)
+	}
+}
+
+// publish sends the record once and returns when its decision is made. A
+// fault of the door means that nothing was stored. Any other error leaves it
+// open, and the decision is waited for: the record is never sent again.
+func (s *Server) publish(ctx context.Context, rec *pb.Record, d *decision) error {
+	door, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.onceMade(cancel) // it may overtake the acknowledgement
+	seq, err := s.deps.Door.Publish(door, rec)
+	if refused, ok := errors.AsType[*fault.Error](err); ok {
+		select {
+		case <-d.made:
+			return nil
+		default:
+			return refused
+		}
+	}
+	if err == nil {
+		d.stored(seq)
+	}
+	select {
+	case <-d.made:
+		return nil
+	case <-ctx.Done():
+		return &fault.Error{
+			Kind: fault.Unavailable, RetryAfter: 5 * time.Second, Err: errors.Join(err, context.Cause(ctx)),
+			Detail: "no decision came in time; the job may have been accepted: look for job_id, and if it is not there after 15 seconds it was not",
+			Extra:  map[string]any{"job_id": rec.Envelope.Id},
+		}
+	}
+}
+
+// surelyRefused reports an error that says the job is not and will not be.
+func surelyRefused(err error) bool {
+	f := fault.From(err)
+	return f != nil && f.Extra["job_id"] == nil
+}
+
+// accepted writes the verdict into the job, or is the refusal.
+func accepted(d *pb.Decision, j *job.Job) error {
+	switch v := d.Verdict.(type) {
+	case *pb.Decision_Accepted:
+		j.Tier, j.CreatedAt = int(v.Accepted.Tier), wire.Time(v.Accepted.AcceptedUs)
+		j.WaitingFor = job.WaitingForWorker
+		if v.Accepted.Place == pb.Place_PLACE_PARKED {
+			j.WaitingFor = job.WaitingForSlot
+		}
+		return nil
+	case *pb.Decision_SameAs:
+		return nil
+	case *pb.Decision_Refused:
+		return wire.FromFault(v.Refused)
+	}
+	return fault.New(fault.Internal, "decision on %s says nothing", j.ID)
+}
+
+// writeJob answers with a job.
+func (s *Server) writeJob(w http.ResponseWriter, status int, j *job.Job, applied string) error {
+	v, err := present(j, s.cfg.PublicURL)
+	if err != nil {
+		return err
+	}
+	if status == http.StatusAccepted {
+		w.Header().Set("Location", v.Links.Self)
+	}
+	if applied != "" {
+		w.Header().Set("Preference-Applied", applied)
+	}
+	return writeJSON(w, status, v)
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+func deref[T any](p *T) T {
+	var v T
+	set(&v, p)
+	return v
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+const (
+	// queueWithin is how long a call that waits for its bytes may be in the
+	// queue, beyond the wall budget of its plan.
+	queueWithin = 2 * time.Minute
+	// cancelWithin bounds the cancel of a job whose client went away.
+	cancelWithin = 5 * time.Second
+)
+
+// render is /v1/screenshot and /v1/pdf: submit, wait, and answer with the
+// bytes. The job has nobody but this call: it is canceled when the client
+// goes away or the wait is over.
+func (s *Server) render(format job.Format) handler {
+	return func(w http.ResponseWriter, r *http.Request, c *call) error {
+		in := c.query
+		if r.Method == http.MethodPost {
+			if err := invalid(in.problems...); err != nil {
+				return err
+			}
+			body, err := readBody(w, r)
+			if err != nil {
+				return err
+			}
+			if in, err = c.op.decodeBody(body); err != nil {
+				return err
+			}
+		}
+		sub, err := submissionFrom(in, format, c.plan)
+		if err != nil {
+			return err
+		}
+		limit := c.plan.Wall + queueWithin
+		linger(w, decideWithin+limit)
+		j, err := s.submit(r.Context(), c.account, sub)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("X-Job-Id", string(j.ID))
+		if j, err = s.finish(r.Context(), j, limit); err != nil {
+			return err
+		}
+		describe(w.Header(), j)
+		if j.State != job.Succeeded {
+			return failed(j)
+		}
+		return s.sendArtifact(w, r, j)
+	}
+}
+
+// finish waits for the job's end and cancels it if that does not come.
+func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration) (*job.Job, error) {
+	later, err := s.await(client, j.ID, j.Account, limit, s.hard.Done())
+	if err == nil && later.State.Terminal() {
+		return later, nil
+	}
+	ctx, cancel := s.detached(client, cancelWithin, errors.New("the cancel took too long"))
+	defer cancel()
+	ended, known, cancelErr := s.front.cancel(ctx, j.ID, j.Account)
+	if cancelErr == nil && known && ended.State != job.Canceled {
+		return ended, nil // it was faster
+	}
+	if cancelErr != nil {
+		s.log.Warn("a job that nobody waits for was not canceled", "job", j.ID, "account", j.Account, "err", cancelErr)
+	}
+	if client.Err() != nil {
+		return nil, fault.Wrap(fault.Canceled, client.Err(), "the client went away")
+	}
+	if err == nil {
+		err = &fault.Error{
+			Kind: fault.Timeout, Detail: fmt.Sprintf("the job did not end within %s and was canceled; POST /v1/jobs waits in the queue for as long as it takes", limit),
+		}
+	}
+	f := fault.From(err)
+	f.Extra = map[string]any{"job_id": j.ID}
+	return nil, f
+}
+
+// describe says in headers what the render cost and where its time went.
+func describe(h http.Header, j *job.Job) {
+	h.Set("X-Render-Cached", strconv.FormatBool(j.Cached))
+	h.Set("X-Render-Billable", strconv.FormatBool(j.Billable != nil && *j.Billable))
+	if t := j.Timings; t != nil {
+		var stages []string
+		for _, stage := range []struct {
+			name string
+			ms   int64
+		}{
+			{"queue", t.QueueMS},
+			{"navigate", t.NavigateMS},
+			{"wait", t.WaitMS},
+			{"capture", t.CaptureMS},
+			{"upload", t.UploadMS},
+			{"total", t.TotalMS},
+		} {
+			stages = append(stages, fmt.Sprintf("%s;dur=%d", stage.name, stage.ms))
+		}
+		h.Set("Server-Timing", strings.Join(stages, ", "))
+	}
+}
