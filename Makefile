@@ -1,0 +1,72 @@
+# `make` prints the targets. Needs Go; deploy/install.sh installs the rest.
+
+BIN      := bin/tintype
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 30s
+TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
+PLUGINS  := .tmp/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench
+
+help: ## print the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
+
+up: ## install what is missing, build, start, render the bundled page; Ctrl-C drains
+	@sh deploy/install.sh
+	@$(MAKE) --no-print-directory build
+	@exec $(BIN) up --demo $(ARGS)
+
+test: ## install what the tests need, lint, check generated code, run every test
+	@sh deploy/install.sh test
+	@$(MAKE) --no-print-directory lint verify race
+
+deps: ## install what is missing, fetch the modules
+	@sh deploy/install.sh
+	go mod download
+
+build: ## build bin/tintype
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) .
+
+# Generated code is checked in; $(1) is the root to write it below.
+define write_generated
+	@mkdir -p $(1)/proto $(1)/api $(1)/pkg/client
+	@CGO_ENABLED=0 GOBIN='$(CURDIR)/$(PLUGINS)' go install -modfile=proto/tools.mod \
+		google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	protoc -Iproto --plugin=$(PLUGINS)/protoc-gen-go --plugin=$(PLUGINS)/protoc-gen-go-grpc \
+		--go_out=$(1)/proto --go_opt=paths=source_relative \
+		--go-grpc_out=$(1)/proto --go-grpc_opt=paths=source_relative \
+		$$(cd proto && ls tintype/v1/*.proto)
+	$(TOOL) oapi-codegen -config api/oapi-codegen.yaml -o $(1)/api/openapi.gen.go api/openapi.yaml
+	$(TOOL) oapi-codegen -config pkg/client/oapi-codegen.yaml -o $(1)/pkg/client/client.gen.go api/openapi.yaml
+endef
+
+generate: ## write the generated code anew (protoc, oapi-codegen)
+	$(call write_generated,.)
+
+verify: ## fail if the generated code is not what generate would write
+	@rm -rf .tmp/verify
+	$(call write_generated,.tmp/verify)
+	@cd .tmp/verify && find . -type f | while read -r f; do diff -u "$(CURDIR)/$$f" "$$f" || exit 1; done
+
+fmt: ## format the code
+	$(TOOL) gofumpt -w .
+
+lint: ## gofumpt, go vet, staticcheck
+	@out=$$($(TOOL) gofumpt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+	CGO_ENABLED=0 go vet ./...
+	$(TOOL) staticcheck ./...
+
+race: ## run every test with the race detector
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@go list ./... | while read -r pkg; do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+bench: ## run every benchmark
+	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...

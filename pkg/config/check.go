@@ -1,0 +1,223 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/tintype/tintype/pkg/egress"
+)
+
+// check finds the values of the chosen command that break a rule or do not go
+// together.
+func (p *Parsed) check() []string {
+	var c checker
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(p.LogLevel)); err != nil {
+		c.add("--log-level: want debug, info, warn or error, not %q", p.LogLevel)
+	}
+	switch p.Command {
+	case "up":
+		p.Up.check(&c)
+	case "api":
+		c.http(p.API.HTTP)
+		c.drain(p.API.Drain)
+		c.external(p.API.Backends)
+		c.need("TINTYPE_ADMIN_TOKEN", p.API.AdminToken, "the token that opens /admin")
+	case "scheduler":
+		s := p.Scheduler
+		c.need("--cluster-listen", s.ClusterListen, "the address on which this scheduler serves the other tiers")
+		c.cluster(s.Cluster)
+		c.external(s.Backends)
+		c.need("TINTYPE_WORKER_TOKEN", s.WorkerToken, "the token that workers show")
+	case "worker":
+		p.Worker.check(&c)
+	case "migrate":
+		c.need("TINTYPE_DATABASE_URL", p.Migrate.DatabaseURL, "the database to bring up to date")
+	case "shot":
+		c.server(p.Shot.Server)
+		c.page(p.Shot.Page, p.Shot.JSON)
+	case "pdf":
+		c.server(p.PDF.Server)
+		c.page(p.PDF.Page, p.PDF.JSON)
+	case "account create":
+		c.server(p.Account.Create.Server)
+	case "account list":
+		c.server(p.Account.List.Server)
+	case "key create":
+		c.server(p.Key.Create.Server)
+	case "key list":
+		c.server(p.Key.List.Server)
+	case "key revoke":
+		c.server(p.Key.Revoke.Server)
+	case "healthcheck":
+		c.server(p.Healthcheck.Server)
+	}
+	return c.problems
+}
+
+func (u *Up) check(c *checker) {
+	c.http(u.HTTP)
+	c.render(u.Render)
+	c.drain(u.Drain)
+	c.cluster(u.Cluster)
+	c.s3(u.S3)
+	if u.Demo && u.Seats == 0 {
+		c.add("--demo renders a page; give --seats of at least 1")
+	}
+	if u.ClusterListen != "" && u.S3Endpoint == "" && !loopback(u.ClusterListen) {
+		c.add("--cluster-listen %s: workers on other machines upload straight to the bucket, and the embedded one is on loopback; set TINTYPE_S3_ENDPOINT", u.ClusterListen)
+	}
+}
+
+func (w *Worker) check(c *checker) {
+	c.render(w.Render)
+	c.drain(w.Drain)
+	if w.Seats == 0 {
+		c.add("--seats: a worker needs at least 1")
+	}
+	if len(w.Schedulers) == 0 {
+		c.add("--scheduler is missing: the scheduler to ask for jobs, HOST:PORT")
+	}
+	for _, s := range w.Schedulers {
+		c.hostPort("--scheduler", s)
+		if !loopback(s) && !w.InsecureCluster {
+			c.add("--scheduler %s: gRPC there is without TLS; give --insecure-cluster if nobody else reads that network", s)
+		}
+	}
+	switch {
+	case w.TokenFile != "" && w.WorkerToken != "":
+		c.add("the worker's token is set twice: give --worker-token-file or TINTYPE_WORKER_TOKEN")
+	case w.TokenFile != "":
+		token, err := readSecret(w.TokenFile)
+		if err != nil {
+			c.add("--worker-token-file: %v", err)
+		}
+		w.WorkerToken = token
+	default:
+		c.need("--worker-token-file", w.WorkerToken, "the file with the farm's worker token")
+	}
+}
+
+// checker gathers problems.
+type checker struct {
+	problems []string
+}
+
+func (c *checker) add(format string, args ...any) {
+	c.problems = append(c.problems, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) need(name, value, what string) {
+	if value == "" {
+		c.add("%s is missing: %s", name, what)
+	}
+}
+
+func (c *checker) hostPort(name, value string) {
+	if host, port, err := net.SplitHostPort(value); err != nil || port == "" || strings.ContainsAny(host, "/ ") {
+		c.add("%s: want HOST:PORT, not %q", name, value)
+	}
+}
+
+func (c *checker) http(h HTTP) {
+	c.hostPort("--listen", h.Listen)
+	if h.AdminListen != "" {
+		c.hostPort("--admin-listen", h.AdminListen)
+	}
+}
+
+func (c *checker) render(r Render) {
+	if r.Seats < 0 || r.Seats > 1000 {
+		c.add("--seats: want 0 to 1000, not %d", r.Seats)
+	}
+	if _, err := egress.New(egress.Config{Allow: r.EgressAllow, DNS: r.EgressDNS}); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			c.add("%s", strings.TrimSpace(line))
+		}
+	}
+}
+
+func (c *checker) drain(d Drain) {
+	if d.DrainLimit < 0 {
+		c.add("--drain-limit: want 0s or more, not %s", d.DrainLimit)
+	}
+}
+
+func (c *checker) cluster(s Cluster) {
+	if s.ClusterListen == "" {
+		if s.Advertise != "" {
+			c.add("--advertise says where --cluster-listen is reached; give both")
+		}
+		return
+	}
+	c.hostPort("--cluster-listen", s.ClusterListen)
+	if s.Advertise != "" {
+		c.hostPort("--advertise", s.Advertise)
+	}
+	if !loopback(s.ClusterListen) && !s.InsecureCluster {
+		c.add("--cluster-listen %s: gRPC off loopback is without TLS; give --insecure-cluster if nobody else reads that network", s.ClusterListen)
+	}
+}
+
+func (c *checker) s3(s S3) {
+	if s.S3Endpoint == "" {
+		c.orphan("TINTYPE_S3_ACCESS_KEY", s.S3AccessKey)
+		c.orphan("TINTYPE_S3_SECRET_KEY", s.S3SecretKey)
+		c.orphan("TINTYPE_S3_PUBLIC_URL", s.S3PublicURL)
+		return
+	}
+	c.url("TINTYPE_S3_ENDPOINT", s.S3Endpoint)
+	c.need("TINTYPE_S3_ACCESS_KEY", s.S3AccessKey, "the bucket's access key")
+	c.need("TINTYPE_S3_SECRET_KEY", s.S3SecretKey, "the bucket's secret key")
+	if s.S3PublicURL != "" {
+		c.url("TINTYPE_S3_PUBLIC_URL", s.S3PublicURL)
+	}
+}
+
+func (c *checker) orphan(name, value string) {
+	if value != "" {
+		c.add("%s is set and TINTYPE_S3_ENDPOINT is not: which server is it for?", name)
+	}
+}
+
+// external is for tiers that have nothing embedded to fall back to.
+func (c *checker) external(b Backends) {
+	c.need("TINTYPE_NATS_URL", b.NATSURL, "the farm's NATS")
+	c.need("TINTYPE_DATABASE_URL", b.DatabaseURL, "the farm's database")
+	c.need("TINTYPE_S3_ENDPOINT", b.S3Endpoint, "the farm's S3 server")
+	c.s3(b.S3)
+}
+
+func (c *checker) server(s string) { c.url("--server", s) }
+
+func (c *checker) url(name, value string) {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		c.add("%s: want http(s)://HOST[:PORT], not %q", name, value)
+	}
+}
+
+func (c *checker) page(p Page, json bool) {
+	switch {
+	case p.URL == "" && p.HTML == "":
+		c.add("what is to be rendered? Give a URL, or --html FILE")
+	case p.URL != "" && p.HTML != "":
+		c.add("give a URL or --html FILE, not both")
+	}
+	if json && p.Output == "-" {
+		c.add("--json and -o - both want standard output")
+	}
+}
+
+// loopback reports whether only this machine reaches the address.
+func loopback(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,159 @@
+package config
+
+import "time"
+
+// Up is the whole farm in one process.
+type Up struct {
+	Folder
+	HTTP
+	Admin
+	Join
+	Render
+	Cluster
+	Drain
+	Backends
+	Embedded
+	Demo bool `help:"Once the farm is ready, render the bundled page to PNG and PDF into <data>/demo."`
+}
+
+// API is one replica of the HTTP tier.
+type API struct {
+	HTTP
+	Admin
+	Drain
+	Backends
+}
+
+// Scheduler is one scheduler.
+type Scheduler struct {
+	Cluster
+	Join
+	Backends
+}
+
+// Worker is one worker.
+type Worker struct {
+	Schedulers []string `name:"scheduler" help:"Schedulers to ask for jobs, one or more with commas." env:"TINTYPE_SCHEDULER" placeholder:"HOST:PORT"`
+	Name       string   `help:"Name in logs, stable over restarts and its own among the workers." env:"TINTYPE_WORKER_NAME" default:"${hostname}"`
+	TokenFile  string   `name:"worker-token-file" help:"File with the farm's worker token, <data>/worker.token there." placeholder:"FILE"`
+	Join
+	InsecureCluster bool `help:"Allow gRPC without TLS off loopback: on a network that nobody else reads." env:"TINTYPE_INSECURE_CLUSTER"`
+	Render
+	Drain
+}
+
+// Migrate brings the database to this release's schema.
+type Migrate struct {
+	DatabaseURL string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer." secret:"" envonly:"" hidden:""`
+}
+
+// Page is what a client command renders, and how. A field at its zero value
+// is left to the server's defaults.
+type Page struct {
+	URL       string        `arg:"" optional:"" help:"The page, http or https."`
+	HTML      string        `name:"html" help:"Render this file instead of a URL; - reads standard input." placeholder:"FILE|-"`
+	Output    string        `short:"o" help:"File to write; - writes to standard output. Default: the page's host and the format's extension." placeholder:"FILE|-"`
+	Width     int           `help:"Width of the window in CSS pixels, 1 to 10,000." placeholder:"PX"`
+	Height    int           `help:"Height of the window in CSS pixels, 1 to 10,000." placeholder:"PX"`
+	Delay     time.Duration `help:"Wait this long after the page is ready, at most 30s." placeholder:"DURATION"`
+	WaitUntil string        `help:"What counts as loaded: domcontentloaded, load, networkidle2 or networkidle0." placeholder:"EVENT"`
+	Timeout   time.Duration `help:"Budget of the page, from its start to the end of the capture, at least 1s." placeholder:"DURATION"`
+	Strict    bool          `name:"fail-on-timeout" help:"Fail a page that is painted but not loaded in time; otherwise it is captured as it is."`
+}
+
+// Shot takes a screenshot.
+type Shot struct {
+	Client
+	Folder
+	Page
+	Format   string  `help:"png or jpeg. Default: by the extension of the output, else png." placeholder:"FORMAT"`
+	Quality  int     `help:"Quality of a jpeg, 1 to 100." placeholder:"N"`
+	Scale    float64 `help:"Device pixels for one CSS pixel, 0.5 to 4." placeholder:"FACTOR"`
+	FullPage bool    `help:"The whole page, not only the window."`
+}
+
+// PDF prints a page.
+type PDF struct {
+	Client
+	Folder
+	Page
+}
+
+// AdminClient is a client command that uses the admin API.
+type AdminClient struct {
+	Target
+	Admin
+	Folder
+	JSON bool `name:"json" help:"Print the answer as JSON on standard output."`
+}
+
+// Account has the commands on accounts.
+type Account struct {
+	Create AccountCreate `cmd:"" help:"Create an account and show its first key, once."`
+	List   AccountList   `cmd:"" help:"List accounts."`
+}
+
+// AccountCreate creates an account.
+type AccountCreate struct {
+	AdminClient
+	Name string `arg:"" help:"A name that no other account has."`
+	Plan string `help:"The account's plan. Empty: the installation's default." placeholder:"PLAN"`
+}
+
+// AccountList lists accounts.
+type AccountList struct {
+	AdminClient
+}
+
+// Key has the commands on keys.
+type Key struct {
+	Create KeyCreate `cmd:"" help:"Create a key and show it, once."`
+	List   KeyList   `cmd:"" help:"List an account's keys."`
+	Revoke KeyRevoke `cmd:"" help:"Revoke a key; it opens nothing from five seconds on."`
+}
+
+// KeyCreate creates a key.
+type KeyCreate struct {
+	AdminClient
+	Account string `arg:"" help:"Name or id of the account."`
+	Name    string `help:"What the key is for." placeholder:"TEXT"`
+}
+
+// KeyList lists an account's keys.
+type KeyList struct {
+	AdminClient
+	Account string `arg:"" help:"Name or id of the account."`
+}
+
+// KeyRevoke revokes a key.
+type KeyRevoke struct {
+	AdminClient
+	Account string `arg:"" help:"Name or id of the account."`
+	Key     string `arg:"" help:"Id of the key, as key list shows it."`
+}
+
+// Healthcheck asks /readyz.
+type Healthcheck struct {
+	Target
+}
+
+// Show prints the settings: those of every command.
+type Show struct {
+	Folder
+	HTTP
+	Admin
+	Join
+	Render
+	Cluster
+	Drain
+	Backends
+	Embedded
+	Schedulers []string `name:"scheduler" help:"Schedulers that a worker asks for jobs." env:"TINTYPE_SCHEDULER" placeholder:"HOST:PORT"`
+	Name       string   `help:"A worker's name." env:"TINTYPE_WORKER_NAME" default:"${hostname}"`
+	Client
+}
+
+// Version prints versions.
+type Version struct {
+	ChromiumBin string `env:"TINTYPE_CHROMIUM_BIN" help:"The chromium-headless-shell to ask." envonly:"" hidden:""`
+}

@@ -1,0 +1,120 @@
+// Package config is everything that can be set from outside: the commands,
+// their flags, the environment and the files that hold secrets.
+//
+// It promises:
+//
+//  1. A value comes from its flag, else from its environment variable, else
+//     from the file that the variable's _FILE variant names (secrets), else it
+//     is the default. An empty value means the default.
+//  2. Everything that is wrong is reported at once, before anything opens:
+//     unknown TINTYPE_ names, values of the wrong type, and values that do not
+//     go together.
+//  3. A secret is never printed.
+//
+// The doc comments and help texts of the fields are the manual. What to do
+// with the values is left to main, pkg/farm and pkg/command.
+package config
+
+import "time"
+
+// Config is the one struct: a field for each command, made of the sections
+// below, which are the same wherever they appear.
+type Config struct {
+	Logging
+
+	Up        Up        `cmd:"" help:"Run the whole farm in this process."`
+	API       API       `cmd:"" name:"api" help:"Run one replica of the HTTP tier."`
+	Scheduler Scheduler `cmd:"" help:"Run one scheduler, the leader or a standby."`
+	Worker    Worker    `cmd:"" help:"Run one worker: it renders what a scheduler leases to it."`
+	Migrate   Migrate   `cmd:"" help:"Bring the database to this release's schema."`
+
+	Shot        Shot        `cmd:"" help:"Take a screenshot of a page and write it to a file."`
+	PDF         PDF         `cmd:"" name:"pdf" help:"Print a page to a PDF file."`
+	Account     Account     `cmd:"" help:"Create and list accounts."`
+	Key         Key         `cmd:"" help:"Create, list and revoke API keys."`
+	Healthcheck Healthcheck `cmd:"" help:"Ask a server whether it is ready; exit 0 if so."`
+
+	Config  Show    `cmd:"" help:"Print every setting's effective value and where it came from."`
+	Version Version `cmd:"" help:"Print the versions of tintype, Go and Chromium."`
+}
+
+// Logging is how the process speaks to its operator.
+type Logging struct {
+	LogLevel string `help:"Least level that is logged: debug, info, warn or error." env:"TINTYPE_LOG_LEVEL" default:"info" placeholder:"LEVEL"`
+}
+
+// Folder is where a farm keeps what it holds.
+type Folder struct {
+	Data string `help:"Folder of everything the farm keeps." env:"TINTYPE_DATA" default:"${data}" placeholder:"DIR"`
+}
+
+// HTTP is the API's outside.
+type HTTP struct {
+	Listen      string `help:"Address of the HTTP API." env:"TINTYPE_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	AdminListen string `help:"Own address for /admin and /metrics. Empty: they are on the main listener, and /metrics needs the admin token off loopback." env:"TINTYPE_ADMIN_LISTEN" placeholder:"HOST:PORT"`
+}
+
+// Admin opens /admin.
+type Admin struct {
+	AdminToken string `help:"Token that opens /admin. Empty: the one in <data>/admin.token." env:"TINTYPE_ADMIN_TOKEN" secret:"" placeholder:"TOKEN"`
+}
+
+// Join opens the Work service of a scheduler, and nothing else.
+type Join struct {
+	WorkerToken string `help:"Token that workers show to a scheduler. Empty: the one in <data>/worker.token." env:"TINTYPE_WORKER_TOKEN" secret:"" envonly:"" hidden:""`
+}
+
+// Render is what a worker has to render with.
+type Render struct {
+	Seats       int      `help:"Browsers, each for one job at a time. 0 starts no worker." env:"TINTYPE_SEATS" default:"${seats}" placeholder:"N"`
+	EgressAllow []string `help:"Private destinations that pages may reach: IP, CIDR or NAME, with :PORT or for 80, 443, 8080 and 8443. May be repeated." env:"TINTYPE_EGRESS_ALLOW" placeholder:"IP|CIDR|NAME[:PORT]"`
+	EgressDNS   string   `help:"Resolver for the names of pages. Empty: the system's." env:"TINTYPE_EGRESS_DNS" placeholder:"HOST:PORT"`
+	ChromiumBin string   `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
+}
+
+// Drain bounds the way down.
+type Drain struct {
+	DrainLimit time.Duration `help:"How long a stop waits for running jobs before it hands them back." env:"TINTYPE_DRAIN_LIMIT" default:"1m" placeholder:"DURATION"`
+}
+
+// Cluster is where tiers in other processes find a scheduler.
+type Cluster struct {
+	ClusterListen   string `help:"Address for tiers in other processes (gRPC). Empty: none." env:"TINTYPE_CLUSTER_LISTEN" placeholder:"HOST:PORT"`
+	Advertise       string `help:"Address under which others reach this scheduler. Empty: the one it listens on." env:"TINTYPE_ADVERTISE" placeholder:"HOST:PORT"`
+	InsecureCluster bool   `help:"Allow gRPC without TLS off loopback: on a network that nobody else reads." env:"TINTYPE_INSECURE_CLUSTER"`
+}
+
+// Backends are the stores. In `up` each address replaces the embedded part of
+// its kind and nothing else; the single tiers need all three.
+type Backends struct {
+	NATSURL     string `name:"nats-url" env:"TINTYPE_NATS_URL" help:"NATS with JetStream, nats://host:4222." secret:"" envonly:"" hidden:""`
+	DatabaseURL string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer, postgres://user:password@host/db." secret:"" envonly:"" hidden:""`
+	S3
+}
+
+// S3 is the bucket of artifacts.
+type S3 struct {
+	S3Endpoint  string `name:"s3-endpoint" env:"TINTYPE_S3_ENDPOINT" help:"The S3 server, http(s)://host:port." envonly:"" hidden:""`
+	S3Bucket    string `name:"s3-bucket" env:"TINTYPE_S3_BUCKET" default:"tintype" help:"The bucket; made if missing." envonly:"" hidden:""`
+	S3Region    string `name:"s3-region" env:"TINTYPE_S3_REGION" default:"us-east-1" help:"The bucket's region." envonly:"" hidden:""`
+	S3AccessKey string `name:"s3-access-key" env:"TINTYPE_S3_ACCESS_KEY" help:"Its access key." secret:"" envonly:"" hidden:""`
+	S3SecretKey string `name:"s3-secret-key" env:"TINTYPE_S3_SECRET_KEY" help:"Its secret key." secret:"" envonly:"" hidden:""`
+	S3PublicURL string `name:"s3-public-url" env:"TINTYPE_S3_PUBLIC_URL" help:"Address under which clients reach it; results are then redirects." envonly:"" hidden:""`
+}
+
+// Embedded is how the embedded back ends of `up` are run.
+type Embedded struct {
+	PostgresBin string `env:"TINTYPE_POSTGRES_BIN" help:"Folder of initdb and postgres. Empty: the newest that Debian installed." envonly:"" hidden:""`
+}
+
+// Target is the farm that a client command talks to.
+type Target struct {
+	Server string `help:"URL of the farm." env:"TINTYPE_SERVER" default:"http://127.0.0.1:8080" placeholder:"URL"`
+}
+
+// Client is who a client command is.
+type Client struct {
+	Target
+	Key  string `help:"API key. Empty: the one in <data>/first.key." env:"TINTYPE_KEY" secret:"" placeholder:"KEY"`
+	JSON bool   `name:"json" help:"Print the answer as JSON on standard output."`
+}

@@ -1,0 +1,110 @@
+package farm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/tintype/tintype/api"
+	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/scheduler"
+)
+
+// API runs one replica of the HTTP tier until ctx ends.
+func (p *Process) API(ctx context.Context, cfg config.API) error {
+	return p.live(ctx, func(parts *parts) error {
+		doors, err := listenHTTP(cfg.HTTP)
+		if err != nil {
+			return err
+		}
+		parts.opened("http listeners", doors.close)
+		s, err := p.openStores(ctx, parts, cfg.Backends)
+		if err != nil {
+			return err
+		}
+		return p.startAPI(parts, s, doors, replica{
+			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "",
+		})
+	})
+}
+
+// replica is how an API replica differs from process to process.
+type replica struct {
+	adminToken string
+	drain      time.Duration
+	redirect   bool                 // results are at the bucket's public address
+	scheduler  *scheduler.Scheduler // in this process; nil elsewhere
+}
+
+func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
+	publisher := s.streams.Publisher()
+	server, err := api.New(api.Config{
+		AdminToken: how.adminToken, RedirectResults: how.redirect,
+		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
+	}, api.Deps{
+		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket,
+		Checks: s.checks(how.scheduler), Metrics: p.Metrics, Log: p.Log,
+		Listener: doors.main, AdminListener: doors.admin,
+	})
+	if err != nil {
+		return err
+	}
+	parts.service("publisher", publisher.Run)
+	parts.run("api", server.Run)
+	return nil
+}
+
+// doors are the sockets of the HTTP API.
+type doors struct {
+	main  net.Listener
+	admin net.Listener // nil: main has its routes too
+}
+
+func listenHTTP(cfg config.HTTP) (doors, error) {
+	main, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return doors{}, fmt.Errorf("--listen: %w", err)
+	}
+	d := doors{main: main}
+	if cfg.AdminListen == "" {
+		return d, nil
+	}
+	if d.admin, err = net.Listen("tcp", cfg.AdminListen); err != nil {
+		return doors{}, errors.Join(fmt.Errorf("--admin-listen: %w", err), main.Close())
+	}
+	return d, nil
+}
+
+// close closes what the API has not closed already.
+func (d doors) close() error {
+	var errs []error
+	for _, l := range []net.Listener{d.main, d.admin} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checks are what /readyz asks beside the leader.
+func (s *stores) checks(sched *scheduler.Scheduler) []api.Check {
+	checks := []api.Check{
+		{Name: "nats", Needed: true, Ask: s.streams.Ping},
+		{Name: "postgres", Ask: s.archive.Ping},
+		{Name: "s3", Ask: s.bucket.Ping},
+	}
+	if sched != nil {
+		checks = append(checks, api.Check{Name: "worker", Ask: func(context.Context) error {
+			if sched.Leading() && sched.Seats() == 0 {
+				return errors.New("no worker is connected")
+			}
+			return nil
+		}})
+	}
+	return checks
+}

@@ -1,0 +1,147 @@
+package farm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+	"github.com/tintype/tintype/scheduler"
+)
+
+const (
+	// maxMessage bounds a gRPC message, in bytes: many ends of jobs, each with
+	// its evidence, travel in one.
+	maxMessage = 32 << 20
+	// peerSilence is after how long without any sign a peer is asked whether
+	// it lives; as long again, and its stream is cut.
+	peerSilence = 5 * time.Second
+)
+
+// Scheduler runs one scheduler until ctx ends.
+func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
+	return p.live(ctx, func(parts *parts) error {
+		s, err := p.openStores(ctx, parts, cfg.Backends)
+		if err != nil {
+			return err
+		}
+		// A bucket that does not answer yet keeps nobody from accepting jobs.
+		if err := s.ensureBucket(ctx); err != nil {
+			p.Log.Warn("the bucket could not be made or looked for", "err", err)
+		}
+		address := cfg.Advertise
+		if address == "" {
+			address = cfg.ClusterListen
+		}
+		_, err = p.startScheduler(parts, s, schedule{listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken})
+		return err
+	})
+}
+
+// schedule is how a scheduler is reached.
+type schedule struct {
+	listen  []string // HOST:PORT, or unix:///path
+	address string   // of listen or in front of it: what others are told
+	token   string   // that workers show
+	alone   bool     // no other scheduler can reach these stores
+}
+
+func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*scheduler.Scheduler, error) {
+	sched, err := scheduler.New(scheduler.Config{
+		Address: how.address, Alone: how.alone, Plan: account.Default(),
+		Log: p.Log, Metrics: p.Metrics,
+	}, s.streams, s.archive, s.bucket)
+	if err != nil {
+		return nil, err
+	}
+	server := grpc.NewServer(
+		grpc.StreamInterceptor(wire.RequireToken(func(method string) string {
+			switch {
+			case strings.HasPrefix(method, "/"+pb.Front_ServiceDesc.ServiceName+"/"):
+				return sched.FrontToken()
+			case strings.HasPrefix(method, "/"+pb.Work_ServiceDesc.ServiceName+"/"):
+				return how.token
+			}
+			return ""
+		})),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: peerSilence, Timeout: peerSilence}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: peerSilence / 2, PermitWithoutStream: true}),
+	)
+	sched.RegisterFront(server)
+	sched.RegisterWork(server)
+	listeners, err := listenAll(how.listen)
+	if err != nil {
+		return nil, err
+	}
+	parts.service("scheduler", sched.Run)
+	parts.service("grpc", func(ctx context.Context) error { return serveGRPC(ctx, server, listeners) })
+	return sched, nil
+}
+
+func listenAll(addresses []string) ([]net.Listener, error) {
+	var out []net.Listener
+	for _, address := range addresses {
+		l, err := listen(address)
+		if err != nil {
+			for _, l := range out {
+				err = errors.Join(err, l.Close())
+			}
+			return nil, fmt.Errorf("listen for the other tiers: %w", err)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// listen opens a socket. A unix socket that a killed process left is replaced:
+// the lock on the data folder says that nobody serves it.
+func listen(address string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(address, "unix://")
+	if !ok {
+		return net.Listen("tcp", address)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// serveGRPC serves until ctx ends. By then its peers are gone, or are to find
+// another leader: streams do not end by themselves, so they are cut.
+func serveGRPC(ctx context.Context, server *grpc.Server, listeners []net.Listener) error {
+	var g errgroup.Group
+	ended, stop := context.WithCancel(ctx)
+	for _, l := range listeners {
+		g.Go(func() error {
+			defer stop()
+			return server.Serve(l)
+		})
+	}
+	<-ended.Done()
+	stop()
+	server.Stop()
+	if err := g.Wait(); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+package farm
+
+import (
+	"context"
+	"time"
+
+	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/worker"
+	"github.com/tintype/tintype/worker/browser"
+)
+
+// Worker runs one worker until ctx ends and its jobs are done.
+func (p *Process) Worker(ctx context.Context, cfg config.Worker) error {
+	return p.live(ctx, func(parts *parts) error {
+		return p.startWorker(parts, cfg.Render, worker.Config{
+			Name: cfg.Name, Schedulers: cfg.Schedulers, Token: cfg.WorkerToken, DrainLimit: cfg.DrainLimit,
+		})
+	})
+}
+
+// startWorker fills in what every worker of this process shares.
+func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Config) error {
+	guard, err := egress.New(egress.Config{Allow: render.EgressAllow, DNS: render.EgressDNS})
+	if err != nil {
+		return err
+	}
+	seats := make([]worker.Renderer, render.Seats)
+	for i := range seats {
+		seats[i], err = worker.NewSeat(worker.SeatConfig{
+			Browser: browser.Config{Bin: render.ChromiumBin}, Guard: guard, Log: p.Log, Metrics: p.Metrics,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	cfg.Log, cfg.Metrics = p.Log, p.Metrics
+	// Zero means the worker's own default, and here it means not to wait.
+	cfg.DrainLimit = max(cfg.DrainLimit, time.Millisecond)
+	w, err := worker.New(cfg, seats)
+	if err != nil {
+		return err
+	}
+	parts.run("worker", func(ctx context.Context) error { return w.Run(ctx, p.hurry()) })
+	return nil
+}
