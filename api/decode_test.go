@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -81,7 +82,7 @@ func TestProblemsAreBounded(t *testing.T) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString(`"` + strings.Repeat("é", 200) + string(rune('a'+i%26)) + strings.Repeat("x", i) + `":1`)
+		b.WriteString(`"` + strings.Repeat("é", 200) + strconv.Itoa(i) + `":1`)
 	}
 	ops, err := loadContract()
 	if err != nil {

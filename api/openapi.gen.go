@@ -156,6 +156,11 @@ type ImageFormat string
 
 // Job defines model for Job.
 type Job struct {
+	Id string `json:"id"`
+
+	// Status `queued` and `running` change; the others are ends.
+	Status Status `json:"status"`
+
 	// Attempts Attempts that were started and counted.
 	Attempts int     `json:"attempts"`
 	BatchId  *string `json:"batch_id"`
@@ -177,7 +182,6 @@ type Job struct {
 	// ExpiresAt When the job and its artifact are forgotten.
 	ExpiresAt  *Time             `json:"expires_at"`
 	FinishedAt *Time             `json:"finished_at"`
-	Id         string            `json:"id"`
 	Links      Links             `json:"links"`
 	Metadata   map[string]string `json:"metadata"`
 
@@ -192,9 +196,6 @@ type Job struct {
 
 	// StartedAt Start of the last attempt.
 	StartedAt *Time `json:"started_at"`
-
-	// Status `queued` and `running` change; the others are ends.
-	Status Status `json:"status"`
 
 	// Tier Priority class of the account's plan, higher first.
 	Tier int `json:"tier"`
@@ -397,18 +398,18 @@ type PdfRequest struct {
 
 // Problem RFC 9457. Single codes add members of their own, such as `job_id`.
 type Problem struct {
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Code      string `json:"code"`
+	Detail    string `json:"detail"`
+	Instance  string `json:"instance"`
+	RequestId string `json:"request_id"`
 
 	// Error Why there is no artifact. It says something about the page or the farm; it is a result, not an error of the request.
-	Error     *Failure        `json:"error,omitempty"`
-	Errors    *[]ProblemField `json:"errors,omitempty"`
-	Instance  string          `json:"instance"`
-	JobId     *string         `json:"job_id,omitempty"`
-	RequestId string          `json:"request_id"`
-	Status    int             `json:"status"`
-	Title     string          `json:"title"`
-	Type      string          `json:"type"`
+	Error  *Failure        `json:"error,omitempty"`
+	Errors *[]ProblemField `json:"errors,omitempty"`
+	JobId  *string         `json:"job_id,omitempty"`
 }
 
 // ProblemField defines model for ProblemField.

@@ -57,6 +57,9 @@ func (s *Server) render(format job.Format) handler {
 		if j.State != job.Succeeded {
 			return failed(j)
 		}
+		for _, conditional := range []string{"Range", "If-Range", "If-None-Match", "If-Match"} {
+			r.Header.Del(conditional) // they are about an artifact, and this was a new one
+		}
 		return s.sendArtifact(w, r, j)
 	}
 }

@@ -151,6 +151,11 @@ type ImageFormat string
 
 // Job defines model for Job.
 type Job struct {
+	Id string `json:"id"`
+
+	// Status `queued` and `running` change; the others are ends.
+	Status Status `json:"status"`
+
 	// Attempts Attempts that were started and counted.
 	Attempts int     `json:"attempts"`
 	BatchId  *string `json:"batch_id"`
@@ -172,7 +177,6 @@ type Job struct {
 	// ExpiresAt When the job and its artifact are forgotten.
 	ExpiresAt  *time.Time        `json:"expires_at"`
 	FinishedAt *time.Time        `json:"finished_at"`
-	Id         string            `json:"id"`
 	Links      Links             `json:"links"`
 	Metadata   map[string]string `json:"metadata"`
 
@@ -187,9 +191,6 @@ type Job struct {
 
 	// StartedAt Start of the last attempt.
 	StartedAt *time.Time `json:"started_at"`
-
-	// Status `queued` and `running` change; the others are ends.
-	Status Status `json:"status"`
 
 	// Tier Priority class of the account's plan, higher first.
 	Tier int `json:"tier"`
@@ -653,6 +654,7 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 
 // The interface specification for the client above.
 type ClientInterface interface {
+
 	// ListAccounts List accounts
 	//
 	// Corresponds with GET /admin/v1/accounts (the `ListAccounts` operationId).
@@ -785,8 +787,8 @@ type ClientInterface interface {
 	//
 	// Submits a job, waits for it and answers with the picture. A failed job is `422` with the
 	// job's code, `403` for `address_refused` and `504` for the time-outs. A client that goes
-	// away cancels the job; so does a job that has not ended two minutes after the wall budget
-	// of its plan began (`504 timeout`).
+	// away cancels the job. A job that has not ended after two minutes and its plan's wall
+	// budget is canceled too: `504 timeout`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -797,8 +799,8 @@ type ClientInterface interface {
 	//
 	// Submits a job, waits for it and answers with the picture. A failed job is `422` with the
 	// job's code, `403` for `address_refused` and `504` for the time-outs. A client that goes
-	// away cancels the job; so does a job that has not ended two minutes after the wall budget
-	// of its plan began (`504 timeout`).
+	// away cancels the job. A job that has not ended after two minutes and its plan's wall
+	// budget is canceled too: `504 timeout`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1098,8 +1100,8 @@ func (c *Raw) PostPdf(ctx context.Context, body PostPdfJSONRequestBody, reqEdito
 //
 // Submits a job, waits for it and answers with the picture. A failed job is `422` with the
 // job's code, `403` for `address_refused` and `504` for the time-outs. A client that goes
-// away cancels the job; so does a job that has not ended two minutes after the wall budget
-// of its plan began (`504 timeout`).
+// away cancels the job. A job that has not ended after two minutes and its plan's wall
+// budget is canceled too: `504 timeout`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1120,8 +1122,8 @@ func (c *Raw) PostScreenshotWithBody(ctx context.Context, contentType string, bo
 //
 // Submits a job, waits for it and answers with the picture. A failed job is `422` with the
 // job's code, `403` for `address_refused` and `504` for the time-outs. A client that goes
-// away cancels the job; so does a job that has not ended two minutes after the wall budget
-// of its plan began (`504 timeout`).
+// away cancels the job. A job that has not ended after two minutes and its plan's wall
+// budget is canceled too: `504 timeout`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1167,6 +1169,7 @@ func NewListAccountsRequest(server string, params *ListAccountsParams) (*http.Re
 		var rawQueryFragments []string
 
 		if params.Limit != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1174,9 +1177,11 @@ func NewListAccountsRequest(server string, params *ListAccountsParams) (*http.Re
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if params.After != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1184,6 +1189,7 @@ func NewListAccountsRequest(server string, params *ListAccountsParams) (*http.Re
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -1391,6 +1397,7 @@ func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, e
 		var rawQueryFragments []string
 
 		if params.Status != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1398,9 +1405,11 @@ func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, e
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if params.Limit != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1408,9 +1417,11 @@ func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, e
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if params.After != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1418,6 +1429,7 @@ func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, e
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -1474,6 +1486,7 @@ func NewSubmitJobRequestWithBody(server string, params *SubmitJobParams, content
 		var rawQueryFragments []string
 
 		if params.Wait != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1481,6 +1494,7 @@ func NewSubmitJobRequestWithBody(server string, params *SubmitJobParams, content
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -1497,6 +1511,7 @@ func NewSubmitJobRequestWithBody(server string, params *SubmitJobParams, content
 	req.Header.Add("Content-Type", contentType)
 
 	if params != nil {
+
 		if params.Prefer != nil {
 			var headerParam0 string
 
@@ -1507,6 +1522,7 @@ func NewSubmitJobRequestWithBody(server string, params *SubmitJobParams, content
 
 			req.Header.Set("Prefer", headerParam0)
 		}
+
 	}
 
 	return req, nil
@@ -1582,6 +1598,7 @@ func NewGetJobRequest(server string, id JobId, params *GetJobParams) (*http.Requ
 		var rawQueryFragments []string
 
 		if params.Wait != nil {
+
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
@@ -1589,6 +1606,7 @@ func NewGetJobRequest(server string, id JobId, params *GetJobParams) (*http.Requ
 					rawQueryFragments = append(rawQueryFragments, qp)
 				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -1603,6 +1621,7 @@ func NewGetJobRequest(server string, id JobId, params *GetJobParams) (*http.Requ
 	}
 
 	if params != nil {
+
 		if params.Prefer != nil {
 			var headerParam0 string
 
@@ -1613,6 +1632,7 @@ func NewGetJobRequest(server string, id JobId, params *GetJobParams) (*http.Requ
 
 			req.Header.Set("Prefer", headerParam0)
 		}
+
 	}
 
 	return req, nil
