@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // asProgram makes the test binary be tintype itself, so that tests can kill it.
@@ -447,6 +449,33 @@ func (w *world) ask(method, url, body string) (id, status string, attempts int) 
 	return job.ID, job.Status, job.Attempts
 }
 
+// archived counts a job's rows and charges in the farm's own Postgres, and the
+// units of the month, whoever's they are.
+func (w *world) archived(id string) (rows, events, units int) {
+	w.t.Helper()
+	var sockets string
+	for _, p := range w.strays() {
+		if _, after, found := strings.Cut(p, " -k "); found {
+			sockets = strings.Fields(after)[0]
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, "host="+sockets+" user=tintype dbname=tintype")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	const count = `
+SELECT (SELECT count(*) FROM jobs WHERE id = $1),
+       (SELECT count(*) FROM usage_events WHERE id = $1),
+       (SELECT COALESCE(sum(units), 0) FROM usage_month)`
+	if err := conn.QueryRow(ctx, count, id).Scan(&rows, &events, &units); err != nil {
+		w.t.Fatal(err)
+	}
+	return rows, events, units
+}
+
 // A job that ran when everything was killed is finished by the next start, and
 // nothing of the first is left.
 func TestUpSurvivesKill(t *testing.T) {
@@ -468,6 +497,13 @@ func TestUpSurvivesKill(t *testing.T) {
 	f = w.up()
 	if _, status, attempts := w.ask(http.MethodGet, f.url+"/v1/jobs/"+id+"?wait=60", ""); status != "succeeded" || attempts != 2 {
 		t.Errorf("the job is %s after %d attempts, want succeeded after 2", status, attempts)
+	}
+	// Filing follows the end by itself; then the job is there once, and billed once.
+	for rows, events, units := w.archived(id); rows+events+units != 1+1+120; rows, events, units = w.archived(id) {
+		if rows > 1 || events > 1 || units > 120 {
+			t.Fatalf("the archive has %d rows, %d charges and %d units of one render", rows, events, units)
+		}
+		<-tick.C
 	}
 	if code := f.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("stopped with %d", code)
