@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -86,7 +87,11 @@ func (w *Worker) keepConnected(ctx context.Context) {
 		hints = 0
 		if err != nil && err.Error() != logged { // once, not at every try
 			logged = err.Error()
-			w.log.Warn("no stream to the leader", "address", address, "err", err)
+			level := slog.LevelWarn
+			if _, standby := errors.AsType[*notLeader](err); standby {
+				level = slog.LevelDebug // it lives; the leader is elsewhere, or is about to be
+			}
+			w.log.Log(ctx, level, "no stream to the leader", "address", address, "err", err)
 		}
 		if pause(ctx, tries, retryMin, retryMax) != nil {
 			return
