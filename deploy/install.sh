@@ -2,7 +2,7 @@
 # Installs, with apt, what Tintype needs of the system and is missing:
 #
 #   sh deploy/install.sh         to run: Chromium, Postgres, fonts, certificates
-#   sh deploy/install.sh test    to run and to test: also poppler-utils, gcc
+#   sh deploy/install.sh test    to run and to test: also poppler-utils, protoc, gcc
 #
 # It prints nothing when nothing is missing. As a plain user it installs nothing:
 # it prints the one line to run, and exits 1.
@@ -39,13 +39,13 @@ esac
 packages="ca-certificates chromium-headless-shell fonts-dejavu-core fonts-noto-cjk fonts-noto-color-emoji fonts-noto-core"
 if [ "${1-}" = test ]; then
 	# -race needs a C compiler and the C library's headers.
-	packages="$packages gcc libc6-dev poppler-utils"
+	packages="$packages gcc libc6-dev poppler-utils protobuf-compiler"
 fi
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
 	fail "this system has no apt. Install by hand: chromium-headless-shell (or Chromium's headless shell)," \
 		"the PostgreSQL server 15 or newer, CA certificates, and the fonts DejaVu and Noto with CJK and" \
-		"colour emoji${1:+; for the tests also gcc, the C headers and poppler-utils}."
+		"colour emoji${1:+; for the tests also gcc, the C headers, protoc and poppler-utils}."
 fi
 
 missing=

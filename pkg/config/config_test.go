@@ -192,6 +192,9 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(out.String(), "Usage: tintype") {
 			t.Errorf("%q printed %q", args, out.String())
 		}
+		if len(args) == 2 && !strings.Contains(strings.Join(strings.Fields(out.String()), " "), "Default: 127.0.0.1:8080. ($TINTYPE_LISTEN)") {
+			t.Errorf("%q does not say what --listen is by default:\n%s", args, out.String())
+		}
 		if strings.Contains(out.String(), "--nats-url") {
 			t.Errorf("%q offers a flag for what only the environment sets", args)
 		}

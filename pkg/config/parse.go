@@ -57,7 +57,8 @@ func Parse(args []string, out io.Writer) (*Parsed, error) {
 		kong.Description("A self-hosted screenshot and PDF farm."),
 		kong.Writers(out, out),
 		kong.Exit(func(int) { exited = true }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))...)
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ValueFormatter(manual))...)
 	if err != nil {
 		return nil, fmt.Errorf("the command line's grammar: %w", err) // a bug: the tags of Config
 	}
@@ -84,6 +85,19 @@ func Parse(args []string, out io.Writer) (*Parsed, error) {
 		return nil, &Error{problems}
 	}
 	return p, nil
+}
+
+// manual is a field's help with what it is when nobody sets it, and where else
+// it can be set.
+func manual(v *kong.Value) string {
+	help := v.Help
+	if v.HasDefault && v.Default != "" {
+		help += " Default: " + v.Default + "."
+	}
+	if len(v.Tag.Envs) > 0 {
+		help += " ($" + v.Tag.Envs[0] + ")"
+	}
+	return help
 }
 
 // defaultData is where root and everybody else keep a farm.
