@@ -81,6 +81,7 @@ func hostile() *http.ServeMux {
 	page("/reload", blueBody+`<script>location.reload()</script>`)
 	page("/refresh", blueBody+`<meta http-equiv=refresh content="0">`)
 	page("/script-redirect", `<script>location.replace('/ok')</script>`)
+	page("/push", blueBody+`<script>history.pushState({},'','/pushed?x#y')</script>`)
 	page("/late-refused", blueBody+`<script>onload=()=>{location.href='http://10.1.2.3/'}</script>`)
 	page("/unload", blueBody+`<script>onbeforeunload=e=>{e.preventDefault();return 'x'};location.href='/ok'</script>`)
 	page("/tall", `<body style="margin:0"><div style="height:20000px;background:#0000ff">`)
@@ -167,7 +168,7 @@ func TestFaults(t *testing.T) {
 		{name: "loopback", url: "http://localhost/", code: job.AddressRefused},
 		{name: "spelled loopback", url: "http://0x7f.1/", code: job.AddressRefused},
 		{name: "ipv6 loopback", url: "http://[::1]/", code: job.AddressRefused},
-		{name: "its own proxy", url: "http://farm-egress/", code: job.NameNotResolved},
+		{name: "its own proxy", url: "http://tintype-egress/", code: job.NameNotResolved},
 		{name: "file", url: "file:///etc/passwd", code: job.AddressRefused},
 		{name: "crash page", url: "chrome://crash", code: job.AddressRefused},
 		{name: "connection refused", url: "http://" + refused + "/", code: job.ConnectionRefused},
@@ -209,8 +210,18 @@ func TestFaults(t *testing.T) {
 		{name: "dialogs", url: site + "/alerts", check: blueAt(300, 190)},
 		{name: "endless dialogs", url: site + "/alert-storm", timeout: 4000, check: blueAt(300, 190)},
 		{name: "popups", url: site + "/popups", check: blueAt(300, 190)},
-		{name: "reloads", url: site + "/reload", timeout: 4000, check: blueAt(300, 190)},
+		{name: "reloads", url: site + "/reload", timeout: 4000, code: job.LoadTimeout},
 		{name: "refreshes", url: site + "/refresh", timeout: 4000, check: blueAt(300, 190)},
+		{name: "refreshes, as a document", url: site + "/refresh", timeout: 4000, change: func(s *job.Spec) { s.Format = job.PDF }, check: func(b *bench, out capture.Outcome) {
+			if out.Artifact.Pages != 1 {
+				b.Errorf("%d pages", out.Artifact.Pages)
+			}
+		}},
+		{name: "moves within its document", url: site + "/push", check: func(b *bench, out capture.Outcome) {
+			if out.Evidence.FinalURL != site+"/pushed?x#y" {
+				b.Errorf("final url %s", out.Evidence.FinalURL)
+			}
+		}},
 		{name: "beforeunload", url: site + "/unload", timeout: 4000, check: blueAt(300, 190)},
 		{name: "script redirect", url: site + "/script-redirect", check: func(b *bench, out capture.Outcome) {
 			blueAt(300, 190)(b, out)
@@ -226,7 +237,7 @@ func TestFaults(t *testing.T) {
 			img := decode(b, out)
 			b.wantColor(img, 300, 190, blue)
 			b.wantColor(img, 150, 100, blue) // a frame without a document is transparent
-			for _, want := range []string{"http://127.0.0.1:1/x.png", "http://169.254.169.254/latest/", "http://10.0.0.1/", "http://127.0.0.1/secret", "https://10.0.0.2:80/"} {
+			for _, want := range []string{"http://127.0.0.1:1/x.png", "http://169.254.169.254/latest/", "http://10.0.0.1/", "http://127.0.0.1/secret", "ws://10.0.0.2/"} {
 				if !slices.Contains(out.Evidence.BlockedRequests, job.Resource{URL: want, Reason: "address_refused"}) {
 					b.Errorf("%s is not in blocked_requests %v", want, out.Evidence.BlockedRequests)
 				}

@@ -87,7 +87,28 @@ func (b *bench) killAll(kind string) {
 		b.Fatalf("no %q process in %v", kind, b.group())
 	}
 	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it ended with another
+		}
 		syscall.Kill(pid, syscall.SIGKILL)
+		ended(b, fd)
+		unix.Close(fd)
+	}
+}
+
+// ended waits for the end of a process: its pidfd polls readable then.
+func ended(t testing.TB, pidfd int) {
+	t.Helper()
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 5000)
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 || err != nil {
+			t.Errorf("a process did not end: %v", err)
+		}
+		return
 	}
 }
 
@@ -255,13 +276,13 @@ func TestKilledWorker(t *testing.T) {
 		ready = strings.Contains(lines.Text(), "the seat is ready")
 	}
 	b := &bench{TB: t, dir: dir}
-	var fds []unix.PollFd
+	var fds []int
 	kinds := b.group()
 	for _, pids := range kinds {
 		for _, pid := range pids {
 			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 				defer unix.Close(fd)
-				fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+				fds = append(fds, fd)
 			}
 		}
 	}
@@ -270,10 +291,8 @@ func TestKilledWorker(t *testing.T) {
 	if !ready || len(kinds["renderer"]) == 0 || len(kinds[""]) != 1 {
 		t.Fatalf("the seat was not ready: %v", kinds)
 	}
-	for i := range fds { // a pidfd polls readable when its process has ended
-		if n, err := unix.Poll(fds[i:i+1], 5000); n != 1 || err != nil {
-			t.Errorf("process %d of %d outlived its worker: %v", i, len(fds), err)
-		}
+	for _, fd := range fds {
+		ended(t, fd)
 	}
 	if left, _ := os.ReadDir(dir); len(left) == 0 {
 		t.Error("the test proves nothing: the killed worker left no files")
@@ -311,5 +330,41 @@ func TestNewSeatRefuses(t *testing.T) {
 	_, err = worker.NewSeat(worker.SeatConfig{Guard: guard, Browser: browser.Config{Bin: "/nonexistent/chromium"}})
 	if err == nil || !strings.Contains(err.Error(), "apt-get install -y chromium-headless-shell") {
 		t.Errorf("no browser: %v", err)
+	}
+}
+
+// TestTwoSeats share a folder and their metrics, and start and end apart.
+func TestTwoSeats(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	var shared worker.SeatConfig
+	one := newBench(t, func(c *worker.SeatConfig) { c.Metrics = metrics; shared = *c })
+	<-one.seat.Ready()
+	second, err := worker.NewSeat(shared) // sweeps, while the first one lives
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- second.Run(ctx) }()
+	two := &bench{TB: t, seat: second, dir: one.dir}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 3 {
+			two.render(func(s *job.Spec) { s.HTML = "<p>" })
+		}
+	}()
+	for range 3 {
+		one.wantWell()
+	}
+	<-done
+	two.wantWell()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	one.wantWell()
+	if got := counter(t, metrics, "tintype_browser_launches_total"); got != 2 {
+		t.Errorf("%v launches, want 2", got)
 	}
 }

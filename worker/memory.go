@@ -18,8 +18,7 @@ type memoryWatch struct {
 	limit int64
 	quit  chan struct{}
 	done  chan struct{}
-	peak  int64 // bytes; owned by the watch until done is closed
-	over  bool  // the same
+	over  bool // owned by the watch until done is closed
 }
 
 func watchMemory(b *browser.Browser, limit int64) *memoryWatch {
@@ -31,8 +30,7 @@ func watchMemory(b *browser.Browser, limit int64) *memoryWatch {
 		for {
 			select {
 			case <-t.C:
-				w.peak = max(w.peak, b.Memory())
-				w.over = w.peak > limit
+				w.over = b.Memory() > limit
 				if w.over || !b.Whole() {
 					b.Terminate()
 					return
@@ -45,15 +43,12 @@ func watchMemory(b *browser.Browser, limit int64) *memoryWatch {
 	return w
 }
 
-// judge ends the watch and turns a crash for want of memory into what it is.
-// Chromium says of a heap that is full only that its process crashed, so a
-// crash near the heap's limit counts as one. It returns why the browser must
-// go.
+// judge ends the watch and makes a render whose browser it killed what it is.
+// It returns why the browser must go.
 func (w *memoryWatch) judge(out *capture.Outcome, odd string) string {
 	close(w.quit)
 	<-w.done
-	nearHeap := w.peak > browser.HeapMB<<20*3/4
-	if !w.over && !(nearHeap && out.Failure != nil && out.Failure.Code == job.PageCrashed) {
+	if !w.over {
 		return odd
 	}
 	stage := job.StageCapture
@@ -61,6 +56,6 @@ func (w *memoryWatch) judge(out *capture.Outcome, odd string) string {
 		stage = out.Failure.Stage
 	}
 	out.Artifact = nil
-	out.Failure = job.Fail(job.OutOfMemory, stage, "the page needed more memory than a page may have: %d MB of JavaScript heap, %d MB in all", browser.HeapMB, w.limit>>20)
+	out.Failure = job.Fail(job.OutOfMemory, stage, "the page needed more memory than a page may have: %d MB in all", w.limit>>20)
 	return "memory"
 }

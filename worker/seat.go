@@ -27,7 +27,7 @@ type SeatConfig struct {
 	MaxRenders  int           // renders of one browser; zero means 100
 	MaxAge      time.Duration // of one browser; zero means 30 minutes
 	MaxMemory   int64         // bytes of all its processes after a render; zero means 1 GiB
-	KillMemory  int64         // bytes during a render, which it ends; zero means 2 GiB
+	KillMemory  int64         // bytes during a render, which it ends; zero means 2.5 GiB
 	CheckPeriod time.Duration // between health checks of an idle browser; zero means 30 s
 }
 
@@ -68,7 +68,7 @@ func NewSeat(cfg SeatConfig) (*Seat, error) {
 	setDefault(&cfg.MaxRenders, 100)
 	setDefault(&cfg.MaxAge, 30*time.Minute)
 	setDefault(&cfg.MaxMemory, 1<<30)
-	setDefault(&cfg.KillMemory, 2<<30)
+	setDefault(&cfg.KillMemory, 5<<29)
 	setDefault(&cfg.CheckPeriod, 30*time.Second)
 	if err := browser.Check(cfg.Browser); err != nil {
 		return nil, err

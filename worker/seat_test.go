@@ -7,7 +7,6 @@ import (
 	"image/color"
 	_ "image/jpeg"
 	_ "image/png"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -81,9 +80,6 @@ func newBench(t testing.TB, change func(*worker.SeatConfig), allow ...string) *b
 	cfg := worker.SeatConfig{Guard: guard, Browser: browser.Config{Dir: browserDir(t)}, Metrics: prometheus.NewRegistry()}
 	if change != nil {
 		change(&cfg)
-	}
-	if os.Getenv("DBG") != "" {
-		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	seat, err := worker.NewSeat(cfg)
 	if err != nil {

@@ -34,7 +34,7 @@ func (s *Seat) Run(ctx context.Context) error {
 		case err != nil:
 			s.cfg.Log.Error("browser failed", "kind", reason, "err", err)
 		default:
-			s.cfg.Log.Debug("browser recycled", "kind", reason)
+			s.cfg.Log.Info("browser recycled", "kind", reason)
 		}
 		if ctx.Err() == nil {
 			s.metrics.recycles.WithLabelValues(reason).Inc()
@@ -82,7 +82,7 @@ func (s *Seat) serve(ctx context.Context) (served bool, reason string, err error
 		return false, "launch", err
 	}
 	s.metrics.launchSeconds.Observe(time.Since(began).Seconds())
-	s.cfg.Log.Debug("browser ready", "kind", b.Version(), "took", time.Since(began))
+	s.cfg.Log.Info("browser ready", "kind", b.Version(), "took", time.Since(began))
 	for n := 0; ; {
 		used, reason := s.offer(ctx, p)
 		if reason == "" && used {

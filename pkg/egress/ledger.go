@@ -97,10 +97,19 @@ func (l *ledger) note(key string, why Reason) {
 	}
 	if len(*list) < maxNoted {
 		if !strings.Contains(key, "://") {
-			key = "https://" + key + "/" // a tunnel; all it tells is where to
+			key = tunnelURL(key)
 		}
 		*list = append(*list, job.Resource{URL: key[:min(len(key), maxNotedURL)], Reason: string(why)})
 	}
+}
+
+// tunnelURL spells all that a tunnel tells: where it goes to. Browsers make
+// one for TLS, and to port 80 for a WebSocket.
+func tunnelURL(hostPort string) string {
+	if host, ok := strings.CutSuffix(hostPort, ":80"); ok {
+		return "ws://" + host + "/"
+	}
+	return "https://" + strings.TrimSuffix(hostPort, ":443") + "/"
 }
 
 // Stats tells what passed so far.

@@ -84,7 +84,7 @@ func Launch(ctx context.Context, cfg Config) (*Browser, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Browser{folder: f, tabs: map[proto.TargetTargetID]*Tab{}, dead: map[proto.TargetTargetID]Crash{}, exited: make(chan struct{}), last: &tailWriter{}, started: time.Now()}
+	b := &Browser{folder: f, tabs: map[proto.TargetTargetID]*Tab{}, dead: map[proto.TargetTargetID]Crash{}, exited: make(chan struct{}), last: newTailWriter(), started: time.Now()}
 	if err := b.start(cfg, id); err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
@@ -244,26 +244,4 @@ func (b *Browser) deliver(e event) {
 	for _, t := range tabs {
 		t.deliver(e)
 	}
-}
-
-// tailWriter keeps the last few kilobytes that were written to it.
-type tailWriter struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (w *tailWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.buf = append(w.buf, p...)
-	if over := len(w.buf) - 4<<10; over > 0 {
-		w.buf = append(w.buf[:0], w.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-func (w *tailWriter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.ToValidUTF8(strings.TrimSpace(string(w.buf)), "?")
 }

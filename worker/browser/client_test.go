@@ -164,6 +164,20 @@ func TestEventsGoToTheirSession(t *testing.T) {
 	}
 }
 
+// TestPins: rod is unreleased since 2024 and breaks with later versions of
+// what it stands on.
+func TestPins(t *testing.T) {
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pin := range []string{"go-rod/rod v0.116.2", "ysmood/fetchup v0.2.3", "ysmood/goob v0.4.0", "ysmood/got v0.40.0", "ysmood/gson v0.7.3", "ysmood/leakless v0.9.0"} {
+		if !strings.Contains(string(mod), "github.com/"+pin) {
+			t.Errorf("go.mod does not pin %s", pin)
+		}
+	}
+}
+
 // FuzzQuickAnswer holds the short cut against encoding/json.
 func FuzzQuickAnswer(f *testing.F) {
 	session := strings.Repeat("A1", 16)

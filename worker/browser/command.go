@@ -65,6 +65,8 @@ func environment(dir string) []string {
 		"PATH=/usr/bin:/bin",
 		"LANG=C.UTF-8",
 		"TZ=UTC",
+		"DBUS_SYSTEM_BUS_ADDRESS=disabled:", // it would look for Bluetooth
+		"DBUS_SESSION_BUS_ADDRESS=disabled:",
 		"HOME=" + dir,
 		"TMPDIR=" + filepath.Join(dir, "tmp"),
 		"XDG_CONFIG_HOME=" + filepath.Join(dir, "config"),

@@ -81,6 +81,11 @@ func lockFile(path string) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
+		f.Close()
+		return nil, errors.New("a sweep removed the lock file before it was locked")
+	}
 	return f, nil
 }
 

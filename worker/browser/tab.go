@@ -16,7 +16,7 @@ import (
 // proxyName is the only name the browser can resolve: its job's proxy. The
 // flags map it to loopback and every other name to nothing, so that a context
 // made without its proxy reaches nothing at all.
-const proxyName = "farm-egress"
+const proxyName = "tintype-egress"
 
 // A Tab is one page in a browser context of its own: cookies, storage, cache,
 // service workers and the renderer are its job's alone and end with Close.
@@ -37,6 +37,7 @@ type Tab struct {
 type Crash struct {
 	Status string // as Chromium has it: crashed, killed, oom, failed to launch
 	Code   int    // exit code or signal
+	Full   bool   // its JavaScript heap had reached its limit
 }
 
 // NewTab makes a fresh context whose every request goes to the proxy on
@@ -85,7 +86,8 @@ func (t *Tab) open(ctx context.Context, root proto.Client) error {
 	t.Post(proto.PageEnable{})
 	t.Post(proto.PageSetLifecycleEventsEnabled{Enabled: true})
 	t.Post(proto.InspectorEnable{})
-	if err := (proto.NetworkEnable{}).Call(t.Within(ctx, 5*time.Second)); err != nil {
+	nothing := 0 // bytes of response bodies to keep for inspection
+	if err := (proto.NetworkEnable{MaxTotalBufferSize: &nothing, MaxResourceBufferSize: &nothing}).Call(t.Within(ctx, 5*time.Second)); err != nil {
 		return fmt.Errorf("prepare the page: %w", err)
 	}
 	return nil
@@ -148,7 +150,7 @@ func (t *Tab) Crash() *Crash {
 	default:
 		return nil
 	}
-	patience := time.NewTimer(100 * time.Millisecond)
+	patience := time.NewTimer(50 * time.Millisecond)
 	defer patience.Stop()
 	select {
 	case <-t.known:
@@ -156,8 +158,14 @@ func (t *Tab) Crash() *Crash {
 	case <-patience.C:
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.crash
+	c := *t.crash
+	t.mu.Unlock()
+	select {
+	case <-t.browser.last.full:
+		c.Full = true
+	case <-patience.C: // what was written to stderr is read by another goroutine
+	}
+	return &c
 }
 
 // Post sends a call whose answer nobody waits for.

@@ -45,9 +45,13 @@ const (
 	// maxSide is the longest side in device pixels that Chromium captures
 	// right; past it, textures repeat or stay blank.
 	maxSide = 16384
+	// maxArea is the largest picture in device pixels; each costs some 15
+	// bytes in the browser's processes while it is captured.
+	maxArea = 100_000_000
 
 	maxReserve = 5 * time.Second // kept for the capture
 	readyLimit = 5 * time.Second // for frame, images and fonts
+	heldLimit  = time.Second     // for the load of a document that wanted to leave
 	freshLimit = 2 * time.Second // for calls to a tab that no page has seen; they take milliseconds
 )
 
@@ -67,7 +71,7 @@ type attempt struct {
 	evidence  job.Evidence
 	committed time.Time // zero until a document was committed
 	waited    time.Time // zero until the waits were over
-	held      bool      // the page may not move on to another document
+	isHeld    bool      // the page may not move on to another document
 	odd       string
 }
 
@@ -97,8 +101,10 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 
 // run goes through the stages.
 func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
-	if side := max(a.spec.Width, a.spec.Height); float64(side)*a.spec.DeviceScaleFactor > maxSide && a.spec.Format != job.PDF {
-		return nil, tooLarge(job.StageNavigate, float64(side)*a.spec.DeviceScaleFactor)
+	if a.spec.Format != job.PDF {
+		if fail := a.fits(job.StageNavigate, float64(a.spec.Height)); fail != nil {
+			return nil, fail
+		}
 	}
 	if fail := a.navigate(ctx); fail != nil {
 		return nil, fail
@@ -114,9 +120,16 @@ func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 	return a.shoot(ctx)
 }
 
-func tooLarge(stage job.Stage, side float64) *job.Failure {
+// fits refuses a picture that would not come out right, or for which there is
+// not the memory. height is in CSS pixels.
+func (a *attempt) fits(stage job.Stage, height float64) *job.Failure {
+	w, h := float64(a.spec.Width)*a.spec.DeviceScaleFactor, height*a.spec.DeviceScaleFactor
+	if max(w, h) <= maxSide && w*h <= maxArea {
+		return nil
+	}
 	return job.Fail(job.PageTooLarge, stage,
-		"the picture would be %.0f device pixels long; at most %d are captured right: lower device_scale_factor or height, or ask for format pdf", side, maxSide)
+		"the picture would be %.0f by %.0f device pixels; at most %d a side and %d million in all are captured right: lower width, height or device_scale_factor, or ask for format pdf",
+		w, h, maxSide, maxArea/1_000_000)
 }
 
 // navigate opens the page and returns when its document is committed.
@@ -218,8 +231,8 @@ func (a *attempt) refine(ctx context.Context, f *job.Failure) *job.Failure {
 	}
 	if c := a.tab.Crash(); c != nil && a.odd != "unhealthy" {
 		a.odd = "crash"
-		if c.Status == "oom" {
-			return job.Fail(job.OutOfMemory, f.Stage, "the page needed more memory than a page may have")
+		if c.Full || c.Status == "oom" {
+			return job.Fail(job.OutOfMemory, f.Stage, "the page needed more memory than a page may have: %d MB of JavaScript heap", browser.HeapMB)
 		}
 		return job.Fail(job.PageCrashed, f.Stage, "the page's process crashed")
 	}

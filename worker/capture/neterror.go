@@ -59,7 +59,7 @@ func hostOf(raw string) string {
 	port := u.Port()
 	switch {
 	case port != "":
-	case u.Scheme == "http":
+	case u.Scheme == "http" || u.Scheme == "ws":
 		port = "80"
 	default:
 		port = "443"

@@ -56,6 +56,7 @@ func TestHostOf(t *testing.T) {
 		"http://[::1]/":            "[::1]:80",
 		"http://%zz/":              "the host",
 		"":                         "the host",
+		"ws://a.example/":          "a.example:80",
 		"wss://a.example/x?y#z":    "a.example:443",
 		"https://a.example:444/?q": "a.example:444",
 	} {

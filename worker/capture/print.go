@@ -26,6 +26,7 @@ const maxDocument = 100 << 20
 // print makes a PDF. A print that failed is never tried again in its tab: the
 // second try ends the whole browser.
 func (a *attempt) print(ctx context.Context) (*Artifact, *job.Failure) {
+	a.still(ctx)
 	width, height := paperWidth, paperHeight
 	res, err := proto.PagePrintToPDF{
 		PrintBackground: true, PreferCSSPageSize: true, PaperWidth: &width, PaperHeight: &height,
@@ -34,7 +35,7 @@ func (a *attempt) print(ctx context.Context) (*Artifact, *job.Failure) {
 	if err != nil {
 		a.odd = "print"
 		if pe, ok := errors.AsType[*browser.ProtocolError](err); ok {
-			return nil, job.Fail(job.CaptureTimeout, job.StageCapture, "the page could not be printed: %s", pe.Message)
+			return nil, job.Fail(job.Internal, job.StageCapture, "the page could not be printed: %s", pe.Message)
 		}
 		return nil, a.broken(ctx, job.StageCapture, err)
 	}
@@ -48,6 +49,20 @@ func (a *attempt) print(ctx context.Context) (*Artifact, *job.Failure) {
 		return nil, job.Fail(job.Internal, job.StageCapture, "the browser made a document that cannot be read: %v", err)
 	}
 	return &Artifact{Body: body, Pages: pages}, nil
+}
+
+// still brings the page to rest: a navigation in the middle of a print makes
+// it fail.
+func (a *attempt) still(ctx context.Context) {
+	a.hold(ctx)
+	for range 3 {
+		rest, cancel := context.WithTimeout(ctx, min(heldLimit, time.Until(a.end)/4))
+		a.track.wait(rest, a.tab, func(t *tracker) bool { return t.reached("load") })
+		cancel()
+		if _, err := a.ask(ctx, 0); !errors.Is(err, errMoved) {
+			return
+		}
+	}
 }
 
 // fetch reads a stream of the browser to its end.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,7 +61,7 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	if fail := a.quiet(ctx, waits); fail != nil {
 		return fail
 	}
-	if a.pause(waits) || seen.Title == "" {
+	if a.pause(waits) || err != nil {
 		if later, err := a.ask(ctx, 0); err == nil {
 			seen.Title, seen.Unloaded = later.Title, later.Unloaded
 		}
@@ -74,12 +75,9 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 
 // late notes a wait that ended by its deadline, once.
 func (a *attempt) late(what string) {
-	for _, have := range a.evidence.TimedOut {
-		if have == what {
-			return
-		}
+	if !slices.Contains(a.evidence.TimedOut, what) {
+		a.evidence.TimedOut = append(a.evidence.TimedOut, what)
 	}
-	a.evidence.TimedOut = append(a.evidence.TimedOut, what)
 }
 
 // load waits for the lifecycle event the job names, of the document that
@@ -91,10 +89,13 @@ func (a *attempt) load(ctx, waits context.Context) *job.Failure {
 	}
 	var broken bool
 	a.track.wait(waits, a.tab, func(t *tracker) bool {
-		return t.loader != "" && t.reached(phase) || t.commits > maxMoves || t.docError != ""
+		return t.loader != "" && t.reached(phase) || t.restless() || t.docError != ""
 	})
-	if a.track.restless() {
-		a.hold(ctx)
+	held := a.holdIfRestless(ctx)
+	if held {
+		var cancel context.CancelFunc // the load of a document that was leaving may never come
+		waits, cancel = context.WithTimeoutCause(waits, heldLimit, errDeadline)
+		defer cancel()
 	}
 	ok := a.track.wait(waits, a.tab, func(t *tracker) bool {
 		// The load of a document that broke off never comes: it is shown as
@@ -114,9 +115,11 @@ func (a *attempt) load(ctx, waits context.Context) *job.Failure {
 	if fail := a.ownPage(); fail != nil {
 		return fail
 	}
-	var painted bool
+	if held {
+		return job.Fail(job.LoadTimeout, job.StageWait, "the page goes on replacing its document before it has loaded")
+	}
 	a.track.mu.Lock()
-	painted = a.track.reached("firstPaint") || a.track.reached("firstContentfulPaint")
+	painted := a.track.reached("firstPaint") || a.track.reached("firstContentfulPaint")
 	a.track.mu.Unlock()
 	waited := a.loadEnd.Sub(a.start).Round(time.Millisecond)
 	if !painted {
@@ -269,55 +272,4 @@ func (a *attempt) pause(waits context.Context) bool {
 		a.late("delay")
 	}
 	return true
-}
-
-// stopLoading ends the page's navigations and loads.
-func (a *attempt) stopLoading(ctx context.Context) {
-	proto.PageStopLoading{}.Call(a.tab.Within(ctx, 300*time.Millisecond))
-}
-
-// stopScripts ends the script that runs, which Chromium does from outside the
-// page's own thread, and lets no other start.
-func (a *attempt) stopScripts(ctx context.Context) {
-	proto.RuntimeTerminateExecution{}.Call(a.tab.Within(ctx, 300*time.Millisecond))
-	proto.EmulationSetScriptExecutionDisabled{Value: true}.Call(a.tab.Within(ctx, 300*time.Millisecond))
-}
-
-// hold keeps the document that stands in the main frame: whatever else the
-// page asks for as a document is aborted, which leaves the frame as it is.
-func (a *attempt) hold(ctx context.Context) {
-	if a.held {
-		return
-	}
-	a.held = true
-	proto.FetchEnable{Patterns: []*proto.FetchRequestPattern{{ResourceType: proto.NetworkResourceTypeDocument}}}.Call(a.tab.Within(ctx, time.Second))
-	a.stopLoading(ctx)
-}
-
-// attend answers what stops a page until it is answered: its dialogs, and the
-// documents it asks for while it is held. A page that opens more than its
-// share of dialogs gets its scripts stopped. The returned function ends it.
-func (a *attempt) attend(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case d := <-a.track.dialogs:
-				if d.last { // not answered before the dialog is: the page stands still
-					a.tab.Post(proto.EmulationSetScriptExecutionDisabled{Value: true})
-					a.tab.Post(proto.RuntimeTerminateExecution{})
-				}
-				proto.PageHandleJavaScriptDialog{Accept: d.leave}.Call(a.tab.Within(ctx, time.Second))
-			case id := <-a.track.paused:
-				proto.FetchFailRequest{RequestID: id, ErrorReason: proto.NetworkErrorReasonAborted}.Call(a.tab.Within(ctx, time.Second))
-			case <-a.tab.Gone():
-				return
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
 }

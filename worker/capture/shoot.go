@@ -30,7 +30,9 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 		}
 		shot.Clip, shot.CaptureBeyondViewport = clip, true
 	}
-	body, fail := a.twice(ctx, func(limit time.Duration) ([]byte, error) { return a.tab.Screenshot(ctx, limit, shot) })
+	body, fail := a.insist(ctx, func(ctx context.Context, limit time.Duration) ([]byte, error) {
+		return a.tab.Screenshot(ctx, limit, shot)
+	})
 	if fail != nil {
 		return nil, fail
 	}
@@ -45,7 +47,7 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 // fullPage measures the page at the width of the viewport.
 func (a *attempt) fullPage(ctx context.Context) (*proto.PageViewport, *job.Failure) {
 	var m *proto.PageGetLayoutMetricsResult
-	_, fail := a.twice(ctx, func(limit time.Duration) (_ []byte, err error) {
+	_, fail := a.insist(ctx, func(ctx context.Context, limit time.Duration) (_ []byte, err error) {
 		m, err = proto.PageGetLayoutMetrics{}.Call(a.tab.Within(ctx, limit))
 		return nil, err
 	})
@@ -56,41 +58,64 @@ func (a *attempt) fullPage(ctx context.Context) (*proto.PageViewport, *job.Failu
 	if m.CSSContentSize != nil {
 		height = max(1, math.Ceil(m.CSSContentSize.Height))
 	}
-	if side := height * a.spec.DeviceScaleFactor; side > maxSide {
-		return nil, tooLarge(job.StageCapture, side)
+	if fail := a.fits(job.StageCapture, height); fail != nil {
+		return nil, fail
 	}
 	return &proto.PageViewport{Width: float64(a.spec.Width), Height: height, Scale: 1}, nil
 }
 
-// twice makes one call that needs the page's process, and again after stopping
-// what may keep it from answering: a script that never ends, or a navigation
-// under way, which leaves no frame to capture.
-func (a *attempt) twice(ctx context.Context, call func(limit time.Duration) ([]byte, error)) ([]byte, *job.Failure) {
-	if a.track.restless() {
+// insist makes one call that needs the page's process, and makes it again
+// after removing what may have kept it from an answer: a script that never
+// ends, which is stopped, or a navigation, which takes the frame that the call
+// waits for with it, so that the page is held where it is.
+func (a *attempt) insist(ctx context.Context, call func(ctx context.Context, limit time.Duration) ([]byte, error)) ([]byte, *job.Failure) {
+	const maxTries = 20
+	share := time.Until(a.end) / 2 // the first try leaves time for a second
+	stopped := false
+	for try := 1; ; try++ {
+		body, err := a.callUnlessRestless(ctx, max(share, 50*time.Millisecond), call)
+		share = time.Until(a.end)
+		over := try == maxTries || share <= 0
+		switch {
+		case err == nil:
+			return body, nil
+		case errors.Is(err, browser.ErrUnanswered) && !stopped && !over:
+			stopped, a.odd = true, "unanswered"
+			a.stopScripts(ctx)
+			a.stopLoading(ctx)
+		case (errors.Is(err, errMoved) || notActive(err)) && over:
+			return nil, job.Fail(job.CaptureTimeout, job.StageCapture, "the page goes on replacing its document and never stands still")
+		case errors.Is(err, errMoved): // it is held now
+		case notActive(err):
+			a.hold(ctx)
+			pause, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+			a.track.wait(pause, a.tab, func(*tracker) bool { return false })
+			cancel()
+		default:
+			return nil, a.broken(ctx, job.StageCapture, err)
+		}
+	}
+}
+
+// callUnlessRestless gives the call up with errMoved when the page turns out
+// to be one that goes on replacing its document, and holds that page.
+func (a *attempt) callUnlessRestless(ctx context.Context, limit time.Duration, call func(ctx context.Context, limit time.Duration) ([]byte, error)) ([]byte, error) {
+	if a.isHeld || a.holdIfRestless(ctx) {
+		return call(ctx, limit)
+	}
+	callCtx, giveUp := context.WithCancelCause(ctx)
+	moved := make(chan bool, 1)
+	go func() {
+		restless := a.track.wait(callCtx, a.tab, (*tracker).restless)
+		giveUp(errMoved)
+		moved <- restless
+	}()
+	body, err := call(callCtx, limit)
+	giveUp(nil)
+	if <-moved {
 		a.hold(ctx)
 	}
-	body, err := call(max(time.Until(a.end)/2, 50*time.Millisecond))
-	if errors.Is(err, browser.ErrUnanswered) {
-		a.odd = "unanswered"
-		a.stopScripts(ctx)
-		a.stopLoading(ctx)
-		body, err = call(max(time.Until(a.end), 50*time.Millisecond))
-	}
-	for try := 0; notActive(err) && try < maxMoves && time.Now().Before(a.end); try++ {
-		a.hold(ctx)
-		a.stopLoading(ctx)
-		pause, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-		a.track.wait(pause, a.tab, func(t *tracker) bool { return t.reached("load") })
-		cancel()
-		body, err = call(max(time.Until(a.end), 50*time.Millisecond))
-	}
-	switch {
-	case err == nil:
-		return body, nil
-	case notActive(err):
-		return nil, job.Fail(job.CaptureTimeout, job.StageCapture, "the page goes on replacing its document and never stands still")
-	}
-	return nil, a.broken(ctx, job.StageCapture, err)
+	return body, err
 }
 
 // notActive knows Chromium's text for a tab that is between two documents.

@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -27,11 +26,11 @@ const (
 // attempt's goroutine.
 type tracker struct {
 	frame   proto.PageFrameID
-	changed chan struct{} // holds one token after a change
 	dialogs chan dialog
 	paused  chan proto.FetchRequestID // main documents asked for while the page is held
 
 	mu        sync.Mutex
+	changed   chan struct{}              // closed and replaced at each change
 	loader    string                     // of the document in the main frame; empty before the first
 	url       string                     // of that document
 	commits   int                        // documents that stood there
@@ -39,6 +38,7 @@ type tracker struct {
 	docError  string                     // net error of the main document's request
 	phases    map[string]map[string]bool // lifecycle events by loader
 	requested string                     // last URL asked for as main document
+	requestID string                     // of that request
 	answer    response                   // to that
 	documents map[string]response        // of documents by loader
 	redirects []string
@@ -64,7 +64,7 @@ type dialog struct {
 
 func newTracker(frame proto.PageFrameID) *tracker {
 	return &tracker{
-		frame: frame, changed: make(chan struct{}, 1), dialogs: make(chan dialog, 8), paused: make(chan proto.FetchRequestID, 8),
+		frame: frame, changed: make(chan struct{}), dialogs: make(chan dialog, 8), paused: make(chan proto.FetchRequestID, 8),
 		phases: map[string]map[string]bool{}, documents: map[string]response{}, urls: map[string]string{},
 	}
 }
@@ -74,13 +74,13 @@ func newTracker(frame proto.PageFrameID) *tracker {
 func (t *tracker) wait(ctx context.Context, tab *browser.Tab, cond func(*tracker) bool) bool {
 	for {
 		t.mu.Lock()
-		ok := cond(t)
+		ok, changed := cond(t), t.changed
 		t.mu.Unlock()
 		if ok {
 			return true
 		}
 		select {
-		case <-t.changed:
+		case <-changed:
 		case <-tab.Crashed():
 			return false
 		case <-tab.Gone():
@@ -104,6 +104,14 @@ func (t *tracker) handle(method string, params json.RawMessage) {
 		t.lifecycle(params)
 	case "Page.frameNavigated":
 		t.navigated(params)
+	case "Page.navigatedWithinDocument":
+		var e struct {
+			FrameID proto.PageFrameID `json:"frameId"`
+			URL     string            `json:"url"`
+		}
+		if json.Unmarshal(params, &e) == nil && e.FrameID == t.frame {
+			t.url = e.URL
+		}
 	case "Page.javascriptDialogOpening":
 		t.dialog(params)
 	case "Fetch.requestPaused":
@@ -130,10 +138,8 @@ func (t *tracker) handle(method string, params json.RawMessage) {
 	default:
 		return
 	}
-	select {
-	case t.changed <- struct{}{}:
-	default:
-	}
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
 func (t *tracker) lifecycle(params json.RawMessage) {
@@ -188,116 +194,15 @@ func (t *tracker) dialog(params json.RawMessage) {
 	}
 }
 
-// network follows the requests: the main document's closely, the others only
-// as far as they fail.
-func (t *tracker) network(method string, params json.RawMessage) {
-	var e struct {
-		RequestID string            `json:"requestId"`
-		LoaderID  string            `json:"loaderId"`
-		FrameID   proto.PageFrameID `json:"frameId"`
-		Type      string            `json:"type"`
-		ErrorText string            `json:"errorText"`
-		Canceled  bool              `json:"canceled"`
-		Blocked   string            `json:"blockedReason"`
-		Request   struct {
-			URL string `json:"url"`
-		} `json:"request"`
-		Redirect *struct {
-			URL string `json:"url"`
-		} `json:"redirectResponse"`
-		Response struct {
-			URL     string          `json:"url"`
-			Status  int             `json:"status"`
-			Headers json.RawMessage `json:"headers"`
-		} `json:"response"`
-	}
-	if json.Unmarshal(params, &e) != nil {
-		return
-	}
-	main := e.FrameID == t.frame && e.RequestID == e.LoaderID && e.Type == "Document"
-	switch method {
-	case "Network.requestWillBeSent":
-		t.urls[e.RequestID] = e.Request.URL
-		if main {
-			if e.Redirect != nil && len(t.redirects) < maxNoted {
-				t.redirects = append(t.redirects, cut(e.Redirect.URL))
-			}
-			t.requested, t.answer, t.docError = e.Request.URL, response{}, ""
-		}
-	case "Network.responseReceived":
-		marker := markerIn(e.Response.Headers)
-		switch {
-		case main:
-			t.answer = response{url: e.Response.URL, status: e.Response.Status, marker: marker}
-			if len(t.documents) > 100 { // a page that reloads for ever
-				clear(t.documents)
-			}
-			t.documents[e.LoaderID] = t.answer
-		case e.Response.Status >= 400 && marker == "":
-			t.note(&t.failed, e.Response.URL, strconv.Itoa(e.Response.Status))
-		}
-	case "Network.loadingFailed":
-		url := t.urls[e.RequestID]
-		delete(t.urls, e.RequestID)
-		if e.Type == "Document" && (url == t.requested || e.RequestID == t.loader) {
-			t.docError = e.ErrorText
-		}
-		t.lost(url, e.ErrorText, e.Blocked, e.Canceled)
-	case "Network.loadingFinished":
-		delete(t.urls, e.RequestID)
-	}
-}
-
-// lost files a request that failed. What its page gave up itself is no fault.
-func (t *tracker) lost(url, text, blocked string, canceled bool) {
-	switch {
-	case url == "" || canceled || text == "net::ERR_ABORTED":
-	case text == "net::ERR_UNSAFE_PORT":
-		// Chromium refuses these before the proxy is asked.
-		t.note(&t.blocked, url, string(job.AddressRefused))
-	case blocked != "":
-		t.note(&t.failed, url, blocked)
-	default:
-		t.note(&t.failed, url, strings.TrimPrefix(text, "net::"))
-	}
-}
-
-func (t *tracker) note(list *[]job.Resource, url, reason string) {
-	if len(*list) < maxNoted {
-		*list = append(*list, job.Resource{URL: cut(url), Reason: reason})
-	}
-}
-
-func cut(url string) string { return url[:min(len(url), maxURL)] }
-
-// markerIn finds the proxy's marker among the headers of a response.
-func markerIn(headers json.RawMessage) string {
-	if !strings.Contains(strings.ToLower(string(headers)), strings.ToLower(egress.MarkerHeader)) {
-		return ""
-	}
-	var m map[string]string
-	if json.Unmarshal(headers, &m) == nil {
-		for k, v := range m {
-			if strings.EqualFold(k, egress.MarkerHeader) {
-				return v
-			}
-		}
-	}
-	return ""
-}
-
 func (t *tracker) hasCommitted() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.loader != ""
 }
 
-// restless reports whether the page goes on replacing its document.
-func (t *tracker) restless() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.commits > maxMoves
-}
+// restless reports whether the page goes on replacing its document. Called
+// under mu.
+func (t *tracker) restless() bool { return t.commits > maxMoves }
 
 func (t *tracker) isDownload() bool {
 	t.mu.Lock()

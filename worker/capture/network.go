@@ -1,0 +1,110 @@
+package capture
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+
+	"github.com/go-rod/rod/lib/proto"
+
+	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// network follows the requests: the main document's closely, the others only
+// as far as they fail.
+func (t *tracker) network(method string, params json.RawMessage) {
+	var e struct {
+		RequestID string            `json:"requestId"`
+		LoaderID  string            `json:"loaderId"`
+		FrameID   proto.PageFrameID `json:"frameId"`
+		Type      string            `json:"type"`
+		ErrorText string            `json:"errorText"`
+		Canceled  bool              `json:"canceled"`
+		Blocked   string            `json:"blockedReason"`
+		Request   struct {
+			URL string `json:"url"`
+		} `json:"request"`
+		Redirect *struct {
+			URL string `json:"url"`
+		} `json:"redirectResponse"`
+		Response struct {
+			URL     string          `json:"url"`
+			Status  int             `json:"status"`
+			Headers json.RawMessage `json:"headers"`
+		} `json:"response"`
+	}
+	if json.Unmarshal(params, &e) != nil {
+		return
+	}
+	main := e.FrameID == t.frame && e.RequestID == e.LoaderID && e.Type == "Document"
+	switch method {
+	case "Network.requestWillBeSent":
+		t.urls[e.RequestID] = e.Request.URL
+		if main {
+			if e.Redirect != nil && len(t.redirects) < maxNoted {
+				t.redirects = append(t.redirects, cut(e.Redirect.URL))
+			}
+			t.requested, t.requestID, t.answer, t.docError = e.Request.URL, e.RequestID, response{}, ""
+		}
+	case "Network.responseReceived":
+		marker := markerIn(e.Response.Headers)
+		switch {
+		case main:
+			t.answer = response{url: e.Response.URL, status: e.Response.Status, marker: marker}
+			if len(t.documents) > 100 { // a page that reloads for ever
+				clear(t.documents)
+			}
+			t.documents[e.LoaderID] = t.answer
+		case e.Response.Status >= 400 && marker == "":
+			t.note(&t.failed, e.Response.URL, strconv.Itoa(e.Response.Status))
+		}
+	case "Network.loadingFailed":
+		url := t.urls[e.RequestID]
+		delete(t.urls, e.RequestID)
+		if e.RequestID == t.requestID {
+			t.docError = e.ErrorText
+		}
+		t.lost(url, e.ErrorText, e.Blocked, e.Canceled)
+	case "Network.loadingFinished":
+		delete(t.urls, e.RequestID)
+	}
+}
+
+// lost files a request that failed. What its page gave up itself is no fault.
+func (t *tracker) lost(url, text, blocked string, canceled bool) {
+	switch {
+	case url == "" || canceled || text == "net::ERR_ABORTED":
+	case text == "net::ERR_UNSAFE_PORT":
+		// Chromium refuses these before the proxy is asked.
+		t.note(&t.blocked, url, string(job.AddressRefused))
+	case blocked != "":
+		t.note(&t.failed, url, blocked)
+	default:
+		t.note(&t.failed, url, strings.TrimPrefix(text, "net::"))
+	}
+}
+
+func (t *tracker) note(list *[]job.Resource, url, reason string) {
+	if len(*list) < maxNoted {
+		*list = append(*list, job.Resource{URL: cut(url), Reason: reason})
+	}
+}
+
+func cut(url string) string { return url[:min(len(url), maxURL)] }
+
+// markerIn finds the proxy's marker among the headers of a response.
+func markerIn(headers json.RawMessage) string {
+	if !strings.Contains(strings.ToLower(string(headers)), strings.ToLower(egress.MarkerHeader)) {
+		return ""
+	}
+	var m map[string]string
+	if json.Unmarshal(headers, &m) == nil {
+		for k, v := range m {
+			if strings.EqualFold(k, egress.MarkerHeader) {
+				return v
+			}
+		}
+	}
+	return ""
+}
