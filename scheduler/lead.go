@@ -20,6 +20,7 @@ const (
 	silence       = time.Second
 	silenceJitter = 500 * time.Millisecond
 	restAfterFail = time.Second
+	watchEvery    = 2 * time.Second
 )
 
 // errWon ends the follower's reading: the frame it just appended is its own.
@@ -31,7 +32,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return s.streams.Heartbeats(ctx, func(hb *pb.Heartbeat) {
 			if hb.Scheduler != s.boot {
-				s.hear(hb.Address)
+				s.hear(hb)
 			}
 		})
 	})
@@ -59,10 +60,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return err
 }
 
-func (s *Scheduler) hear(address string) {
+func (s *Scheduler) hear(hb *pb.Heartbeat) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.heard = heard{time.Now(), address}
+	s.heard = heard{time.Now(), hb.Address}
+	s.mu.Unlock()
+	if l := s.leader.Load(); l != nil && hb.Epoch > l.epoch {
+		l.probe()
+	}
 }
 
 // leaderAddress is where the leader was last heard of.
@@ -74,16 +78,16 @@ func (s *Scheduler) leaderAddress() string {
 
 // reign follows until this process may lead, and leads until it may not.
 func (s *Scheduler) reign(ctx context.Context) error {
-	f, err := s.follow(ctx)
+	f, proved, err := s.follow(ctx)
 	if err != nil {
 		return fmt.Errorf("following the ledger: %w", err)
 	}
-	return s.lead(ctx, f)
+	return s.lead(ctx, f, proved)
 }
 
 // follow folds the ledger from its front and returns the fold once this
-// process has appended EpochOpened at the end of it.
-func (s *Scheduler) follow(ctx context.Context) (*facts, error) {
+// process has appended EpochOpened at the end of it, and when it tried to.
+func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 	f := newFacts()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -99,7 +103,12 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, error) {
 			}
 		})
 	}()
-	defer func() { cancel(errWon); <-read }()
+	known := make(chan struct{})
+	go func() {
+		defer close(known)
+		s.watchProjection(ctx)
+	}()
+	defer func() { cancel(errWon); <-read; <-known }()
 
 	// Alone, there is nobody to wait for; else silence is counted from now.
 	started := time.Now()
@@ -109,15 +118,16 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, time.Time{}, ctx.Err()
 		case err := <-read:
 			read <- err // for the deferred wait
-			return nil, err
+			return nil, time.Time{}, err
 		case batch := <-links:
 			for _, l := range batch {
 				f.fold(l)
 			}
 			f.forget(s.projected.Load())
+			started = time.Now() // a frame is a sign of life as good as a heartbeat
 			continue
 		case <-tick.C:
 			s.mu.Lock()
@@ -127,9 +137,10 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, error) {
 				continue
 			}
 		}
+		tried := time.Now()
 		won, err := s.campaign(ctx, f)
 		if won || err != nil {
-			return f, err
+			return f, tried, err
 		}
 	}
 }
@@ -139,6 +150,22 @@ func maxTime(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// watchProjection keeps what a standby may forget up to date.
+func (s *Scheduler) watchProjection(ctx context.Context) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		if at, err := s.offset(ctx); err == nil {
+			s.projected.Store(at.Seq)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // campaign tries to append EpochOpened after the last frame of the fold. It
@@ -174,12 +201,12 @@ func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
 }
 
 // lead is one reign, from the fold to the last frame this process could
-// append.
-func (s *Scheduler) lead(ctx context.Context, f *facts) error {
+// append. proved is when the frame that began it was not yet sent.
+func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error {
 	l := &leader{
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
-		sent: make(chan *frame, framesInFlight), now: time.Now(), proved: time.Now(),
+		sent: make(chan *frame, 1), now: time.Now(), proved: proved,
 	}
 	threads := func(id string) int { return l.threads(s.tenants.planOf(id)) }
 	l.board = newBoard(f, s.cfg.QueueLength, threads, l.emit, l.now, l.nowUS())

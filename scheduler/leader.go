@@ -13,11 +13,8 @@ import (
 )
 
 const (
-	// framesInFlight bounds the appends under way. There is no timer: while two
-	// are, what happens gathers in the next one.
-	framesInFlight = 2
-	frameBytes     = 512 << 10
-	frameEvents    = 1 << 15 // an index must fit the token's 16 bits
+	frameBytes  = 512 << 10
+	frameEvents = 1 << 15 // an index must fit the token's 16 bits
 	// freshFor is how long after sending its last acknowledged append a leader
 	// may take it that nobody else leads.
 	freshFor = 700 * time.Millisecond
@@ -35,7 +32,7 @@ type leader struct {
 	epoch   uint64   // of this reign
 	decided uint64   // every JOBS record up to here is decided
 	frames  []*frame // not yet sent; the last one is open
-	flying  []*frame // sent, not yet acknowledged
+	flying  *frame   // sent, not yet acknowledged
 	seq     uint64   // of the newest frame, open or not
 	chain   stream.Chain
 	timeUS  int64
@@ -132,9 +129,8 @@ func (l *leader) after(fn func()) {
 		f := l.frames[len(l.frames)-1]
 		f.wanted = true
 		f.effects = append(f.effects, fn)
-	case len(l.flying) > 0:
-		f := l.flying[len(l.flying)-1]
-		f.effects = append(f.effects, fn)
+	case l.flying != nil:
+		l.flying.effects = append(l.flying.effects, fn)
 	case l.now.Sub(l.proved) < freshFor:
 		fn()
 	default:
@@ -144,20 +140,23 @@ func (l *leader) after(fn func()) {
 	}
 }
 
-// send appends what has gathered, while fewer than two frames are in flight.
+// send appends what has gathered, while no frame is in flight. There is no
+// timer: what happens until the acknowledgement gathers in the next frame. A
+// second one in flight could be stored behind another leader's frame that took
+// the place of the first: its expected sequence would be right, and the chain
+// broken (docs/adr/0004-one-frame-in-flight.md).
 func (l *leader) send() {
-	for len(l.frames) > 0 && len(l.flying) < framesInFlight && l.frames[0].wanted {
-		f := l.frames[0]
-		l.seal(f)
-		l.frames = l.frames[1:]
-		l.flying = append(l.flying, f)
-		f.sentAt = time.Now()
-		ack, err := l.s.streams.Append(f.sealed)
-		if err == nil {
-			f.ack = ack
-		}
-		l.sent <- f // has room for framesInFlight
+	if l.flying != nil || len(l.frames) == 0 || !l.frames[0].wanted {
+		return
 	}
+	f := l.frames[0]
+	l.seal(f)
+	l.frames, l.flying = l.frames[1:], f
+	f.sentAt = time.Now()
+	if ack, err := l.s.streams.Append(f.sealed); err == nil {
+		f.ack = ack
+	} // else Settle looks whether it is there and sends it again
+	l.sent <- f // has room for the one in flight
 }
 
 // settle waits for the frames in order and runs their effects. It returns when
@@ -174,7 +173,7 @@ func (l *leader) settle(ctx context.Context) error {
 			return err
 		}
 		l.enter()
-		l.flying = l.flying[1:]
+		l.flying = nil
 		l.proved = f.sentAt
 		for _, effect := range f.effects {
 			effect()
@@ -206,6 +205,16 @@ func (l *leader) depose() {
 	}
 }
 
+// probe appends a frame although nothing has happened: if another process
+// leads, it is refused, and this reign is over.
+func (l *leader) probe() {
+	l.enter()
+	defer l.leave()
+	if !l.over {
+		l.open().wanted = true
+	}
+}
+
 // sweepEvery is how often leases and back-offs are looked at.
 const sweepEvery = 250 * time.Millisecond
 
@@ -222,12 +231,13 @@ func (l *leader) sweep(ctx context.Context) error {
 		}
 		l.enter()
 		if l.now.Sub(last) > 2*time.Second {
-			// This process stood still; no worker could have reached it.
+			// This process stood still: no worker could have reached it, and
+			// another one may lead.
 			for _, e := range l.board.leases {
 				e.lease.beatBy = l.now.Add(leaseFor)
 			}
+			l.open().wanted = true
 		}
-		last = l.now
 		late := l.board.overdue(l.now)
 		l.leave()
 		for _, e := range late {
@@ -241,6 +251,7 @@ func (l *leader) sweep(ctx context.Context) error {
 		l.board.ripen(l.now)
 		l.board.forget(l.s.projected.Load())
 		l.leave()
+		last = time.Now() // reading bodies may have taken long; that is no standing still
 	}
 }
 

@@ -129,8 +129,9 @@ type Sealed struct {
 	Data []byte // as Seal made it
 }
 
-// Append sends one frame and returns the future of its acknowledgement. Up to
-// two may be under way; the caller keeps their order.
+// Append sends one frame and returns the future of its acknowledgement. The
+// caller has one frame under way at a time: one sent behind it could be stored
+// although another writer's frame took its place.
 func (s *Streams) Append(f Sealed) (jetstream.PubAckFuture, error) {
 	return s.js.PublishMsgAsync(&nats.Msg{Subject: ledgerSubject, Data: f.Data}, jetstream.WithExpectLastSequence(f.Seq-1))
 }
