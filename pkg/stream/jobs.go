@@ -191,7 +191,9 @@ func refusal(err error) error {
 	case apiError(err) != nil:
 		return fault.Wrap(fault.Unavailable, err, "the queue refused the job; try again")
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrNoResponders),
-		errors.Is(err, nats.ErrDisconnected), errors.Is(err, jetstream.ErrNoStreamResponse):
+		errors.Is(err, jetstream.ErrNoStreamResponse):
+		// Not nats.ErrDisconnected: a reconnect fails every publish under way
+		// with it, also those that were stored.
 		return fault.Wrap(fault.Unavailable, err, "the queue is not reachable; try again")
 	}
 	return fmt.Errorf("%w: %w", ErrOpen, err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -21,6 +22,10 @@ type message struct {
 // read follows a stream from sequence first on and calls fn with everything
 // that has arrived, in order, until ctx ends or fn fails.
 func (s *Streams) read(ctx context.Context, st jetstream.Stream, first uint64, fn func([]message) error) error {
+	// fn may fail while the consumer's callback waits to hand over the next
+	// message: ending this context is what lets the callback go.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	cons, err := st.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(first, 1),
 	})
@@ -37,7 +42,7 @@ func (s *Streams) read(ctx context.Context, st jetstream.Stream, first uint64, f
 		case msgs <- message{meta.Sequence.Stream, m.Data()}:
 		case <-ctx.Done():
 		}
-	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+	}, jetstream.PullExpiry(5*time.Second), jetstream.PullHeartbeat(time.Second), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		// The consumer is made anew by the client; a reader only sees a pause.
 		s.log.Debug("stream consumer was reset", "err", err)
 	}))
@@ -45,6 +50,7 @@ func (s *Streams) read(ctx context.Context, st jetstream.Stream, first uint64, f
 		return fmt.Errorf("read stream: %w", err)
 	}
 	defer func() {
+		cancel()
 		cc.Stop()
 		<-cc.Closed()
 	}()

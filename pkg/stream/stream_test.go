@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
 	"github.com/tintype/tintype/pkg/embed/nats"
@@ -272,4 +277,148 @@ func TestHeartbeats(t *testing.T) {
 		t.Error(err)
 	}
 	<-beating
+}
+
+// TestFollowEndsWithItsReader has more frames waiting than a reader is handed
+// at once when it fails: the consumer's callback must not keep Follow.
+func TestFollowEndsWithItsReader(t *testing.T) {
+	s := open(t, Config{})
+	var chain Chain
+	for seq := uint64(1); seq <= 3*gatherMost; seq++ {
+		chain, _ = appendFrame(t, s, chain, seq, frame(seq))
+	}
+	failed := errors.New("the database is down")
+	var once sync.Once
+	err := s.Follow(t.Context(), 0, 0, func([]Link) error {
+		// Fail only once the callback can have filled what it fills.
+		once.Do(func() { waitFor(t, func() bool { return s.nc.Stats().InMsgs > 2*gatherMost }) })
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Error(err)
+	}
+}
+
+func waitFor(t *testing.T, what func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !what() {
+		select {
+		case <-ctx.Done():
+			t.Fatal("it does not come true")
+		case <-tick.C:
+		}
+	}
+}
+
+// TestLostConnectionLeavesItOpen cuts the connection after a record was stored
+// and before its acknowledgement came through: nobody may say that it was
+// refused.
+func TestLostConnectionLeavesItOpen(t *testing.T) {
+	srv, err := nats.New(nats.Config{Dir: t.TempDir(), MaxStore: 256 << 20, Listen: "127.0.0.1:0", Token: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	p := newOneWay(t, strings.TrimPrefix(srv.ClientURL(), "nats://"))
+	nc, err := natsgo.Connect("nats://"+p.Addr().String(), natsgo.Token("t"), natsgo.ReconnectBufSize(-1),
+		natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond), natsgo.IgnoreDiscoveredServers())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	s, err := Open(t.Context(), nc, Config{JobsMaxBytes: 1 << 20, LedgerMaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, err := srv.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(direct.Close)
+	watch, err := Open(t.Context(), direct, Config{JobsMaxBytes: 1 << 20, LedgerMaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub := s.Publisher()
+	background(t, pub.Run)
+	p.mute.Store(true)
+	result := make(chan error, 1)
+	go func() {
+		_, err := pub.Publish(t.Context(), record("x"))
+		result <- err
+	}()
+	waitFor(t, func() bool { st, err := watch.JobsState(t.Context()); return err == nil && st.Last == 1 })
+	p.mute.Store(false)
+	p.cut()
+	if err := <-result; !errors.Is(err, ErrOpen) {
+		t.Errorf("the record is stored and its submitter hears %v, want ErrOpen", err)
+	}
+}
+
+// oneWay is a TCP proxy whose answers can be muted and whose connections can
+// be cut.
+type oneWay struct {
+	net.Listener
+	mute atomic.Bool
+	mu   sync.Mutex
+	open []net.Conn // guarded by mu
+}
+
+func newOneWay(t *testing.T, to string) *oneWay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &oneWay{Listener: l}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.open = append(p.open, client, server)
+			p.mu.Unlock()
+			wg.Go(func() { io.Copy(server, client); server.Close() }) //nolint:errcheck // a cut connection is the point
+			wg.Go(func() { p.answers(client, server) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); p.cut(); wg.Wait() })
+	return p
+}
+
+func (p *oneWay) answers(client, server net.Conn) {
+	defer client.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		if err != nil {
+			return
+		}
+		if !p.mute.Load() {
+			if _, err := client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (p *oneWay) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.open {
+		c.Close()
+	}
+	p.open = nil
 }
