@@ -33,11 +33,11 @@ func (l *leader) dispatch() {
 			case e.lease != le:
 				l.offer(w, 1) // cancelled meanwhile: nobody was told
 			default:
-				// The clock of the lease starts when the worker is told, not when the
-				// append was sent: else the job could be given away before the
-				// worker aborts it.
-				le.assigned, le.beatBy, le.endBy = true, l.now.Add(leaseFor), l.now.Add(le.wall+wallGrace)
-				w.assigning <- assigning{e.id, le.token} // has room for every seat's
+				w.assigning = append(w.assigning, assigning{e.id, le.token})
+				select {
+				case w.assign <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
@@ -52,30 +52,44 @@ type assigning struct {
 // assign tells a worker of the jobs that were started for it.
 func (l *leader) assign(ctx context.Context, w *workSession) {
 	for {
-		var next assigning
 		select {
 		case <-ctx.Done():
 			return
-		case next = <-w.assigning:
+		case <-w.assign:
 		}
-		l.withBody(ctx, next.id, func(e *entry) {
-			if l.over || l.workers[w.name] != w {
-				return
-			}
-			if e == nil || e.lease == nil || e.lease.token != next.token {
-				l.offer(w, 1) // cancelled meanwhile
-				return
-			}
-			a, err := l.assignment(e)
-			if err != nil {
-				l.s.log.Error("a job cannot be assigned", "job", e.id, "err", err)
-				l.attemptFailed(e, ending{failure: job.Fail(job.Internal, job.StageQueue, "the job could not be given to a worker")})
-				l.offer(w, 1)
-				return
-			}
-			w.out.put(len(a.Spec)+1024, func(m *pb.WorkDown) { m.Assign = append(m.Assign, a) })
-		})
+		l.mu.Lock()
+		started := w.assigning
+		w.assigning = nil
+		l.mu.Unlock()
+		for _, next := range started {
+			l.assignOne(ctx, w, next)
+		}
 	}
+}
+
+func (l *leader) assignOne(ctx context.Context, w *workSession, next assigning) {
+	l.withBody(ctx, next.id, func(e *entry) {
+		if l.over || l.workers[w.name] != w {
+			return
+		}
+		if e == nil || e.lease == nil || e.lease.token != next.token {
+			l.offer(w, 1) // cancelled meanwhile
+			return
+		}
+		a, err := l.assignment(e)
+		if err != nil {
+			l.s.log.Error("a job cannot be assigned", "job", e.id, "err", err)
+			l.attemptFailed(e, ending{failure: job.Fail(job.Internal, job.StageQueue, "the job could not be given to a worker")})
+			l.offer(w, 1)
+			return
+		}
+		// The clock of the lease starts when the worker is told, not when the
+		// append was sent: else the job could be given away before the worker
+		// aborts it.
+		le := e.lease
+		le.assigned, le.beatBy, le.endBy = true, l.now.Add(leaseFor), l.now.Add(le.wall+wallGrace)
+		w.out.put(len(a.Spec)+1024, func(m *pb.WorkDown) { m.Assign = append(m.Assign, a) })
+	})
 }
 
 // assignment is all that a worker gets to know of a job: what to render and

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -114,19 +113,6 @@ func (l *leader) snapshot(e *entry) *pb.Job {
 		j.WaitingFor, j.Position = string(what), uint32(position)
 	}
 	return j
-}
-
-// clean bounds what a worker says of a page: it runs strangers' code.
-func clean(evidence []byte) []byte {
-	ev := wire.FromEvidence(evidence)
-	if ev == nil {
-		return nil
-	}
-	b, err := json.Marshal(ev)
-	if err != nil {
-		return nil
-	}
-	return b
 }
 
 // objectKey is where the artifact of an attempt goes. The token is in it, so

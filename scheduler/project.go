@@ -14,6 +14,9 @@ import (
 const (
 	projectWait = 15 * time.Second
 	projectRest = time.Second
+	// projectMost is about how many ends go into one transaction: with one
+	// among them that the database refuses, each costs round trips of its own.
+	projectMost = 500
 )
 
 // project copies ends and charges from the ledger into the archive, exactly
@@ -42,30 +45,40 @@ func (s *Scheduler) projectOn(ctx context.Context) error {
 	}
 	s.projected.Store(at.Seq)
 	return s.streams.Follow(ctx, at.Seq, stream.Chain(at.Chain), func(links []stream.Link) error {
-		last := links[len(links)-1]
-		next := store.Projection{Seq: last.Seq, Chain: uint32(last.Chain)}
 		var ends []store.Ended
-		for _, l := range links {
+		for i, l := range links {
 			for _, ev := range l.Frame.Events {
 				if fin := ev.GetFinished(); fin != nil {
 					ends = append(ends, ended(fin))
 				}
 			}
+			if len(ends) < projectMost && i < len(links)-1 {
+				continue
+			}
+			next := store.Projection{Seq: l.Seq, Chain: uint32(l.Chain)}
+			if err := s.projectTo(ctx, at, next, ends); err != nil {
+				return err
+			}
+			at, ends = next, nil
 		}
-		ctx, cancel := context.WithTimeoutCause(ctx, projectWait, errors.New("projecting the ledger"))
-		defer cancel()
-		stripped, err := s.archive.Project(ctx, at, next, ends)
-		if err != nil {
-			return err
-		}
-		if stripped > 0 {
-			s.metrics.stripped.Add(float64(stripped))
-			s.log.Warn("the database refused the text of some jobs", "count", stripped)
-		}
-		at = next
-		s.projected.Store(at.Seq)
 		return nil
 	})
+}
+
+// projectTo is one transaction: the frames after "at" up to "next".
+func (s *Scheduler) projectTo(ctx context.Context, at, next store.Projection, ends []store.Ended) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, projectWait, errors.New("projecting the ledger"))
+	defer cancel()
+	stripped, err := s.archive.Project(ctx, at, next, ends)
+	if err != nil {
+		return err
+	}
+	if stripped > 0 {
+		s.metrics.stripped.Add(float64(stripped))
+		s.log.Warn("the database refused the text of some jobs", "count", stripped)
+	}
+	s.projected.Store(next.Seq)
+	return nil
 }
 
 func (s *Scheduler) offset(ctx context.Context) (store.Projection, error) {

@@ -1,11 +1,13 @@
 package scheduler
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -237,6 +239,50 @@ func TestDeposed(t *testing.T) {
 	await(api, "not leader", func(m *pb.FrontDown) (bool, bool) { return true, m.NotLeader != nil })
 }
 
+// TestNoFork has a leader that was deposed without knowing it decide twice: none
+// of it may stand behind the other leader's frames (I8).
+func TestNoFork(t *testing.T) {
+	f := newFarm(t)
+	first := f.start("a", alone())
+	api := first.front(t, &pb.FrontHello{Api: "api"})
+	records := []*pb.Record{f.record(), f.record(), f.record()}
+	for _, rec := range records {
+		f.publish(rec)
+		decision(api, rec.Envelope.Id)
+	}
+	old := first.leader.Load()
+	f.start("b", alone()).front(t, &pb.FrontHello{Api: "other"})
+	session := &frontSession{api: "gone", out: newOutbox[pb.FrontDown]()}
+	for i, rec := range records { // each an entry of its own, as calls of three replicas are
+		old.frontMessage(t.Context(), session, &pb.FrontUp{Cancels: []*pb.Cancel{{Call: uint64(i), Id: rec.Envelope.Id, Account: f.account}}})
+	}
+	await(api, "not leader", func(m *pb.FrontDown) (bool, bool) { return true, m.NotLeader != nil })
+	st, err := f.streams.LedgerState(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch, ended := uint64(0), errors.New("read to the end")
+	err = f.streams.Follow(t.Context(), 0, 0, func(links []stream.Link) error {
+		for _, l := range links {
+			if l.Frame.Epoch < epoch {
+				t.Errorf("frame %d of epoch %d stands behind epoch %d", l.Seq, l.Frame.Epoch, epoch)
+			}
+			for _, ev := range l.Frame.Events {
+				if ev.GetFinished() != nil {
+					t.Errorf("frame %d holds a cancel of a reign that was over", l.Seq)
+				}
+			}
+			if epoch = l.Frame.Epoch; l.Seq == st.Last {
+				return ended
+			}
+		}
+		return nil
+	})
+	if !errors.Is(err, ended) {
+		t.Error(err)
+	}
+}
+
 func TestEarlierBootIsLostAtOnce(t *testing.T) {
 	f := newFarm(t)
 	n := f.start("a", alone())
@@ -281,4 +327,82 @@ func TestDrainGivesBackTheAttempt(t *testing.T) {
 	if again := assigned(w); again.Job != a.Job || again.Attempt != 1 {
 		t.Errorf("after a drain: %v", again)
 	}
+}
+
+// TestGreedyWorker has a worker of one seat offer thirty: it gets jobs, and the
+// leader goes on.
+func TestGreedyWorker(t *testing.T) {
+	f := newFarm(t)
+	cfg := alone()
+	cfg.Plan.Name, cfg.Plan.Threads, cfg.Plan.Wall, cfg.Plan.Backlog = "test", 50, time.Minute, 100
+	n := f.start("a", cfg)
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	w := n.worker(t, &pb.Hello{Worker: "w1", Boot: "b1", Seats: 1})
+	for range 30 {
+		rec := f.record()
+		f.publish(rec)
+		decision(api, rec.Envelope.Id)
+		w.send(&pb.WorkUp{Credit: 1})
+	}
+	for range 30 {
+		assigned(w)
+	}
+}
+
+// TestHostileReport has a worker say what neither the ledger nor the archive
+// could take as it is.
+func TestHostileReport(t *testing.T) {
+	f := newFarm(t)
+	n := f.start("a", alone())
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	w := n.worker(t, hello("b1"))
+	broken, odd := f.record(), f.record()
+	for _, rec := range []*pb.Record{broken, odd} {
+		f.publish(rec)
+		decision(api, rec.Envelope.Id)
+	}
+	w.send(&pb.WorkUp{Credit: 2})
+	a, b := assigned(w), assigned(w)
+	w.send(&pb.WorkUp{Failed: []*pb.Failed{{
+		Token: a.Token, Job: a.Job, Evidence: []byte("{"),
+		Failure: &pb.Failure{Code: string(job.TLSError), Stage: "a\x00b", Detail: strings.Repeat("x\x00", 1<<20)},
+	}}})
+	w.send(&pb.WorkUp{Done: []*pb.Done{{
+		Token: b.Token, Job: b.Job, Result: &pb.Result{
+			Object: "r/of/another/account", ContentType: "text/html", Width: 1<<32 - 1, Pages: 1<<32 - 1, SizeBytes: -1, Sha256: make([]byte, 1<<20),
+		},
+	}}})
+	committed(w, a.Token)
+	committed(w, b.Token)
+	failed, done := f.archived(n.Scheduler, a.Job), f.archived(n.Scheduler, b.Job)
+	if failed.Failure.Code != job.TLSError || failed.Failure.Stage != job.StageCapture || len(failed.Failure.Detail) > 2<<10 {
+		t.Errorf("failure %s in %q, %d bytes of detail", failed.Failure.Code, failed.Failure.Stage, len(failed.Failure.Detail))
+	}
+	if r := done.Result; !strings.HasPrefix(r.Object, "r/acc_acme/"+b.Job) || r.ContentType != "image/png" || r.Width < 0 || r.SizeBytes != 0 || r.SHA256 != "" {
+		t.Errorf("result %+v", r)
+	}
+	w.send(&pb.WorkUp{Credit: 1})
+	last := f.record()
+	f.publish(last)
+	if got := assigned(w); got.Job != last.Envelope.Id {
+		t.Errorf("after the hostile reports: %v", got)
+	}
+}
+
+// TestAnotherWorkersLease is a token guessed by a worker that does not hold it.
+func TestAnotherWorkersLease(t *testing.T) {
+	f := newFarm(t)
+	n := f.start("a", alone())
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	w := n.worker(t, hello("b1"))
+	thief := n.worker(t, &pb.Hello{Worker: "w2", Boot: "b2", Seats: 1})
+	rec := f.record()
+	f.publish(rec)
+	decision(api, rec.Envelope.Id)
+	w.send(&pb.WorkUp{Credit: 1})
+	a := assigned(w)
+	thief.send(done(a))
+	stale(thief, a.Token)
+	w.send(done(a))
+	committed(w, a.Token)
 }

@@ -17,6 +17,9 @@ const (
 	// tenantRest keeps a database that is down from being asked about every
 	// record: the leader decides in stream order, so one wait delays all.
 	tenantRest = time.Second
+	// tenantGone is how long an account that does not exist is not asked for
+	// again; an account is created before its key can be used.
+	tenantGone = time.Second
 )
 
 // tenants is what the leader knows of accounts. An account it has met is
@@ -28,6 +31,7 @@ type tenants struct {
 
 	mu    sync.Mutex
 	known map[string]*tenantRecord // guarded by mu
+	gone  map[string]time.Time     // accounts that do not exist, until when; guarded by mu
 	rest  time.Time                // no stranger is read before; guarded by mu
 	wg    sync.WaitGroup           // refreshes under way
 }
@@ -46,26 +50,26 @@ type tenantView struct {
 }
 
 func newTenants(plan account.Plan, read func(context.Context, string) (account.Account, error)) *tenants {
-	return &tenants{read: read, plan: plan, known: map[string]*tenantRecord{}}
+	return &tenants{read: read, plan: plan, known: map[string]*tenantRecord{}, gone: map[string]time.Time{}}
 }
 
 // view reads an account, from memory if it can.
 func (t *tenants) view(ctx context.Context, id string) tenantView {
 	now := time.Now()
 	t.mu.Lock()
-	r, resting := t.known[id], now.Before(t.rest)
+	r, resting, gone := t.known[id], now.Before(t.rest), now.Before(t.gone[id])
 	if r != nil && now.Sub(r.readAt) > tenantFresh && !r.reading && !resting {
 		r.reading = true
 		t.wg.Go(func() { t.refresh(ctx, id) })
 	}
 	t.mu.Unlock()
-	if r == nil && !resting {
+	if r == nil && !resting && !gone {
 		t.refresh(ctx, id)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch r := t.known[id]; {
-	case r == nil && now.Before(t.rest), r == nil && resting:
+	case r == nil && now.Before(t.rest) && !gone:
 		return tenantView{fault: fault.New(fault.Unavailable, "the account cannot be looked up at the moment; try again")}
 	case r == nil:
 		return tenantView{fault: fault.New(fault.Forbidden, "the account does not exist any more")}
@@ -89,6 +93,10 @@ func (t *tenants) refresh(ctx context.Context, id string) {
 		t.known[id] = &tenantRecord{account: a, readAt: time.Now()}
 	case fault.Is(err, fault.NotFound):
 		delete(t.known, id)
+		if len(t.gone) > 10_000 {
+			clear(t.gone) // it saves reads; it need not remember
+		}
+		t.gone[id] = time.Now().Add(tenantGone)
 	default:
 		t.rest = time.Now().Add(tenantRest)
 		if r := t.known[id]; r != nil {

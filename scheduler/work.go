@@ -29,7 +29,8 @@ type workSession struct {
 	seats      int
 	credit     int // seats offered and not yet taken; guarded by the leader's mu
 	out        *outbox[pb.WorkDown]
-	assigning  chan assigning // started for it, to be told once the body is read
+	assigning  []assigning   // started for it, to be told once the body is read; guarded by the leader's mu
+	assign     chan struct{} // assigning has something; capacity 1
 }
 
 // Connect serves one worker for as long as this process leads.
@@ -47,7 +48,7 @@ func (s workService) Connect(stream pb.Work_ConnectServer) error {
 	}
 	w := &workSession{
 		name: first.Hello.Worker, boot: first.Hello.Boot, seats: int(first.Hello.Seats),
-		out: newOutbox[pb.WorkDown](), assigning: make(chan assigning, first.Hello.Seats+1),
+		out: newOutbox[pb.WorkDown](), assign: make(chan struct{}, 1),
 	}
 	if !l.workHello(w, first.Hello) {
 		return stream.Send(&pb.WorkDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
@@ -94,7 +95,7 @@ func (l *leader) workHello(w *workSession, h *pb.Hello) bool {
 	held := map[uint64]bool{}
 	for _, t := range h.Held {
 		held[t.Token] = true
-		switch e := l.board.leases[t.Token]; {
+		switch e := l.held(w, t.Token); {
 		case e != nil:
 			e.lease.assigned = true
 			e.lease.beatBy = l.now.Add(leaseFor)
@@ -165,17 +166,15 @@ func (l *leader) workMessage(ctx context.Context, w *workSession, m *pb.WorkUp) 
 	for _, d := range m.Done {
 		l.withBody(ctx, d.Job, func(e *entry) {
 			l.report(w, e, d.Token, ending{
-				state: job.Succeeded, result: d.Result, timings: d.Timings, evidence: clean(d.Evidence),
+				state: job.Succeeded, result: cleanResult(d.Result), timings: d.Timings, evidence: cleanEvidence(d.Evidence),
 			})
 		})
 	}
 	for _, f := range m.Failed {
 		l.withBody(ctx, f.Job, func(e *entry) {
-			failure := wire.FromFailure(f.Failure)
-			if failure == nil {
-				failure = job.Fail(job.Internal, job.StageCapture, "the worker gave no reason")
-			}
-			l.report(w, e, f.Token, ending{state: job.Failed, failure: failure, timings: f.Timings, evidence: clean(f.Evidence)})
+			l.report(w, e, f.Token, ending{
+				state: job.Failed, failure: cleanFailure(f.Failure), timings: f.Timings, evidence: cleanEvidence(f.Evidence),
+			})
 		})
 	}
 }
@@ -232,12 +231,9 @@ func (l *leader) report(w *workSession, e *entry, tok uint64, end ending) {
 		return
 	}
 	switch {
-	case e != nil && e.lease != nil && e.lease.token == tok:
+	case e != nil && l.held(w, tok) == e: // its own: tokens can be guessed
 		end.token = tok
 		if end.state == job.Succeeded {
-			if end.result == nil {
-				end.result = new(pb.Result)
-			}
 			contentType := e.env.ContentType
 			end.result.Object, end.result.ContentType = objectKey(e.account, e.id, tok, contentType), contentType
 			l.finish(e, end)

@@ -22,7 +22,7 @@ func (e *Evidence) Clean() {
 	if e == nil {
 		return
 	}
-	e.FinalURL, e.Title = cleanText(e.FinalURL), cleanText(e.Title)
+	e.FinalURL, e.Title = CleanText(e.FinalURL), CleanText(e.Title)
 	e.Redirects = cleanTexts(e.Redirects)
 	e.ConsoleErrors = cleanTexts(e.ConsoleErrors)
 	e.TimedOut = cleanTexts(e.TimedOut)
@@ -33,8 +33,9 @@ func (e *Evidence) Clean() {
 		e.FailedResources = e.FailedResources[:min(n, len(e.FailedResources))]
 		e.BlockedRequests = e.BlockedRequests[:min(n, len(e.BlockedRequests))]
 		e.Redirects = e.Redirects[:min(n, len(e.Redirects))]
+		e.TimedOut = e.TimedOut[:min(n, len(e.TimedOut))]
 		if n == 0 {
-			return // two texts and a few short words are below the bound
+			return // two texts are below the bound
 		}
 	}
 }
@@ -47,7 +48,9 @@ func (e *Evidence) size() int {
 	return len(b)
 }
 
-func cleanText(s string) string {
+// CleanText makes a stranger's text safe to keep: valid UTF-8 without U+0000, at
+// most 2 KiB.
+func CleanText(s string) string {
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 	if len(s) <= maxEvidenceText {
 		return s
@@ -62,7 +65,7 @@ func cleanText(s string) string {
 func cleanTexts(in []string) []string {
 	in = in[:min(len(in), maxEvidenceItems)]
 	for i := range in {
-		in[i] = cleanText(in[i])
+		in[i] = CleanText(in[i])
 	}
 	return in
 }
@@ -70,7 +73,7 @@ func cleanTexts(in []string) []string {
 func cleanResources(in []Resource) []Resource {
 	in = in[:min(len(in), maxEvidenceItems)]
 	for i := range in {
-		in[i] = Resource{URL: cleanText(in[i].URL), Reason: cleanText(in[i].Reason)}
+		in[i] = Resource{URL: CleanText(in[i].URL), Reason: CleanText(in[i].Reason)}
 	}
 	return in
 }

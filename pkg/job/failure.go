@@ -77,6 +77,9 @@ const (
 	StageUpload   Stage = "upload"
 )
 
+// Stages lists every stage, in the order of an attempt.
+var Stages = []Stage{StageQueue, StageNavigate, StageWait, StageCapture, StageUpload}
+
 // A Failure is a result, not a fault of the service: it is stored with the
 // job and shown to the client. Detail names what happened and the way out; it
 // never holds an address that a name resolved to, nor text of the page.

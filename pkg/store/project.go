@@ -133,7 +133,7 @@ func insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended) (stripped 
 			stripped++
 			args["custom_id"], args["metadata"], args["options"], args["evidence"] = "", "{}", "{}", nil
 			if e.Job.Failure != nil {
-				args["failure_detail"] = ""
+				args["failure_stage"], args["failure_detail"] = "", ""
 			}
 			err = try(args)
 		}

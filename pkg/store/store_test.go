@@ -128,9 +128,12 @@ func TestRefusedRowKeepsItsMoney(t *testing.T) {
 	now := time.Now().UTC()
 	poison, sound := succeeded(job.NewID(), now), succeeded(job.NewID(), now)
 	poison.Job.CustomID = "a\x00b" // text refuses U+0000
-	stripped, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{poison, sound})
-	if err != nil || stripped != 1 {
-		t.Fatalf("stripped %d, %v; want 1", stripped, err)
+	failed := succeeded(job.NewID(), now)
+	failed.Units, failed.Job.State, failed.Job.Result, failed.Job.Billable = 0, job.Failed, nil, new(bool)
+	failed.Job.Failure = job.Fail(job.Internal, "a\x00b", "c\x00d")
+	stripped, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{poison, failed, sound})
+	if err != nil || stripped != 2 {
+		t.Fatalf("stripped %d, %v; want 2", stripped, err)
 	}
 	if events, sum, month := usage(t, s, sound.Period); events != 2 || sum != 240 || month != 240 {
 		t.Errorf("%d events of %d units, month %d; want both billed", events, sum, month)
