@@ -20,15 +20,19 @@ func newSeatMetrics(reg prometheus.Registerer) (*seatMetrics, error) {
 	m := &seatMetrics{}
 	var errs [4]error
 	m.launches, errs[0] = register(reg, prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tintype_browser_launches_total", Help: "Browsers that were started."}))
+		Name: "tintype_browser_launches_total", Help: "Browsers that were started.",
+	}))
 	m.launchSeconds, errs[1] = register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "tintype_browser_launch_seconds", Help: "Time from the start of a browser to its first ready page.",
-		Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30}}))
+		Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30},
+	}))
 	m.recycles, errs[2] = register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "tintype_browser_recycles_total", Help: "Browsers that were replaced, by reason."}, []string{"reason"}))
+		Name: "tintype_browser_recycles_total", Help: "Browsers that were replaced, by reason.",
+	}, []string{"reason"}))
 	m.seconds, errs[3] = register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "tintype_browser_render_seconds", Help: "Time of one attempt on a seat, by result: succeeded or the failure's code.",
-		Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}}, []string{"result"}))
+		Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+	}, []string{"result"}))
 	return m, errors.Join(errs[:]...)
 }
 

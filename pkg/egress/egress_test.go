@@ -157,8 +157,10 @@ func TestRules(t *testing.T) {
 }
 
 func TestBadConfigIsNamed(t *testing.T) {
-	bad := []string{"", " ", "10.0.0.256", "127.1", "0x7f.1", "1.2.3.4/33", "10.0.0.1:0", "10.0.0.1:", "a:b:c", "[::1", "[::1]x", "[::1]:", "host:99999",
-		"host name", "http://host", "*.example.com", "-", "fe80::1%eth0", "a..b"}
+	bad := []string{
+		"", " ", "10.0.0.256", "127.1", "0x7f.1", "1.2.3.4/33", "10.0.0.1:0", "10.0.0.1:", "a:b:c", "[::1", "[::1]x", "[::1]:", "host:99999",
+		"host name", "http://host", "*.example.com", "-", "fe80::1%eth0", "a..b",
+	}
 	_, err := New(Config{Allow: append(bad, "10.0.0.1"), DNS: "1.1.1.1"})
 	if err == nil {
 		t.Fatal("accepted")

@@ -94,9 +94,11 @@ func TestCheckNamesTheWayOut(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	line := strings.Join(args("/d"), "\n")
-	for _, must := range []string{"--remote-debugging-pipe", "--proxy-bypass-list=<-loopback>", "--user-data-dir=/d/profile",
+	for _, must := range []string{
+		"--remote-debugging-pipe", "--proxy-bypass-list=<-loopback>", "--user-data-dir=/d/profile",
 		"--force-webrtc-ip-handling-policy=disable_non_proxied_udp", "--webrtc-ip-handling-policy=disable_non_proxied_udp",
-		"--host-resolver-rules=MAP tintype-egress 127.0.0.1 , MAP * ~NOTFOUND", "--block-new-web-contents"} {
+		"--host-resolver-rules=MAP tintype-egress 127.0.0.1 , MAP * ~NOTFOUND", "--block-new-web-contents",
+	} {
 		if !strings.Contains(line, must) {
 			t.Errorf("lacks %s", must)
 		}

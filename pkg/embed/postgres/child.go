@@ -137,8 +137,10 @@ func (c *child) stop(ctx context.Context) error {
 		send func() error
 		wait func() (<-chan struct{}, context.CancelFunc)
 	}{
-		{"fast shutdown", func() error { return c.cmd.Process.Signal(syscall.SIGINT) },
-			func() (<-chan struct{}, context.CancelFunc) { return ctx.Done(), func() {} }},
+		{
+			"fast shutdown", func() error { return c.cmd.Process.Signal(syscall.SIGINT) },
+			func() (<-chan struct{}, context.CancelFunc) { return ctx.Done(), func() {} },
+		},
 		{"immediate shutdown", func() error { return c.cmd.Process.Signal(syscall.SIGQUIT) }, soon},
 		{"kill", func() error { return syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) }, soon},
 	}
