@@ -46,7 +46,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too old → suspended → slots → tier depth.
+// known → too old → key not looked up → suspended → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -66,6 +66,12 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	}
 	if age := time.Duration(l.nowUS()-env.SentUs) * time.Microsecond; age > staleAfter {
 		l.refuse(env, fault.New(fault.Unavailable, "the queue was too slow to decide; try again"))
+		return
+	}
+	if len(env.KeyHash) > 0 && env.ArchiveUnread {
+		// A job of this key may have ended long ago. A second render is worse
+		// than a wait.
+		l.refuse(env, fault.New(fault.Unavailable, "the archive does not answer at the moment, so nobody can tell whether this Idempotency-Key was used; try again with the same key"))
 		return
 	}
 	if t.fault != nil {

@@ -126,7 +126,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 			for _, l := range batch {
 				f.fold(l)
 			}
-			f.forget(s.projected.Load())
+			f.forget(s.filed.upTo(s.projected.Load(), time.Now()))
 			started = time.Now() // a frame is a sign of life as good as a heartbeat
 			continue
 		case <-tick.C:

@@ -249,7 +249,7 @@ func (l *leader) sweep(ctx context.Context) error {
 		}
 		l.enter()
 		l.board.ripen(l.now)
-		l.board.forget(l.s.projected.Load())
+		l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now))
 		l.leave()
 		last = time.Now() // reading bodies may have taken long; that is no standing still
 	}

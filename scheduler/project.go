@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/tintype/tintype/pkg/store"
@@ -17,7 +18,34 @@ const (
 	// projectMost is about how many ends go into one transaction: with one
 	// among them that the database refuses, each costs round trips of its own.
 	projectMost = 500
+	// filedFor is how long a frame is in the archive before anything relies on
+	// it alone. A keyed record may be decided staleAfter later than its replica
+	// read the archive: what was not there then must still be known here.
+	filedFor = staleAfter + 18*time.Second
 )
+
+// filed remembers how far the projection was: between filedFor and twice that
+// ago. Its zero value knows of nothing in the archive.
+type filed struct {
+	mu     sync.Mutex
+	seq    uint64    // was projected filedFor ago; guarded by mu, as below
+	next   uint64    // was projected at nextAt
+	nextAt time.Time // zero before the first mark
+}
+
+// upTo is the last frame that has been in the archive for filedFor, given the
+// last one that is there now.
+func (f *filed) upTo(projected uint64, now time.Time) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.nextAt.IsZero():
+		f.next, f.nextAt = projected, now
+	case now.Sub(f.nextAt) >= filedFor:
+		f.seq, f.next, f.nextAt = f.next, projected, now
+	}
+	return min(f.seq, projected) // less again after the database was restored
+}
 
 // project copies ends and charges from the ledger into the archive, exactly
 // once: each transaction moves the offset from where it was. While the

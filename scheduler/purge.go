@@ -15,7 +15,8 @@ const (
 // purge trims both streams from the front. The floors come from acknowledged
 // frames alone: JOBS up to the oldest record that is unfinished or undecided,
 // LEDGER up to the oldest frame that an unfinished job needs, never past the
-// projection, never a frame younger than a minute, never the last.
+// projection of half a minute ago, never a frame younger than a minute, never
+// the last.
 func (l *leader) purge(ctx context.Context) error {
 	t := time.NewTicker(purgeEvery)
 	defer t.Stop()
@@ -65,7 +66,7 @@ func (l *leader) floors(marks []mark) (mark, []mark) {
 	for len(marks) > 1 && l.now.Sub(marks[0].at) > purgeMinAge {
 		old, marks = marks[0].seq, marks[1:]
 	}
-	m := mark{seq: min(old, l.s.projected.Load()), jobs: l.decided + 1}
+	m := mark{seq: min(old, l.s.filed.upTo(l.s.projected.Load(), l.now)), jobs: l.decided + 1}
 	if e := l.board.oldest(); e != nil { // records are decided in order, so it has the oldest record too
 		m.seq, m.jobs = min(m.seq, e.order>>16), min(m.jobs, e.jobsSeq)
 	}

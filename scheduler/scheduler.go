@@ -80,6 +80,7 @@ type Scheduler struct {
 	frontToken string
 	leader     atomic.Pointer[leader] // nil while another one leads, or none
 	projected  atomic.Uint64          // last frame in the archive, as far as this process knows
+	filed      filed                  // how far projected was a while ago
 
 	mu    sync.Mutex
 	heard heard // guarded by mu

@@ -106,6 +106,33 @@ func (s *Store) Job(ctx context.Context, id job.ID) (*job.Job, error) {
 	return r.job()
 }
 
+const selectJobByKey = `
+SELECT ` + jobColumns + `, fingerprint
+FROM jobs
+WHERE account = @account AND key_hash = @key_hash
+ORDER BY id DESC
+LIMIT 1`
+
+// JobByKey finds the finished job that an account's Idempotency-Key names, by
+// the hash of both, with the fingerprint of its request. It knows it for as
+// long as it keeps the job.
+func (s *Store) JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error) {
+	type keyedRow struct {
+		jobRow
+		Fingerprint []byte
+	}
+	rows, _ := s.pool.Query(ctx, selectJobByKey, pgx.NamedArgs{"account": accountID, "key_hash": keyHash})
+	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[keyedRow])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil, fault.New(fault.NotFound, "the key names no job")
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("job by key: %w", err)
+	}
+	j, err = r.job()
+	return j, r.Fingerprint, err
+}
+
 const selectJobs = `
 SELECT ` + jobColumns + `
 FROM jobs

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
@@ -120,6 +121,33 @@ func TestProjectOnce(t *testing.T) {
 	}
 	if list, err = s.Jobs(t.Context(), "acc_other", "", "", 5); err != nil || len(list) != 0 {
 		t.Errorf("another account sees %v, %v", list, err)
+	}
+}
+
+func TestJobByKey(t *testing.T) {
+	s := storetest.Open(t)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	// Keys are looked for on all days that are kept.
+	keyed, older, without := succeeded(job.NewID(), now), succeeded(job.FromUUID(uuid.MustParse("01900000-0000-7000-8000-000000000001")), now), succeeded(job.NewID(), now)
+	keyed.KeyHash, keyed.Fingerprint = []byte("hash"), []byte("print")
+	older.KeyHash, older.Fingerprint = []byte("old"), []byte("p")
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{keyed, older, without}); err != nil {
+		t.Fatal(err)
+	}
+	got, fingerprint, err := s.JobByKey(t.Context(), "acc_acme", []byte("hash"))
+	if err != nil || string(fingerprint) != "print" {
+		t.Fatalf("%q, %v", fingerprint, err)
+	}
+	if diff := cmp.Diff(keyed.Job, got); diff != "" {
+		t.Errorf("job (-want +got):\n%s", diff)
+	}
+	if got, _, err := s.JobByKey(t.Context(), "acc_acme", []byte("old")); err != nil || got.ID != older.Job.ID {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, tc := range []struct{ account, hash string }{{"acc_acme", "other"}, {"acc_other", "hash"}, {"acc_acme", ""}} {
+		if got, _, err := s.JobByKey(t.Context(), tc.account, []byte(tc.hash)); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%+v: %+v, %v; want not found", tc, got, err)
+		}
 	}
 }
 

@@ -203,7 +203,11 @@ type Envelope struct {
 	// Host of the page, for politeness; empty for html.
 	Host string `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`
 	// Content type of the artifact: what the upload will be signed for.
-	ContentType   string `protobuf:"bytes,8,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ContentType string `protobuf:"bytes,8,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// The archive did not answer when it was asked for key_hash: the leader gives
+	// this request the job that it knows by the key, and refuses what it does not
+	// know, since a job of that key may have ended long ago.
+	ArchiveUnread bool `protobuf:"varint,9,opt,name=archive_unread,json=archiveUnread,proto3" json:"archive_unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +296,13 @@ func (x *Envelope) GetContentType() string {
 		return x.ContentType
 	}
 	return ""
+}
+
+func (x *Envelope) GetArchiveUnread() bool {
+	if x != nil {
+		return x.ArchiveUnread
+	}
+	return false
 }
 
 // Frame is one message of the stream LEDGER: what the leader decided since its
@@ -934,7 +945,7 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"tintype.v1\x1a\x14tintype/v1/job.proto\"`\n" +
 	"\x06Record\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12$\n" +
-	"\x04body\x18\x02 \x01(\v2\x10.tintype.v1.BodyR\x04body\"\xd9\x01\n" +
+	"\x04body\x18\x02 \x01(\v2\x10.tintype.v1.BodyR\x04body\"\x80\x02\n" +
 	"\bEnvelope\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x10\n" +
@@ -943,7 +954,9 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\bkey_hash\x18\x05 \x01(\fR\akeyHash\x12 \n" +
 	"\vfingerprint\x18\x06 \x01(\fR\vfingerprint\x12\x12\n" +
 	"\x04host\x18\a \x01(\tR\x04host\x12!\n" +
-	"\fcontent_type\x18\b \x01(\tR\vcontentTypeJ\x04\b\t\x10\x10\"u\n" +
+	"\fcontent_type\x18\b \x01(\tR\vcontentType\x12%\n" +
+	"\x0earchive_unread\x18\t \x01(\bR\rarchiveUnreadJ\x04\b\n" +
+	"\x10\x10\"u\n" +
 	"\x05Frame\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04jobs\x18\x02 \x01(\x04R\x04jobs\x12\x17\n" +
