@@ -89,6 +89,7 @@ type Door interface {
 // trouble.
 type Store interface {
 	Job(ctx context.Context, id job.ID) (*job.Job, error)
+	JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error)
 	Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error)
 	DropResult(ctx context.Context, id job.ID) (object string, err error)
 	CreateAccount(ctx context.Context, a account.Account, k account.Key) error

@@ -22,6 +22,7 @@ var openapiYAML []byte
 type operation struct {
 	body  *openapi3.Schema // nil: no body is read
 	query *openapi3.Schema // an object with one property a parameter
+	keyed bool             // takes an Idempotency-Key
 }
 
 // loadContract reads openapiYAML into operations by "METHOD /path", the form
@@ -42,6 +43,7 @@ func loadContract() (map[string]*operation, error) {
 				if p.Value.In == openapi3.ParameterInQuery {
 					op.query.Properties[p.Value.Name] = p.Value.Schema
 				}
+				op.keyed = op.keyed || p.Value.In == openapi3.ParameterInHeader && p.Value.Name == keyHeader
 			}
 			if o.RequestBody != nil {
 				media := o.RequestBody.Value.Content.Get("application/json")

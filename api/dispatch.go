@@ -22,6 +22,7 @@ type call struct {
 	account account.Account // of a route that wants a key
 	plan    account.Plan
 	query   *input // of a route with credentials
+	key     string // Idempotency-Key; empty without one
 }
 
 // key is the route as openapi.yaml names it.
@@ -97,15 +98,15 @@ func (s *Server) answer(w *answer, r *http.Request, rt *route) {
 }
 
 // admit checks what every route with credentials has in common.
-func (s *Server) admit(r *http.Request, rt *route, c *call) error {
+func (s *Server) admit(r *http.Request, rt *route, c *call) (err error) {
 	if err := s.authenticate(r, rt.auth, c); err != nil {
 		return err
 	}
 	if rt.auth == byNobody || rt.auth == byAdminOffHost {
 		return nil
 	}
-	if len(r.Header.Values("Idempotency-Key")) > 0 {
-		return invalid(fault.Field{Pointer: "Idempotency-Key", Detail: "is not offered yet; leave the header out"})
+	if c.key, err = checkKey(r, rt.op); err != nil {
+		return err
 	}
 	c.query = rt.op.decodeQuery(r.URL.RawQuery)
 	if rt.op.renders() {

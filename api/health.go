@@ -159,9 +159,12 @@ func (m *metrics) request(c class, status int, took time.Duration) {
 	m.seconds.WithLabelValues(string(c)).Observe(took.Seconds())
 }
 
-func (m *metrics) submitted(err error) {
+func (m *metrics) submitted(err error, replay bool) {
 	result := "accepted"
-	if err != nil {
+	switch {
+	case err == nil && replay:
+		result = "replayed"
+	case err != nil:
 		result = fault.From(err).Kind.String()
 	}
 	m.submits.WithLabelValues(result).Inc()

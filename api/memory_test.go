@@ -27,10 +27,16 @@ type memStore struct {
 	accounts map[string]account.Account
 	keys     map[string]account.Key
 	jobs     map[job.ID]*job.Job
+	byKey    map[string]keyedJob // by account and key hash
+}
+
+type keyedJob struct {
+	id          job.ID
+	fingerprint []byte
 }
 
 func newMemStore() *memStore {
-	return &memStore{accounts: map[string]account.Account{}, keys: map[string]account.Key{}, jobs: map[job.ID]*job.Job{}}
+	return &memStore{accounts: map[string]account.Account{}, keys: map[string]account.Key{}, jobs: map[job.ID]*job.Job{}, byKey: map[string]keyedJob{}}
 }
 
 func (m *memStore) lock() (func(), error) {
@@ -79,6 +85,19 @@ func (m *memStore) Job(_ context.Context, id job.ID) (*job.Job, error) {
 		return j, nil
 	}
 	return nil, fault.New(fault.NotFound, "there is no such job")
+}
+
+func (m *memStore) JobByKey(_ context.Context, accountID string, hash []byte) (*job.Job, []byte, error) {
+	unlock, err := m.lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	k, ok := m.byKey[accountID+string(hash)]
+	if !ok {
+		return nil, nil, fault.New(fault.NotFound, "the key names no job")
+	}
+	return m.jobs[k.id], k.fingerprint, nil
 }
 
 func (m *memStore) Jobs(_ context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error) {

@@ -543,6 +543,9 @@ type Width = int
 // AccountId defines model for AccountId.
 type AccountId = string
 
+// IdempotencyKey defines model for IdempotencyKey.
+type IdempotencyKey = string
+
 // JobId defines model for JobId.
 type JobId = string
 
@@ -586,6 +589,9 @@ type ListJobsParams struct {
 type SubmitJobParams struct {
 	// Wait Seconds to wait for the job's end, with or without `s`; more than 60 is 60.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// Prefer `wait=N` (RFC 7240), the same as `?wait=N`, which goes before it.
 	Prefer *Prefer `json:"Prefer,omitempty"`

@@ -53,19 +53,26 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err != nil {
 		return err
 	}
-	linger(w, decideWithin+wait)
-	j, err := s.submit(r.Context(), c.account, sub)
+	key, err := keyedBy(c, r, in)
 	if err != nil {
 		return err
 	}
-	if wait > 0 {
+	linger(w, decideWithin+wait)
+	j, replay, err := s.submit(r.Context(), c.account, sub, key)
+	if err != nil {
+		return err
+	}
+	if replay {
+		w.Header().Set("X-Idempotent-Replay", "true")
+	}
+	if wait > 0 && !j.State.Terminal() {
 		// Accepted is accepted: whatever goes wrong while waiting is a 202.
 		if later, err := s.await(r.Context(), j.ID, c.account.ID, wait, s.draining); err == nil {
 			j = later
 		}
 	}
 	status := http.StatusAccepted
-	if wait > 0 && j.State.Terminal() {
+	if j.State.Terminal() {
 		status = http.StatusOK
 	}
 	return s.writeJob(w, status, j, applied)
@@ -146,49 +153,60 @@ func (in *input) saidOf(fields ...string) bool {
 }
 
 // submit publishes the job and waits for its decision. The job that it
-// returns is accepted durably. The client's going away does not stop it: the
-// outcome would be open.
-func (s *Server) submit(client context.Context, acct account.Account, sub *submission) (*job.Job, error) {
+// returns is accepted durably; a replay is an earlier one of the same key,
+// which may have ended. The client's going away does not stop it: the outcome
+// would be open.
+func (s *Server) submit(client context.Context, acct account.Account, sub *submission, key *keyed) (j *job.Job, replay bool, err error) {
 	ctx, cancel := s.detached(client, decideWithin, errors.New("no decision came in time"))
 	defer cancel()
-	j := &job.Job{
+	j = &job.Job{
 		ID: job.NewID(), Account: acct.ID, State: job.Queued,
 		CustomID: sub.customID, Metadata: sub.metadata, Options: sub.spec.Marshal(),
 	}
+	env := &pb.Envelope{
+		Id: string(j.ID), Account: acct.ID, Api: s.boot,
+		Host: sub.spec.Host(), ContentType: sub.spec.Format.ContentType(),
+	}
+	// Before the archive is read: the leader relies on it when it forgets.
+	var unled error
+	env.SentUs, unled = s.front.clock()
+	if key != nil {
+		env.KeyHash, env.Fingerprint = key.hash, key.fingerprint
+		var old *job.Job
+		if old, env.ArchiveUnread, err = s.remembered(ctx, acct.ID, key); old != nil || err != nil {
+			s.metrics.submitted(err, true)
+			return old, true, err
+		}
+	}
+	if unled != nil {
+		return nil, false, unled
+	}
 	decision, err := s.front.expect(ctx, j.ID)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer decision.forget()
-	sent, err := s.front.clock()
-	if err != nil {
-		return nil, err
-	}
-	rec := &pb.Record{
-		Envelope: &pb.Envelope{
-			Id: string(j.ID), Account: acct.ID, Api: s.boot, SentUs: sent,
-			Host: sub.spec.Host(), ContentType: sub.spec.Format.ContentType(),
-		},
-		Body: &pb.Body{CustomId: sub.customID, Metadata: sub.metadata},
-	}
+	rec := &pb.Record{Envelope: env, Body: &pb.Body{CustomId: sub.customID, Metadata: sub.metadata}}
 	if err := s.placeSpec(ctx, j, sub.spec, rec.Body); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	err = s.publish(ctx, rec, decision)
-	if err == nil {
+	var same string
+	if err = s.publish(ctx, rec, decision); err == nil {
+		same = decision.verdict.GetSameAs()
 		err = accepted(decision.verdict, j)
 	}
-	if rec.Body.SpecObject != "" && surelyRefused(err) {
+	if rec.Body.SpecObject != "" && (same != "" || surelyRefused(err)) {
 		s.discard(rec.Body.SpecObject)
 	}
-	s.metrics.submitted(err)
-	if err != nil {
-		return nil, err
+	s.metrics.submitted(err, same != "")
+	switch {
+	case err != nil:
+		return nil, false, err
+	case same != "":
+		j, err = s.find(ctx, job.ID(same), acct.ID, 0)
+		return j, true, err
 	}
-	if same := decision.verdict.GetSameAs(); same != "" {
-		return s.find(ctx, job.ID(same), acct.ID, 0)
-	}
-	return j, nil
+	return j, false, nil
 }
 
 // detached is a context that the client's going away does not end, but the
@@ -247,9 +265,13 @@ func (s *Server) publish(ctx context.Context, rec *pb.Record, d *decision) error
 	case <-d.made:
 		return nil
 	case <-ctx.Done():
+		how := "look for job_id, and if it is not there after 15 seconds it was not"
+		if len(rec.Envelope.KeyHash) > 0 {
+			how = "repeat the request with the same Idempotency-Key"
+		}
 		return &fault.Error{
 			Kind: fault.Unavailable, RetryAfter: 5 * time.Second, Err: errors.Join(err, context.Cause(ctx)),
-			Detail: "no decision came in time; the job may have been accepted: look for job_id, and if it is not there after 15 seconds it was not",
+			Detail: "no decision came in time; the job may have been accepted: " + how,
 			Extra:  map[string]any{"job_id": rec.Envelope.Id},
 		}
 	}

@@ -352,11 +352,3 @@ func TestSubmitWaitIsOver(t *testing.T) {
 		}
 	})
 }
-
-func TestIdempotencyKeyIsNotOffered(t *testing.T) {
-	f := newFarm(t)
-	p := f.do("POST", "/v1/jobs", `{"html":"x"}`, header{"Idempotency-Key": "k"}).problem(t, http.StatusBadRequest, "invalid_input")
-	if (*p.Errors)[0].Pointer != "Idempotency-Key" || len(f.leader.records) > 0 {
-		t.Errorf("%+v", p)
-	}
-}

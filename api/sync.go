@@ -45,7 +45,7 @@ func (s *Server) render(format job.Format) handler {
 		}
 		limit := c.plan.Wall + queueWithin
 		linger(w, decideWithin+limit)
-		j, err := s.submit(r.Context(), c.account, sub)
+		j, _, err := s.submit(r.Context(), c.account, sub, nil)
 		if err != nil {
 			return err
 		}
