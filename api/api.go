@@ -84,7 +84,7 @@ type Door interface {
 	Publish(ctx context.Context, rec *pb.Record) (seq uint64, err error)
 }
 
-// A Store is the archive: accounts, keys and finished jobs. What it does not
+// A Store is the archive: accounts, keys, finished jobs and usage. What it does not
 // have is a fault of kind NotFound; any error that is no fault is its own
 // trouble.
 type Store interface {
@@ -92,6 +92,7 @@ type Store interface {
 	JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error)
 	Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error)
 	DropResult(ctx context.Context, id job.ID) (object string, err error)
+	Usage(ctx context.Context, accountID string, period time.Time) ([]account.UsageDay, error)
 	CreateAccount(ctx context.Context, a account.Account, k account.Key) error
 	Accounts(ctx context.Context, after string, limit int) ([]account.Account, error)
 	Account(ctx context.Context, id string) (account.Account, error)
@@ -229,6 +230,8 @@ func (s *Server) routes() []route {
 		{pattern: "GET /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "HEAD /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
+
+		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},
 
 		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
 		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},

@@ -236,6 +236,7 @@ func TestAnswersAreTheContracts(t *testing.T) {
 	check("Job", f.do("GET", "/v1/jobs/"+id, ""))
 	f.filed(idAt(time.Now().Add(-time.Hour)), job.Succeeded, []byte("x"))
 	check("JobList", f.do("GET", "/v1/jobs", ""))
+	check("Usage", f.do("GET", "/v1/usage", ""))
 	check("Problem", f.do("GET", "/nothing", ""))
 	check("Problem", f.do("POST", "/v1/jobs", `{}`))
 	check("Ready", f.do("GET", "/readyz", ""))

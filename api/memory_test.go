@@ -27,7 +27,8 @@ type memStore struct {
 	accounts map[string]account.Account
 	keys     map[string]account.Key
 	jobs     map[job.ID]*job.Job
-	byKey    map[string]keyedJob // by account and key hash
+	byKey    map[string]keyedJob           // by account and key hash
+	usage    map[string][]account.UsageDay // by account and month
 }
 
 type keyedJob struct {
@@ -116,6 +117,15 @@ func (m *memStore) Jobs(_ context.Context, accountID string, state job.State, be
 		}
 	}
 	return out, nil
+}
+
+func (m *memStore) Usage(_ context.Context, accountID string, period time.Time) ([]account.UsageDay, error) {
+	unlock, err := m.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return m.usage[accountID+" "+period.Format("2006-01")], nil
 }
 
 func (m *memStore) DropResult(_ context.Context, id job.ID) (string, error) {

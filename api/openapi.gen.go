@@ -533,6 +533,35 @@ type Timings struct {
 	WaitMs     int64 `json:"wait_ms"`
 }
 
+// Usage defines model for Usage.
+type Usage struct {
+	// Period The month.
+	Period   string `json:"period"`
+	StartsAt Time   `json:"starts_at"`
+
+	// ResetsAt When the next period starts.
+	ResetsAt Time `json:"resets_at"`
+
+	// Used Credits.
+	Used float64 `json:"used"`
+
+	// Renders Renders that were charged for.
+	Renders int `json:"renders"`
+
+	// ByDay Days on which jobs ended that were charged for, oldest first. Their sum is the month.
+	ByDay []UsageDay `json:"by_day"`
+}
+
+// UsageDay defines model for UsageDay.
+type UsageDay struct {
+	// Date `YYYY-MM-DD`, in UTC.
+	Date string `json:"date"`
+
+	// Used Credits.
+	Used    float64 `json:"used"`
+	Renders int     `json:"renders"`
+}
+
 // WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
 // no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
 type WaitUntil string
@@ -636,6 +665,12 @@ type GetScreenshotParams struct {
 	TimeoutMs         *TimeoutMs         `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
 	FailOnTimeout     *FailOnTimeout     `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
 	CustomId          *CustomId          `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+}
+
+// GetUsageParams defines parameters for GetUsage.
+type GetUsageParams struct {
+	// Period A month as `YYYY-MM`; left out: the present one.
+	Period *string `form:"period,omitempty" json:"period,omitempty"`
 }
 
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.

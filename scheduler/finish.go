@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -15,7 +16,7 @@ import (
 const (
 	maxAttempts = 3
 	// unitsPerRender is what a fresh success costs: one credit.
-	unitsPerRender = 120
+	unitsPerRender = account.UnitsPerCredit
 )
 
 // ending is what an attempt, or its loss, says about the end of a job.

@@ -499,6 +499,35 @@ type Timings struct {
 	WaitMs     int64 `json:"wait_ms"`
 }
 
+// Usage defines model for Usage.
+type Usage struct {
+	// Period The month.
+	Period   string    `json:"period"`
+	StartsAt time.Time `json:"starts_at"`
+
+	// ResetsAt When the next period starts.
+	ResetsAt time.Time `json:"resets_at"`
+
+	// Used Credits.
+	Used float64 `json:"used"`
+
+	// Renders Renders that were charged for.
+	Renders int `json:"renders"`
+
+	// ByDay Days on which jobs ended that were charged for, oldest first. Their sum is the month.
+	ByDay []UsageDay `json:"by_day"`
+}
+
+// UsageDay defines model for UsageDay.
+type UsageDay struct {
+	// Date `YYYY-MM-DD`, in UTC.
+	Date string `json:"date"`
+
+	// Used Credits.
+	Used    float64 `json:"used"`
+	Renders int     `json:"renders"`
+}
+
 // WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
 // no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
 type WaitUntil string
@@ -570,6 +599,12 @@ type GetJobParams struct {
 
 	// Prefer `wait=N` (RFC 7240), the same as `?wait=N`, which goes before it.
 	Prefer *Prefer `json:"Prefer,omitempty"`
+}
+
+// GetUsageParams defines parameters for GetUsage.
+type GetUsageParams struct {
+	// Period A month as `YYYY-MM`; left out: the present one.
+	Period *string `form:"period,omitempty" json:"period,omitempty"`
 }
 
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
@@ -812,6 +847,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/screenshot (the `PostScreenshot` operationId).
 	PostScreenshot(ctx context.Context, body PostScreenshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUsage What was used this month
+	//
+	// What the account was charged for in one month (UTC), to date. A fresh success costs one
+	// credit; a job that failed, was canceled or is a replay costs nothing. A job belongs to the
+	// month in which it was accepted, and is counted once it is filed, normally within a second
+	// of its end.
+	//
+	// Corresponds with GET /v1/usage (the `GetUsage` operationId).
+	GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccounts List accounts
@@ -1136,6 +1181,26 @@ func (c *Raw) PostScreenshotWithBody(ctx context.Context, contentType string, bo
 // Corresponds with POST /v1/screenshot (the `PostScreenshot` operationId).
 func (c *Raw) PostScreenshot(ctx context.Context, body PostScreenshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPostScreenshotRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUsage What was used this month
+//
+// What the account was charged for in one month (UTC), to date. A fresh success costs one
+// credit; a job that failed, was canceled or is a replay costs nothing. A job belongs to the
+// month in which it was accepted, and is counted once it is filed, normally within a second
+// of its end.
+//
+// Corresponds with GET /v1/usage (the `GetUsage` operationId).
+func (c *Raw) GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUsageRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1799,6 +1864,60 @@ func NewPostScreenshotRequestWithBody(server string, contentType string, body io
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetUsageRequest constructs an http.Request for the GetUsage method
+func NewGetUsageRequest(server string, params *GetUsageParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }

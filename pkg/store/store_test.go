@@ -124,6 +124,44 @@ func TestProjectOnce(t *testing.T) {
 	}
 }
 
+func TestUsageByDay(t *testing.T) {
+	s := storetest.Open(t)
+	november := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	var ends []store.Ended
+	for _, at := range []string{
+		"2026-11-01T00:00:00Z", "2026-11-01T23:59:59.999Z", "2026-11-02T00:00:00Z",
+		"2026-12-01T00:00:01Z", // ended after the month it was accepted in
+	} {
+		moment, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := succeeded(job.NewID(), moment)
+		e.Period = november
+		ends = append(ends, e)
+	}
+	free, other := succeeded(job.NewID(), november), succeeded(job.NewID(), november)
+	free.Units, other.Job.Account = 0, "acc_other"
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, append(ends, free, other)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Usage(t.Context(), "acc_acme", november)
+	want := []account.UsageDay{
+		{Day: november, Units: 240, Renders: 2},
+		{Day: november.AddDate(0, 0, 1), Units: 120, Renders: 1},
+		{Day: november.AddDate(0, 1, 0), Units: 120, Renders: 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v, usage (-want +got):\n%s", err, diff)
+	}
+	if events, sum, month := usage(t, s, november); events != 4 || sum != 480 || month != 480 {
+		t.Errorf("%d events of %d units, month %d; want what the days sum up to", events, sum, month)
+	}
+	if got, err := s.Usage(t.Context(), "acc_acme", november.AddDate(0, 1, 0)); err != nil || len(got) != 0 {
+		t.Errorf("the next month: %v, %v", got, err)
+	}
+}
+
 func TestJobByKey(t *testing.T) {
 	s := storetest.Open(t)
 	now := time.Now().UTC().Truncate(time.Millisecond)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tintype/tintype/pkg/account"
 )
 
 const selectAudit = `
@@ -23,4 +25,23 @@ func (s *Store) Audit(ctx context.Context, accountID string, period time.Time) (
 		return 0, 0, 0, fmt.Errorf("usage: %w", err)
 	}
 	return events, sum, month, nil
+}
+
+const selectUsage = `
+SELECT (happened AT TIME ZONE 'UTC')::date AS day, sum(units)::bigint AS units, count(*) FILTER (WHERE reason = 'render') AS renders
+FROM usage_events
+WHERE account = @account AND period = @period
+GROUP BY 1
+ORDER BY 1`
+
+// Usage lists what an account was charged for in the month that begins at
+// period, by the day of the charge; days without one are left out. A charge
+// at the turn of the month belongs to the period its job was accepted in.
+func (s *Store) Usage(ctx context.Context, accountID string, period time.Time) ([]account.UsageDay, error) {
+	rows, _ := s.pool.Query(ctx, selectUsage, pgx.NamedArgs{"account": accountID, "period": period})
+	days, err := pgx.CollectRows(rows, pgx.RowToStructByName[account.UsageDay])
+	if err != nil {
+		return nil, fmt.Errorf("usage: %w", err)
+	}
+	return days, nil
 }
