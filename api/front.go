@@ -75,8 +75,9 @@ type decision struct {
 	verdict *pb.Decision
 }
 
-// question is one look-up or cancel on its way.
+// question is one look-up, cancel or list on its way.
 type question struct {
+	list    *pb.List // nil: it is about one job
 	id      job.ID
 	account string          // of a cancel; empty: a look-up
 	until   time.Time       // when a look-up's wait is over
@@ -224,7 +225,44 @@ func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.J
 	return f.ask(ctx, 0, &question{id: id, account: account})
 }
 
+// listed gives the ids of an account's jobs that the leader knows, newest
+// first, from before "before" on; in any state if that is empty.
+func (f *front) listed(ctx context.Context, account string, state job.State, before job.ID, limit int) ([]job.ID, error) {
+	var ids []job.ID
+	for {
+		a, err := f.put(ctx, 0, &question{list: &pb.List{
+			Account: account, State: string(state), Before: string(before), Limit: uint32(limit - len(ids)),
+		}})
+		if err != nil {
+			return nil, err
+		}
+		page := a.GetListed()
+		for _, id := range page.GetIds() {
+			ids = append(ids, job.ID(id))
+		}
+		if before = job.ID(page.GetMoreBefore()); before == "" || len(ids) >= limit {
+			return ids, nil
+		}
+	}
+}
+
+// ask asks about one job.
 func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.Job, bool, error) {
+	a, err := f.put(ctx, wait, q)
+	if err != nil {
+		return nil, false, err
+	}
+	switch a := a.Answer.(type) {
+	case *pb.Answer_Job:
+		return wire.FromJob(a.Job), true, nil
+	case *pb.Answer_Unknown:
+		return nil, false, nil
+	}
+	return nil, false, fault.New(fault.Internal, "the scheduler's answer about %s says nothing", q.id)
+}
+
+// put puts a question and waits for its answer, which is no fault.
+func (f *front) put(ctx context.Context, wait time.Duration, q *question) (*pb.Answer, error) {
 	slow := &fault.Error{Kind: fault.Unavailable, Detail: "the scheduler did not answer in time; try again"}
 	ctx, stop := context.WithTimeoutCause(ctx, wait+answerWithin, slow)
 	defer stop()
@@ -233,42 +271,41 @@ func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.
 	f.mu.Lock()
 	if f.unreachable() {
 		f.mu.Unlock()
-		return nil, false, noLeader()
+		return nil, noLeader()
 	}
 	f.lastCall++
 	number := f.lastCall
 	f.asked[number] = q
-	f.put(number, q)
+	f.queue(number, q)
 	f.mu.Unlock()
 
 	select {
 	case <-ctx.Done():
 		f.forget(number)
 		if context.Cause(ctx) == error(slow) {
-			return nil, false, slow
+			return nil, slow
 		}
-		return nil, false, fault.Wrap(fault.Canceled, context.Cause(ctx), "the client went away")
+		return nil, fault.Wrap(fault.Canceled, context.Cause(ctx), "the client went away")
 	case a, ok := <-q.answer:
 		if !ok {
-			return nil, false, noLeader()
+			return nil, noLeader()
 		}
-		switch a := a.Answer.(type) {
-		case *pb.Answer_Job:
-			return wire.FromJob(a.Job), true, nil
-		case *pb.Answer_Unknown:
-			return nil, false, nil
-		case *pb.Answer_Fault:
-			return nil, false, wire.FromFault(a.Fault)
+		if refused := a.GetFault(); refused != nil {
+			return nil, wire.FromFault(refused)
 		}
-		return nil, false, fault.New(fault.Internal, "")
+		return a, nil
 	}
 }
 
-// put queues a question for the writer. f.mu is held.
-func (f *front) put(number uint64, q *question) {
-	if q.account != "" {
+// queue leaves a question to the writer. f.mu is held.
+func (f *front) queue(number uint64, q *question) {
+	switch {
+	case q.list != nil:
+		q.list.Call = number
+		f.out.Lists = append(f.out.Lists, q.list)
+	case q.account != "":
 		f.out.Cancels = append(f.out.Cancels, &pb.Cancel{Call: number, Id: string(q.id), Account: q.account})
-	} else {
+	default:
 		wait := max(time.Until(q.until), 0)
 		f.out.Lookups = append(f.out.Lookups, &pb.Lookup{Call: number, Id: string(q.id), WaitMs: uint32(wait.Milliseconds())})
 	}

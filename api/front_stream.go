@@ -172,7 +172,7 @@ func (f *front) open(s *session) *pb.FrontHello {
 	defer f.mu.Unlock()
 	f.session, f.out = s, new(pb.FrontUp)
 	for number, q := range f.asked {
-		f.put(number, q)
+		f.queue(number, q)
 	}
 	hello := &pb.FrontHello{Api: f.api}
 	for id, d := range f.awaited {
@@ -214,7 +214,7 @@ func (f *front) write(ctx context.Context, stream pb.Front_ConnectClient, cancel
 		msg := f.out
 		f.out = new(pb.FrontUp)
 		f.mu.Unlock()
-		if len(msg.Lookups)+len(msg.Cancels)+len(msg.Forget) == 0 {
+		if len(msg.Lookups)+len(msg.Cancels)+len(msg.Lists)+len(msg.Forget) == 0 {
 			continue
 		}
 		if err := stream.Send(msg); err != nil {

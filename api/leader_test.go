@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -212,6 +214,25 @@ func (l *leader) answer(n uint64, id string) *pb.Answer {
 	return &pb.Answer{Call: n, Answer: &pb.Answer_Unknown{Unknown: true}}
 }
 
+// list answers with at most two ids at a time, whatever is asked for.
+func (l *leader) list(q *pb.List) *pb.Listed {
+	out := new(pb.Listed)
+	ids := slices.Sorted(maps.Keys(l.jobs))
+	slices.Reverse(ids)
+	for _, id := range ids {
+		j := l.jobs[id]
+		if j.Account != q.Account || q.Before != "" && id >= q.Before || q.State != "" && j.State != q.State {
+			continue
+		}
+		if len(out.Ids) == min(2, int(q.Limit)) {
+			out.MoreBefore = out.Ids[len(out.Ids)-1]
+			break
+		}
+		out.Ids = append(out.Ids, id)
+	}
+	return out
+}
+
 func (l *leader) forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -293,6 +314,9 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 	}
 	for _, n := range m.Forget {
 		delete(l.waiting, n)
+	}
+	for _, q := range m.Lists {
+		down.Answers = append(down.Answers, &pb.Answer{Call: q.Call, Answer: &pb.Answer_Listed{Listed: l.list(q)}})
 	}
 	for _, c := range m.Cancels {
 		j := l.jobs[c.Id]

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -172,55 +171,6 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request, c *call) error {
 		}
 	}
 	return s.writeJob(w, http.StatusOK, j, applied)
-}
-
-// listJobs is GET /v1/jobs.
-func (s *Server) listJobs(w http.ResponseWriter, r *http.Request, c *call) error {
-	limit, after, err := page(c.query)
-	if err != nil {
-		return err
-	}
-	before := job.ID(after)
-	if after != "" {
-		if before, err = job.ParseID(after); err != nil {
-			return badCursor()
-		}
-	}
-	status, _ := c.query.members["status"].(string)
-	ctx, cancel := context.WithTimeoutCause(r.Context(), storeWithin, errors.New("the archive did not answer in time"))
-	defer cancel()
-	jobs, err := s.deps.Store.Jobs(ctx, c.account.ID, job.State(status), before, limit+1)
-	if err != nil {
-		return unavailable(err, "the archive does not answer at the moment; try again")
-	}
-	out := JobList{Data: []Job{}, HasMore: len(jobs) > limit}
-	for _, j := range jobs[:min(limit, len(jobs))] {
-		v, err := present(j, s.cfg.PublicURL)
-		if err != nil {
-			return err
-		}
-		out.Data = append(out.Data, *v)
-	}
-	if out.HasMore {
-		out.NextCursor = &out.Data[limit-1].Id
-	}
-	return writeJSON(w, http.StatusOK, out)
-}
-
-// page reads ?limit= and ?after=.
-func page(query *input) (limit int, after string, err error) {
-	limit = 50
-	if n, ok := query.members["limit"].(json.Number); ok {
-		if limit, err = strconv.Atoi(n.String()); err != nil {
-			return 0, "", err
-		}
-	}
-	after, _ = query.members["after"].(string)
-	return limit, after, nil
-}
-
-func badCursor() error {
-	return invalid(fault.Field{Pointer: "after", Detail: "is not a next_cursor of this list"})
 }
 
 // cancelJob is DELETE /v1/jobs/{id}.

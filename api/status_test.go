@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -201,48 +200,4 @@ func TestCancel(t *testing.T) {
 	f.leader.forget(id)
 	f.filed(job.ID(id), job.Succeeded, []byte("png"))
 	f.do("DELETE", "/v1/jobs/"+id, "").problem(t, 409, "already_finished")
-}
-
-func TestList(t *testing.T) {
-	f := newFarm(t)
-	began := time.Now().Add(-time.Hour)
-	var ids []string
-	for i := range 5 {
-		state := job.Succeeded
-		if i == 2 {
-			state = job.Failed
-		}
-		ids = append(ids, string(f.filed(idAt(began.Add(time.Duration(i)*time.Second)), state, []byte("x")).ID))
-	}
-	var got []string
-	target := "/v1/jobs?limit=2"
-	for range 3 {
-		var list JobList
-		a := f.do("GET", target, "")
-		a.json(t, &list)
-		for _, j := range list.Data {
-			got = append(got, j.Id)
-		}
-		if list.HasMore != (list.NextCursor != nil) {
-			t.Fatalf("%s", a.Body)
-		}
-		if list.NextCursor != nil {
-			target = "/v1/jobs?limit=2&after=" + *list.NextCursor
-		}
-	}
-	for i := range ids {
-		if got[i] != ids[4-i] {
-			t.Fatalf("got %q, want the reverse of %q", got, ids)
-		}
-	}
-	var list JobList
-	f.do("GET", "/v1/jobs?status=failed", "").json(t, &list)
-	if len(list.Data) != 1 || list.Data[0].Id != ids[2] {
-		t.Errorf("failed: %+v", list.Data)
-	}
-	for _, bad := range []string{"limit=0", "limit=201", "limit=x", "limit=1&limit=2", "status=queued", "status=done", "after=x", "offset=1", "Limit=1", "%zz", "after=%ff"} {
-		f.do("GET", "/v1/jobs?"+bad, "").problem(t, http.StatusBadRequest, "invalid_input")
-	}
-	f.store.setDown(true)
-	f.do("GET", "/v1/jobs", "").problem(t, 503, "unavailable")
 }

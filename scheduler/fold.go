@@ -27,6 +27,7 @@ type facts struct {
 	keys       map[string]string // key hash → id of its job
 	unfinished *list.List        // *entry, by acceptance
 	ended      *list.List        // *entry, by end
+	rolls      map[string]*roll  // by account
 }
 
 // entry is one job that the farm knows.
@@ -71,7 +72,7 @@ type lease struct {
 func newFacts() *facts {
 	return &facts{
 		entries: map[string]*entry{}, keys: map[string]string{},
-		unfinished: list.New(), ended: list.New(),
+		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{},
 	}
 }
 
@@ -105,6 +106,7 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 			order: tok, tier: a.Tier, place: a.Place, acceptedUS: timeUS,
 		}
 		f.entries[e.id] = e
+		f.enroll(e)
 		e.element = f.unfinished.PushBack(e)
 		if len(e.env.KeyHash) > 0 {
 			f.keys[string(e.env.KeyHash)] = e.id
@@ -144,6 +146,7 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 	case e == nil:
 		e = &entry{id: fin.Job.Id, account: fin.Job.Account, tier: fin.Job.Tier, acceptedUS: fin.Job.AcceptedUs}
 		f.entries[e.id] = e
+		f.enroll(e)
 	case e.end != nil:
 		return // one end per job (I5); the first one stands
 	default:
@@ -166,6 +169,7 @@ func (f *facts) forget(projected uint64) {
 		}
 		f.ended.Remove(el)
 		delete(f.entries, e.id)
+		f.strike(e)
 		if h := string(e.end.KeyHash); f.keys[h] == e.id {
 			delete(f.keys, h)
 		}

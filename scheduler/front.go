@@ -106,6 +106,9 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	for _, c := range m.Cancels {
 		l.withBody(ctx, c.Id, func(e *entry) { l.cancel(f, c, e) })
 	}
+	for _, q := range m.Lists {
+		l.list(f, q)
+	}
 	if len(m.Forget) == 0 {
 		return
 	}

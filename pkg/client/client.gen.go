@@ -17,14 +17,6 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// Defines values for EndStatus.
-const (
-	EndStatusCanceled  EndStatus = "canceled"
-	EndStatusExpired   EndStatus = "expired"
-	EndStatusFailed    EndStatus = "failed"
-	EndStatusSucceeded EndStatus = "succeeded"
-)
-
 // Defines values for Format.
 const (
 	FormatJpeg Format = "jpeg"
@@ -47,12 +39,12 @@ const (
 
 // Defines values for Status.
 const (
-	StatusCanceled  Status = "canceled"
-	StatusExpired   Status = "expired"
-	StatusFailed    Status = "failed"
-	StatusQueued    Status = "queued"
-	StatusRunning   Status = "running"
-	StatusSucceeded Status = "succeeded"
+	Canceled  Status = "canceled"
+	Expired   Status = "expired"
+	Failed    Status = "failed"
+	Queued    Status = "queued"
+	Running   Status = "running"
+	Succeeded Status = "succeeded"
 )
 
 // Defines values for WaitUntil.
@@ -96,9 +88,6 @@ type DelayMs = int
 
 // DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
 type DeviceScaleFactor = float64
-
-// EndStatus defines model for EndStatus.
-type EndStatus string
 
 // Evidence What the attempt saw of the page. Its texts come from strangers.
 type Evidence struct {
@@ -570,8 +559,8 @@ type ListAccountsParams struct {
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
-	// Status Only jobs that ended like this.
-	Status *EndStatus `form:"status,omitempty" json:"status,omitempty"`
+	// Status Only jobs in this state.
+	Status *Status `form:"status,omitempty" json:"status,omitempty"`
 
 	// Limit How many to a page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -743,11 +732,11 @@ type ClientInterface interface {
 	// Corresponds with DELETE /admin/v1/accounts/{id}/keys/{key_id} (the `RevokeKey` operationId).
 	RevokeKey(ctx context.Context, id AccountId, keyId string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListJobs List finished jobs
+	// ListJobs List jobs
 	//
-	// The account's finished jobs, newest first by the time they were submitted. A job appears
-	// once it is filed, normally within a second of its end; jobs that are queued or running are
-	// found by their id only.
+	// The account's jobs, newest first by the time they were submitted, each as it stands. With a
+	// `status` a page may hold fewer jobs than its limit although there are more: a job that went
+	// on while the page was made is left out of it.
 	//
 	// Corresponds with GET /v1/jobs (the `ListJobs` operationId).
 	ListJobs(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -976,11 +965,11 @@ func (c *Raw) RevokeKey(ctx context.Context, id AccountId, keyId string, reqEdit
 	return c.Client.Do(req)
 }
 
-// ListJobs List finished jobs
+// ListJobs List jobs
 //
-// The account's finished jobs, newest first by the time they were submitted. A job appears
-// once it is filed, normally within a second of its end; jobs that are queued or running are
-// found by their id only.
+// The account's jobs, newest first by the time they were submitted, each as it stands. With a
+// `status` a page may hold fewer jobs than its limit although there are more: a job that went
+// on while the page was made is left out of it.
 //
 // Corresponds with GET /v1/jobs (the `ListJobs` operationId).
 func (c *Raw) ListJobs(ctx context.Context, params *ListJobsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {

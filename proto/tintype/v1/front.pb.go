@@ -29,6 +29,7 @@ type FrontUp struct {
 	Cancels []*Cancel   `protobuf:"bytes,3,rep,name=cancels,proto3" json:"cancels,omitempty"`
 	// Calls whose client went away; no answer is wanted any more.
 	Forget        []uint64 `protobuf:"varint,4,rep,packed,name=forget,proto3" json:"forget,omitempty"`
+	Lists         []*List  `protobuf:"bytes,5,rep,name=lists,proto3" json:"lists,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -87,6 +88,13 @@ func (x *FrontUp) GetCancels() []*Cancel {
 func (x *FrontUp) GetForget() []uint64 {
 	if x != nil {
 		return x.Forget
+	}
+	return nil
+}
+
+func (x *FrontUp) GetLists() []*List {
+	if x != nil {
+		return x.Lists
 	}
 	return nil
 }
@@ -324,6 +332,85 @@ func (x *Cancel) GetAccount() string {
 	return ""
 }
 
+// List asks which jobs of an account the leader knows: all that are unfinished
+// and those that have ended and may not be in the archive yet. Whatever it
+// does not name was in the archive before it answered, or is not there.
+type List struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Before        string                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"` // newest first, from before this id on; empty: from the newest
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // pkg/job State; empty: all
+	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`  // ids in the answer, 1 to 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *List) Reset() {
+	*x = List{}
+	mi := &file_tintype_v1_front_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *List) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*List) ProtoMessage() {}
+
+func (x *List) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use List.ProtoReflect.Descriptor instead.
+func (*List) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *List) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *List) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *List) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *List) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *List) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 type FrontDown struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First message of a stream, unless it is not_leader.
@@ -338,7 +425,7 @@ type FrontDown struct {
 
 func (x *FrontDown) Reset() {
 	*x = FrontDown{}
-	mi := &file_tintype_v1_front_proto_msgTypes[5]
+	mi := &file_tintype_v1_front_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +437,7 @@ func (x *FrontDown) String() string {
 func (*FrontDown) ProtoMessage() {}
 
 func (x *FrontDown) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[5]
+	mi := &file_tintype_v1_front_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +450,7 @@ func (x *FrontDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontDown.ProtoReflect.Descriptor instead.
 func (*FrontDown) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{5}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FrontDown) GetWelcome() *FrontWelcome {
@@ -403,7 +490,7 @@ type FrontWelcome struct {
 
 func (x *FrontWelcome) Reset() {
 	*x = FrontWelcome{}
-	mi := &file_tintype_v1_front_proto_msgTypes[6]
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +502,7 @@ func (x *FrontWelcome) String() string {
 func (*FrontWelcome) ProtoMessage() {}
 
 func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[6]
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +515,7 @@ func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontWelcome.ProtoReflect.Descriptor instead.
 func (*FrontWelcome) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{6}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FrontWelcome) GetEpoch() uint64 {
@@ -455,7 +542,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +554,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +567,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Decision) GetId() string {
@@ -559,7 +646,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +658,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +671,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Verdict) GetTier() int32 {
@@ -616,6 +703,7 @@ type Answer struct {
 	//	*Answer_Job
 	//	*Answer_Fault
 	//	*Answer_Unknown
+	//	*Answer_Listed
 	Answer        isAnswer_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -623,7 +711,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +723,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +736,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -692,6 +780,15 @@ func (x *Answer) GetUnknown() bool {
 	return false
 }
 
+func (x *Answer) GetListed() *Listed {
+	if x != nil {
+		if x, ok := x.Answer.(*Answer_Listed); ok {
+			return x.Listed
+		}
+	}
+	return nil
+}
+
 type isAnswer_Answer interface {
 	isAnswer_Answer()
 }
@@ -710,11 +807,72 @@ type Answer_Unknown struct {
 	Unknown bool `protobuf:"varint,4,opt,name=unknown,proto3,oneof"`
 }
 
+type Answer_Listed struct {
+	Listed *Listed `protobuf:"bytes,5,opt,name=listed,proto3,oneof"`
+}
+
 func (*Answer_Job) isAnswer_Answer() {}
 
 func (*Answer_Fault) isAnswer_Answer() {}
 
 func (*Answer_Unknown) isAnswer_Answer() {}
+
+func (*Answer_Listed) isAnswer_Answer() {}
+
+// Listed has ids alone; the replica looks up those that it shows. It may hold
+// fewer than were asked for and still name where to go on: one question looks
+// at a bounded number of jobs.
+type Listed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`                                 // newest first
+	MoreBefore    string                 `protobuf:"bytes,2,opt,name=more_before,json=moreBefore,proto3" json:"more_before,omitempty"` // empty: there are no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listed) Reset() {
+	*x = Listed{}
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listed) ProtoMessage() {}
+
+func (x *Listed) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listed.ProtoReflect.Descriptor instead.
+func (*Listed) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Listed) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *Listed) GetMoreBefore() string {
+	if x != nil {
+		return x.MoreBefore
+	}
+	return ""
+}
 
 type NotLeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -725,7 +883,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +895,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +908,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NotLeader) GetAddress() string {
@@ -765,12 +923,13 @@ var File_tintype_v1_front_proto protoreflect.FileDescriptor
 const file_tintype_v1_front_proto_rawDesc = "" +
 	"\n" +
 	"\x16tintype/v1/front.proto\x12\n" +
-	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\xab\x01\n" +
+	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\xd3\x01\n" +
 	"\aFrontUp\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.tintype.v1.FrontHelloR\x05hello\x12,\n" +
 	"\alookups\x18\x02 \x03(\v2\x12.tintype.v1.LookupR\alookups\x12,\n" +
 	"\acancels\x18\x03 \x03(\v2\x12.tintype.v1.CancelR\acancels\x12\x16\n" +
-	"\x06forget\x18\x04 \x03(\x04R\x06forget\"M\n" +
+	"\x06forget\x18\x04 \x03(\x04R\x06forget\x12&\n" +
+	"\x05lists\x18\x05 \x03(\v2\x10.tintype.v1.ListR\x05lists\"M\n" +
 	"\n" +
 	"FrontHello\x12\x10\n" +
 	"\x03api\x18\x01 \x01(\tR\x03api\x12-\n" +
@@ -785,7 +944,13 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x06Cancel\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
-	"\aaccount\x18\x03 \x01(\tR\aaccount\"\xd7\x01\n" +
+	"\aaccount\x18\x03 \x01(\tR\aaccount\"x\n" +
+	"\x04List\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\tR\x06before\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\"\xd7\x01\n" +
 	"\tFrontDown\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x18.tintype.v1.FrontWelcomeR\awelcome\x122\n" +
 	"\tdecisions\x18\x02 \x03(\v2\x14.tintype.v1.DecisionR\tdecisions\x12,\n" +
@@ -804,13 +969,18 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x04tier\x18\x01 \x01(\x05R\x04tier\x12'\n" +
 	"\x05place\x18\x02 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\x12\x1f\n" +
 	"\vaccepted_us\x18\x03 \x01(\x03R\n" +
-	"acceptedUs\"\x92\x01\n" +
+	"acceptedUs\"\xc0\x01\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12#\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobH\x00R\x03job\x12)\n" +
 	"\x05fault\x18\x03 \x01(\v2\x11.tintype.v1.FaultH\x00R\x05fault\x12\x1a\n" +
-	"\aunknown\x18\x04 \x01(\bH\x00R\aunknownB\b\n" +
-	"\x06answer\"%\n" +
+	"\aunknown\x18\x04 \x01(\bH\x00R\aunknown\x12,\n" +
+	"\x06listed\x18\x05 \x01(\v2\x12.tintype.v1.ListedH\x00R\x06listedB\b\n" +
+	"\x06answer\";\n" +
+	"\x06Listed\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x1f\n" +
+	"\vmore_before\x18\x02 \x01(\tR\n" +
+	"moreBefore\"%\n" +
 	"\tNotLeader\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress2B\n" +
 	"\x05Front\x129\n" +
@@ -828,44 +998,48 @@ func file_tintype_v1_front_proto_rawDescGZIP() []byte {
 	return file_tintype_v1_front_proto_rawDescData
 }
 
-var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_tintype_v1_front_proto_goTypes = []any{
 	(*FrontUp)(nil),      // 0: tintype.v1.FrontUp
 	(*FrontHello)(nil),   // 1: tintype.v1.FrontHello
 	(*Pending)(nil),      // 2: tintype.v1.Pending
 	(*Lookup)(nil),       // 3: tintype.v1.Lookup
 	(*Cancel)(nil),       // 4: tintype.v1.Cancel
-	(*FrontDown)(nil),    // 5: tintype.v1.FrontDown
-	(*FrontWelcome)(nil), // 6: tintype.v1.FrontWelcome
-	(*Decision)(nil),     // 7: tintype.v1.Decision
-	(*Verdict)(nil),      // 8: tintype.v1.Verdict
-	(*Answer)(nil),       // 9: tintype.v1.Answer
-	(*NotLeader)(nil),    // 10: tintype.v1.NotLeader
-	(*Fault)(nil),        // 11: tintype.v1.Fault
-	(Place)(0),           // 12: tintype.v1.Place
-	(*Job)(nil),          // 13: tintype.v1.Job
+	(*List)(nil),         // 5: tintype.v1.List
+	(*FrontDown)(nil),    // 6: tintype.v1.FrontDown
+	(*FrontWelcome)(nil), // 7: tintype.v1.FrontWelcome
+	(*Decision)(nil),     // 8: tintype.v1.Decision
+	(*Verdict)(nil),      // 9: tintype.v1.Verdict
+	(*Answer)(nil),       // 10: tintype.v1.Answer
+	(*Listed)(nil),       // 11: tintype.v1.Listed
+	(*NotLeader)(nil),    // 12: tintype.v1.NotLeader
+	(*Fault)(nil),        // 13: tintype.v1.Fault
+	(Place)(0),           // 14: tintype.v1.Place
+	(*Job)(nil),          // 15: tintype.v1.Job
 }
 var file_tintype_v1_front_proto_depIdxs = []int32{
 	1,  // 0: tintype.v1.FrontUp.hello:type_name -> tintype.v1.FrontHello
 	3,  // 1: tintype.v1.FrontUp.lookups:type_name -> tintype.v1.Lookup
 	4,  // 2: tintype.v1.FrontUp.cancels:type_name -> tintype.v1.Cancel
-	2,  // 3: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
-	6,  // 4: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
-	7,  // 5: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
-	9,  // 6: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
-	10, // 7: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
-	8,  // 8: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
-	11, // 9: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
-	12, // 10: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
-	13, // 11: tintype.v1.Answer.job:type_name -> tintype.v1.Job
-	11, // 12: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
-	0,  // 13: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
-	5,  // 14: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
-	14, // [14:15] is the sub-list for method output_type
-	13, // [13:14] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	5,  // 3: tintype.v1.FrontUp.lists:type_name -> tintype.v1.List
+	2,  // 4: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
+	7,  // 5: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
+	8,  // 6: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
+	10, // 7: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
+	12, // 8: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
+	9,  // 9: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
+	13, // 10: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
+	14, // 11: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
+	15, // 12: tintype.v1.Answer.job:type_name -> tintype.v1.Job
+	13, // 13: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
+	11, // 14: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
+	0,  // 15: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
+	6,  // 16: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
+	16, // [16:17] is the sub-list for method output_type
+	15, // [15:16] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_front_proto_init() }
@@ -875,15 +1049,16 @@ func file_tintype_v1_front_proto_init() {
 	}
 	file_tintype_v1_job_proto_init()
 	file_tintype_v1_ledger_proto_init()
-	file_tintype_v1_front_proto_msgTypes[7].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[8].OneofWrappers = []any{
 		(*Decision_Accepted)(nil),
 		(*Decision_SameAs)(nil),
 		(*Decision_Refused)(nil),
 	}
-	file_tintype_v1_front_proto_msgTypes[9].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[10].OneofWrappers = []any{
 		(*Answer_Job)(nil),
 		(*Answer_Fault)(nil),
 		(*Answer_Unknown)(nil),
+		(*Answer_Listed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -891,7 +1066,7 @@ func file_tintype_v1_front_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_front_proto_rawDesc), len(file_tintype_v1_front_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
