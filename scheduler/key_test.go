@@ -1,10 +1,12 @@
 package scheduler
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -154,6 +156,44 @@ func TestKeyWithoutTheArchive(t *testing.T) {
 	f.publish(again)
 	if d := decision(api, again.Envelope.Id); d.GetSameAs() != known.Envelope.Id {
 		t.Errorf("a key that the leader knows: %v", d)
+	}
+}
+
+// The archive was away for longer than a finished job is remembered for its
+// age. When it is back and files the job, a replica that asked it a moment
+// before still finds the key at the leader, and its frame in the ledger.
+func TestKeyFiledAMomentAgo(t *testing.T) {
+	f := newFarm(t)
+	id, old := string(job.NewID()), time.Now().Add(-10*keepKnown).UnixMicro()
+	frame := &pb.Frame{Epoch: 1, TimeUs: old, Events: []*pb.Event{{Fact: &pb.Event_Finished{Finished: &pb.Finished{
+		Job:     &pb.Job{Id: id, Account: f.account, State: string(job.Canceled), AcceptedUs: old, FinishedUs: old, ExpiresUs: old, Body: &pb.Body{}},
+		KeyHash: []byte("key"), Fingerprint: []byte("request"),
+	}}}}}
+	data, _, err := stream.Seal(0, frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.streams.Settle(t.Context(), stream.Sealed{Seq: 1, Data: data}, nil); err != nil {
+		t.Fatal(err)
+	}
+	n := f.start("a", alone())
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	f.archived(n.Scheduler, id)
+	for n.projected.Load() < 1 {
+		runtime.Gosched()
+	}
+	l := n.leader.Load()
+	l.tidy()
+	rec := f.keyed("key", "request")
+	f.publish(rec)
+	if d := decision(api, rec.Envelope.Id); d.GetSameAs() != id {
+		t.Errorf("%v, want the same as %s", d, id)
+	}
+	l.enter()
+	m, _ := l.floors([]mark{{at: l.now.Add(-2 * purgeMinAge), seq: 1}})
+	l.leave()
+	if m.seq != 0 {
+		t.Errorf("the ledger is trimmed up to %d", m.seq)
 	}
 }
 

@@ -247,12 +247,18 @@ func (l *leader) sweep(ctx context.Context) error {
 				}
 			})
 		}
-		l.enter()
-		l.board.ripen(l.now)
-		l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now))
-		l.leave()
+		l.tidy()
 		last = time.Now() // reading bodies may have taken long; that is no standing still
 	}
+}
+
+// tidy wakes jobs whose back-off is over and forgets those that have long
+// been filed.
+func (l *leader) tidy() {
+	l.enter()
+	defer l.leave()
+	l.board.ripen(l.now)
+	l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now))
 }
 
 // withBody calls fn under the lock with the job of this id, its body in
