@@ -106,11 +106,13 @@ func (s *Store) Job(ctx context.Context, id job.ID) (*job.Job, error) {
 	return r.job()
 }
 
+// Not ordered by id: for that the planner would walk the account's jobs from
+// the newest, on every day that is kept, instead of looking in jobs_key.
 const selectJobByKey = `
 SELECT ` + jobColumns + `, fingerprint
 FROM jobs
 WHERE account = @account AND key_hash = @key_hash
-ORDER BY id DESC
+ORDER BY accepted_at DESC
 LIMIT 1`
 
 // JobByKey finds the finished job that an account's Idempotency-Key names, by
