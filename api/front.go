@@ -230,7 +230,7 @@ func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.J
 func (f *front) listed(ctx context.Context, account string, state job.State, before job.ID, limit int) ([]job.ID, error) {
 	var ids []job.ID
 	for {
-		a, err := f.put(ctx, 0, &question{list: &pb.List{
+		a, err := f.pose(ctx, 0, &question{list: &pb.List{
 			Account: account, State: string(state), Before: string(before), Limit: uint32(limit - len(ids)),
 		}})
 		if err != nil {
@@ -248,7 +248,7 @@ func (f *front) listed(ctx context.Context, account string, state job.State, bef
 
 // ask asks about one job.
 func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.Job, bool, error) {
-	a, err := f.put(ctx, wait, q)
+	a, err := f.pose(ctx, wait, q)
 	if err != nil {
 		return nil, false, err
 	}
@@ -261,8 +261,8 @@ func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.
 	return nil, false, fault.New(fault.Internal, "the scheduler's answer about %s says nothing", q.id)
 }
 
-// put puts a question and waits for its answer, which is no fault.
-func (f *front) put(ctx context.Context, wait time.Duration, q *question) (*pb.Answer, error) {
+// pose puts a question and waits for its answer, which is no fault.
+func (f *front) pose(ctx context.Context, wait time.Duration, q *question) (*pb.Answer, error) {
 	slow := &fault.Error{Kind: fault.Unavailable, Detail: "the scheduler did not answer in time; try again"}
 	ctx, stop := context.WithTimeoutCause(ctx, wait+answerWithin, slow)
 	defer stop()
@@ -276,7 +276,7 @@ func (f *front) put(ctx context.Context, wait time.Duration, q *question) (*pb.A
 	f.lastCall++
 	number := f.lastCall
 	f.asked[number] = q
-	f.queue(number, q)
+	f.put(number, q)
 	f.mu.Unlock()
 
 	select {
@@ -297,15 +297,17 @@ func (f *front) put(ctx context.Context, wait time.Duration, q *question) (*pb.A
 	}
 }
 
-// queue leaves a question to the writer. f.mu is held.
-func (f *front) queue(number uint64, q *question) {
-	switch {
-	case q.list != nil:
+// put queues a question for the writer. f.mu is held.
+func (f *front) put(number uint64, q *question) {
+	if q.list != nil {
 		q.list.Call = number
 		f.out.Lists = append(f.out.Lists, q.list)
-	case q.account != "":
+		poke(f.wake)
+		return
+	}
+	if q.account != "" {
 		f.out.Cancels = append(f.out.Cancels, &pb.Cancel{Call: number, Id: string(q.id), Account: q.account})
-	default:
+	} else {
 		wait := max(time.Until(q.until), 0)
 		f.out.Lookups = append(f.out.Lookups, &pb.Lookup{Call: number, Id: string(q.id), WaitMs: uint32(wait.Milliseconds())})
 	}

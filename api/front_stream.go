@@ -172,7 +172,7 @@ func (f *front) open(s *session) *pb.FrontHello {
 	defer f.mu.Unlock()
 	f.session, f.out = s, new(pb.FrontUp)
 	for number, q := range f.asked {
-		f.queue(number, q)
+		f.put(number, q)
 	}
 	hello := &pb.FrontHello{Api: f.api}
 	for id, d := range f.awaited {

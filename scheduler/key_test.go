@@ -183,7 +183,9 @@ func TestKeyFiledAMomentAgo(t *testing.T) {
 		runtime.Gosched()
 	}
 	l := n.leader.Load()
-	l.tidy()
+	l.enter()
+	l.forget()
+	l.leave()
 	rec := f.keyed("key", "request")
 	f.publish(rec)
 	if d := decision(api, rec.Envelope.Id); d.GetSameAs() != id {

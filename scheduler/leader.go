@@ -247,19 +247,16 @@ func (l *leader) sweep(ctx context.Context) error {
 				}
 			})
 		}
-		l.tidy()
+		l.enter()
+		l.board.ripen(l.now)
+		l.forget()
+		l.leave()
 		last = time.Now() // reading bodies may have taken long; that is no standing still
 	}
 }
 
-// tidy wakes jobs whose back-off is over and forgets those that have long
-// been filed.
-func (l *leader) tidy() {
-	l.enter()
-	defer l.leave()
-	l.board.ripen(l.now)
-	l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now))
-}
+// forget drops jobs that ended and were filed long enough ago.
+func (l *leader) forget() { l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now)) }
 
 // withBody calls fn under the lock with the job of this id, its body in
 // memory; with nil when no such job is known. After a takeover a body is still
