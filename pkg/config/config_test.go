@@ -233,16 +233,3 @@ func TestPrint(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-func TestDidYouMean(t *testing.T) {
-	known := map[string]bool{"TINTYPE_LISTEN": true, "TINTYPE_SEATS": true, "TINTYPE_SERVER": true}
-	for name, want := range map[string]string{
-		"TINTYPE_LISTNE": "; did you mean TINTYPE_LISTEN?",
-		"TINTYPE_SEAT":   "; did you mean TINTYPE_SEATS?",
-		"TINTYPE_COLOUR": "",
-	} {
-		if got := didYouMean(name, known); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-}

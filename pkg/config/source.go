@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/tintype/tintype/pkg/typo"
 )
 
 // Tags of our own on the fields of Config.
@@ -207,7 +210,11 @@ func unknownNames(model *kong.Application, environ []string) []string {
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
 		if strings.HasPrefix(name, "TINTYPE_") && !known[name] {
-			out = append(out, "unknown environment variable "+name+didYouMean(name, known))
+			problem := "unknown environment variable " + name
+			if near := typo.Nearest(name, slices.Collect(maps.Keys(known))); near != "" {
+				problem += "; did you mean " + near + "?"
+			}
+			out = append(out, problem)
 		}
 	}
 	slices.Sort(out)
