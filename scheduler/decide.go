@@ -82,7 +82,7 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	switch busy, parked := l.board.share(env.Account); {
 	case busy >= l.threads(t.plan):
 		place = pb.Place_PLACE_PARKED
-		if parked >= t.plan.Backlog {
+		if parked >= t.plan.OverThreads.Backlog {
 			l.refuse(env, &fault.Error{
 				Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
 				Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
