@@ -49,14 +49,16 @@ func (s *Server) createAccount(w http.ResponseWriter, r *http.Request, c *call) 
 	}
 	a := account.Account{
 		ID:   accountPrefix + job.EncodeBase32(uuid.Must(uuid.NewV7())),
-		Name: req.Name, Plan: account.Default().Name, CreatedAt: time.Now(),
+		Name: req.Name, Plan: s.cfg.Policy.Plans[0].Name, CreatedAt: time.Now(),
 	}
 	set(&a.Plan, req.Plan)
 	if strings.TrimSpace(a.Name) != a.Name {
 		return invalid(fault.Field{Pointer: "/name", Detail: "begins or ends with a blank"})
 	}
-	if _, ok := s.cfg.Plan(a.Plan); !ok {
-		return invalid(fault.Field{Pointer: "/plan", Detail: "is not a plan of this installation"})
+	if _, ok := s.cfg.Policy.Plan(a.Plan); !ok {
+		return invalid(fault.Field{
+			Pointer: "/plan", Detail: "is not a plan of this installation; its plans are " + strings.Join(s.cfg.Policy.Names(), ", "),
+		})
 	}
 	key, text := account.NewKey(a.ID, "first")
 	ctx, cancel := adminCall(r)
@@ -92,6 +94,15 @@ func (s *Server) listAccounts(w http.ResponseWriter, r *http.Request, c *call) e
 	}
 	if out.HasMore {
 		out.NextCursor = &out.Data[limit-1].Id
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// listPlans is GET /admin/v1/plans.
+func (s *Server) listPlans(w http.ResponseWriter, _ *http.Request, _ *call) error {
+	out := PlanList{Data: []Plan{}}
+	for _, p := range s.cfg.Policy.Plans {
+		out.Data = append(out.Data, presentPlan(p))
 	}
 	return writeJSON(w, http.StatusOK, out)
 }

@@ -51,8 +51,9 @@ type Config struct {
 	// RedirectResults answers GET …/result with a redirect to a signed URL of
 	// the object store. It is for stores that clients can reach.
 	RedirectResults bool
-	// Plan finds a plan by name. Nil knows account.Default alone.
-	Plan func(name string) (account.Plan, bool)
+	// Policy has the plans of accounts. It is to be the scheduler's. Nil: the
+	// built-in one.
+	Policy *account.Policy
 	// FrontTLS dials schedulers on other machines. Nil: plain connections.
 	FrontTLS *tls.Config
 	// DrainWithin bounds how long Run waits for requests once its context has
@@ -150,11 +151,8 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Metrics == nil {
 		deps.Metrics = prometheus.NewRegistry()
 	}
-	if cfg.Plan == nil {
-		cfg.Plan = func(name string) (account.Plan, bool) {
-			p := account.Default()
-			return p, name == p.Name
-		}
+	if cfg.Policy == nil {
+		cfg.Policy = account.DefaultPolicy()
 	}
 	if cfg.DrainWithin == 0 {
 		cfg.DrainWithin = 30 * time.Second
@@ -240,6 +238,7 @@ func (s *Server) routes() []route {
 
 		{pattern: "POST /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.createAccount},
 		{pattern: "GET /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.listAccounts},
+		{pattern: "GET /admin/v1/plans", class: classExempt, auth: byAdmin, handle: s.listPlans},
 		{pattern: "POST /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.createKey},
 		{pattern: "GET /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.listKeys},
 		{pattern: "DELETE /admin/v1/accounts/{id}/keys/{key_id}", class: classExempt, auth: byAdmin, handle: s.revokeKey},

@@ -243,6 +243,7 @@ func TestAnswersAreTheContracts(t *testing.T) {
 	check("Health", f.do("GET", "/healthz", ""))
 	check("NewAccount", f.admin("POST", "/admin/v1/accounts", `{"name":"n"}`))
 	check("AccountList", f.admin("GET", "/admin/v1/accounts", ""))
+	check("PlanList", f.admin("GET", "/admin/v1/plans", ""))
 	check("NewKey", f.admin("POST", "/admin/v1/accounts/"+f.acct.ID+"/keys", `{}`))
 	check("KeyList", f.admin("GET", "/admin/v1/accounts/"+f.acct.ID+"/keys", ""))
 }

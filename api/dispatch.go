@@ -94,7 +94,7 @@ func (s *Server) answer(w *answer, r *http.Request, rt *route) {
 		// Half an answer was sent: the client must not take it for a whole one.
 		panic(http.ErrAbortHandler)
 	}
-	writeProblem(w, r, f, c.id)
+	writeFace(w, r, f, faceFor(f, c.plan), c.id)
 }
 
 // admit checks what every route with credentials has in common.
@@ -130,7 +130,7 @@ func (s *Server) unrouted(w *answer, r *http.Request, inner http.Handler) {
 func (s *Server) wrongMethod(w *answer, r *http.Request, allow string) {
 	w.Header().Set("Allow", allow)
 	writeFace(w, r, fault.New(fault.Invalid, "%s is not offered here; %s is", r.Method, allow),
-		face{http.StatusMethodNotAllowed, "method_not_allowed", "The method is not offered"}, w.request)
+		face{status: http.StatusMethodNotAllowed, code: "method_not_allowed", title: "The method is not offered"}, w.request)
 }
 
 // done ends a request: a panic becomes a problem without text, and the

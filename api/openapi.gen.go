@@ -23,6 +23,12 @@ const (
 	ImageFormatPng  ImageFormat = "png"
 )
 
+// Defines values for OverThreadsAction.
+const (
+	Park   OverThreadsAction = "park"
+	Refuse OverThreadsAction = "refuse"
+)
+
 // Defines values for PdfFormat.
 const (
 	PdfFormatPdf PdfFormat = "pdf"
@@ -73,7 +79,7 @@ type AccountRequest struct {
 	// Name Unique, up to 100 characters.
 	Name string `json:"name"`
 
-	// Plan One of the plans of the installation.
+	// Plan One of the plans of the installation; left out, its first.
 	Plan *string `json:"plan,omitempty"`
 }
 
@@ -333,6 +339,23 @@ type Options struct {
 	Width     int     `json:"width"`
 }
 
+// OverThreads What becomes of a submission when all threads of its account are in use.
+type OverThreads struct {
+	Action OverThreadsAction `json:"action"`
+
+	// Backlog With `park`: jobs that may wait for a thread, an integer or `unlimited`. Beyond it: 429 `backlog_full`.
+	Backlog interface{} `json:"backlog,omitempty"`
+
+	// RetryAfter With `refuse`: whether the refusal has a Retry-After.
+	RetryAfter *bool `json:"retry_after,omitempty"`
+
+	// Status With `refuse`: the status of `concurrency_limit_exceeded`, 429 or 402.
+	Status *int `json:"status,omitempty"`
+}
+
+// OverThreadsAction defines model for OverThreads.Action.
+type OverThreadsAction string
+
 // PageHtml Markup to render instead of a page, served to the browser from a host of its own.
 type PageHtml = string
 
@@ -383,6 +406,31 @@ type PdfRequest struct {
 
 	// Width Width of the window in CSS pixels, 1 to 10,000.
 	Width *Width `json:"width,omitempty"`
+}
+
+// Plan defines model for Plan.
+type Plan struct {
+	Name string `json:"name"`
+
+	// OverThreads What becomes of a submission when all threads of its account are in use.
+	OverThreads OverThreads `json:"over_threads"`
+
+	// RetentionDays Days that a finished job and its artifact are kept.
+	RetentionDays int `json:"retention_days"`
+
+	// Threads Slots of an account: an integer, or `seats` for all seats of the farm.
+	Threads interface{} `json:"threads"`
+
+	// Tier Priority class, higher first.
+	Tier int `json:"tier"`
+
+	// WallMs Milliseconds that one attempt may take, and the upper bound of `timeout_ms`.
+	WallMs int `json:"wall_ms"`
+}
+
+// PlanList defines model for PlanList.
+type PlanList struct {
+	Data []Plan `json:"data"`
 }
 
 // Problem RFC 9457. Single codes add members of their own, such as `job_id`.

@@ -111,6 +111,27 @@ func presentAccount(a account.Account) Account {
 	return Account{Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, CreatedAt: Time{a.CreatedAt}}
 }
 
+func presentPlan(p account.Plan) Plan {
+	over := OverThreads{Action: OverThreadsAction(p.OverThreads.Action)}
+	if p.OverThreads.Action == account.Refuse {
+		over.Status, over.RetryAfter = &p.OverThreads.Status, &p.OverThreads.RetryAfter
+	} else {
+		over.Backlog = orWord(p.OverThreads.Backlog, account.Unlimited, "unlimited")
+	}
+	return Plan{
+		Name: p.Name, Tier: p.Tier, Threads: orWord(p.Threads, 0, "seats"), OverThreads: over,
+		RetentionDays: int(p.Retention / (24 * time.Hour)), WallMs: int(p.Wall.Milliseconds()),
+	}
+}
+
+// orWord writes a number as the policy file does: one of its values is a word.
+func orWord(n, special int, word string) any {
+	if n == special {
+		return word
+	}
+	return n
+}
+
 func presentKey(k account.Key) Key {
 	return Key{
 		Id: k.ID, Name: k.Name, CreatedAt: Time{k.CreatedAt},

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 )
@@ -18,49 +19,66 @@ type face struct {
 	status int
 	code   string // where the fault names none
 	title  string
+	mute   bool // no Retry-After, although the fault knows one
 }
 
 // faceOf is the one map from kinds to HTTP for Tintype's own API.
 func faceOf(kind fault.Kind) face {
 	switch kind {
 	case fault.Invalid:
-		return face{http.StatusBadRequest, "invalid_input", "The request is not valid"}
+		return face{status: http.StatusBadRequest, code: "invalid_input", title: "The request is not valid"}
 	case fault.Unauthenticated:
-		return face{http.StatusUnauthorized, "invalid_key", "A valid key is needed"}
+		return face{status: http.StatusUnauthorized, code: "invalid_key", title: "A valid key is needed"}
 	case fault.Forbidden:
-		return face{http.StatusForbidden, "forbidden", "This is not allowed"}
+		return face{status: http.StatusForbidden, code: "forbidden", title: "This is not allowed"}
 	case fault.Blocked:
-		return face{http.StatusForbidden, "blocked", "Blocked for a while"}
+		return face{status: http.StatusForbidden, code: "blocked", title: "Blocked for a while"}
 	case fault.NotFound:
-		return face{http.StatusNotFound, "not_found", "There is no such thing"}
+		return face{status: http.StatusNotFound, code: "not_found", title: "There is no such thing"}
 	case fault.Conflict:
-		return face{http.StatusConflict, "conflict", "The present state does not allow this"}
+		return face{status: http.StatusConflict, code: "conflict", title: "The present state does not allow this"}
 	case fault.Gone:
-		return face{http.StatusGone, "gone", "It is gone"}
+		return face{status: http.StatusGone, code: "gone", title: "It is gone"}
 	case fault.TooLarge:
-		return face{http.StatusRequestEntityTooLarge, "too_large", "The request is too large"}
+		return face{status: http.StatusRequestEntityTooLarge, code: "too_large", title: "The request is too large"}
 	case fault.KeyReused:
-		return face{http.StatusUnprocessableEntity, "idempotency_key_reused", "The key belongs to another request"}
+		return face{status: http.StatusUnprocessableEntity, code: "idempotency_key_reused", title: "The key belongs to another request"}
 	case fault.RenderFailed:
-		return face{http.StatusUnprocessableEntity, "render_failed", "The render failed"}
+		return face{status: http.StatusUnprocessableEntity, code: "render_failed", title: "The render failed"}
 	case fault.RateLimited:
-		return face{http.StatusTooManyRequests, "rate_limit_exceeded", "Too many requests"}
+		return face{status: http.StatusTooManyRequests, code: "rate_limit_exceeded", title: "Too many requests"}
 	case fault.ThreadsFull:
-		return face{http.StatusTooManyRequests, "concurrency_limit_exceeded", "Too many jobs at once"}
+		return face{status: http.StatusTooManyRequests, code: concurrencyLimit, title: "Too many jobs at once"}
 	case fault.QuotaExceeded:
-		return face{http.StatusPaymentRequired, "quota_exceeded", "The quota is used up"}
+		return face{status: http.StatusPaymentRequired, code: "quota_exceeded", title: "The quota is used up"}
 	case fault.QueueFull:
-		return face{http.StatusServiceUnavailable, "queue_full", "The queue is full"}
+		return face{status: http.StatusServiceUnavailable, code: "queue_full", title: "The queue is full"}
 	case fault.Unavailable:
-		return face{http.StatusServiceUnavailable, "unavailable", "Not available for the moment"}
+		return face{status: http.StatusServiceUnavailable, code: "unavailable", title: "Not available for the moment"}
 	case fault.Timeout:
-		return face{http.StatusGatewayTimeout, "timeout", "It took too long"}
+		return face{status: http.StatusGatewayTimeout, code: "timeout", title: "It took too long"}
 	case fault.Canceled:
-		return face{statusClientGone, "canceled", "The client went away"}
+		return face{status: statusClientGone, code: "canceled", title: "The client went away"}
 	case fault.Internal:
-		return face{http.StatusInternalServerError, "internal", "An error of the server"}
+		return face{status: http.StatusInternalServerError, code: "internal", title: "An error of the server"}
 	}
-	return face{http.StatusInternalServerError, "internal", "An error of the server"}
+	return face{status: http.StatusInternalServerError, code: "internal", title: "An error of the server"}
+}
+
+// concurrencyLimit is the code of a refusal because all threads of an account
+// are in use. Plans may say how that looks.
+const concurrencyLimit = "concurrency_limit_exceeded"
+
+// faceFor is faceOf, bent to what the plan of whoever asked says.
+func faceFor(f *fault.Error, plan account.Plan) face {
+	look := faceOf(f.Kind)
+	if f.Kind == fault.ThreadsFull && f.Code == concurrencyLimit && plan.OverThreads.Action == account.Refuse {
+		look.mute = !plan.OverThreads.RetryAfter
+		if plan.OverThreads.Status != 0 {
+			look.status = plan.OverThreads.Status
+		}
+	}
+	return look
 }
 
 // statusClientGone is nginx's: nobody reads the answer, but logs and metrics
@@ -132,7 +150,7 @@ func writeFace(w http.ResponseWriter, r *http.Request, f *fault.Error, face face
 	for _, artifact := range []string{"ETag", "Content-Disposition", "Content-Security-Policy", "Last-Modified"} {
 		h.Del(artifact)
 	}
-	if wait := f.Wait(); wait > 0 {
+	if wait := f.Wait(); wait > 0 && !face.mute {
 		h.Set("Retry-After", strconv.Itoa(retryAfter(wait, rand.Float64())))
 	}
 	if f.Kind == fault.Unauthenticated {

@@ -99,6 +99,7 @@ func submissionFrom(in *input, format job.Format, plan account.Plan) (*submissio
 	set(&spec.DeviceScaleFactor, req.DeviceScaleFactor)
 	set(&spec.FullPage, req.FullPage)
 	set(&spec.DelayMS, req.DelayMs)
+	spec.TimeoutMS = min(spec.TimeoutMS, int(plan.Wall.Milliseconds())) // the default must fit every plan
 	set(&spec.TimeoutMS, req.TimeoutMs)
 	set(&spec.FailOnTimeout, req.FailOnTimeout)
 	if req.Format != nil {

@@ -32,6 +32,12 @@ const (
 	ImageFormatPng  ImageFormat = "png"
 )
 
+// Defines values for OverThreadsAction.
+const (
+	Park   OverThreadsAction = "park"
+	Refuse OverThreadsAction = "refuse"
+)
+
 // Defines values for PdfFormat.
 const (
 	PdfFormatPdf PdfFormat = "pdf"
@@ -76,7 +82,7 @@ type AccountRequest struct {
 	// Name Unique, up to 100 characters.
 	Name string `json:"name"`
 
-	// Plan One of the plans of the installation.
+	// Plan One of the plans of the installation; left out, its first.
 	Plan *string `json:"plan,omitempty"`
 }
 
@@ -328,6 +334,23 @@ type Options struct {
 	Width     int     `json:"width"`
 }
 
+// OverThreads What becomes of a submission when all threads of its account are in use.
+type OverThreads struct {
+	Action OverThreadsAction `json:"action"`
+
+	// Backlog With `park`: jobs that may wait for a thread, an integer or `unlimited`. Beyond it: 429 `backlog_full`.
+	Backlog interface{} `json:"backlog,omitempty"`
+
+	// RetryAfter With `refuse`: whether the refusal has a Retry-After.
+	RetryAfter *bool `json:"retry_after,omitempty"`
+
+	// Status With `refuse`: the status of `concurrency_limit_exceeded`, 429 or 402.
+	Status *int `json:"status,omitempty"`
+}
+
+// OverThreadsAction defines model for OverThreads.Action.
+type OverThreadsAction string
+
 // PageHtml Markup to render instead of a page, served to the browser from a host of its own.
 type PageHtml = string
 
@@ -378,6 +401,31 @@ type PdfRequest struct {
 
 	// Width Width of the window in CSS pixels, 1 to 10,000.
 	Width *Width `json:"width,omitempty"`
+}
+
+// Plan defines model for Plan.
+type Plan struct {
+	Name string `json:"name"`
+
+	// OverThreads What becomes of a submission when all threads of its account are in use.
+	OverThreads OverThreads `json:"over_threads"`
+
+	// RetentionDays Days that a finished job and its artifact are kept.
+	RetentionDays int `json:"retention_days"`
+
+	// Threads Slots of an account: an integer, or `seats` for all seats of the farm.
+	Threads interface{} `json:"threads"`
+
+	// Tier Priority class, higher first.
+	Tier int `json:"tier"`
+
+	// WallMs Milliseconds that one attempt may take, and the upper bound of `timeout_ms`.
+	WallMs int `json:"wall_ms"`
+}
+
+// PlanList defines model for PlanList.
+type PlanList struct {
+	Data []Plan `json:"data"`
 }
 
 // ProblemField defines model for ProblemField.
@@ -732,6 +780,13 @@ type ClientInterface interface {
 	// Corresponds with DELETE /admin/v1/accounts/{id}/keys/{key_id} (the `RevokeKey` operationId).
 	RevokeKey(ctx context.Context, id AccountId, keyId string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListPlans List plans
+	//
+	// The plans of the installation's policy file, in its order and in its words.
+	//
+	// Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
+	ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListJobs List jobs
 	//
 	// The account's jobs, newest first by the time they were submitted, each as it stands. With a
@@ -955,6 +1010,23 @@ func (c *Raw) CreateKey(ctx context.Context, id AccountId, body CreateKeyJSONReq
 // Corresponds with DELETE /admin/v1/accounts/{id}/keys/{key_id} (the `RevokeKey` operationId).
 func (c *Raw) RevokeKey(ctx context.Context, id AccountId, keyId string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeKeyRequest(c.Server, id, keyId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPlans List plans
+//
+// The plans of the installation's policy file, in its order and in its words.
+//
+// Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
+func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPlansRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1421,6 +1493,33 @@ func NewRevokeKeyRequest(server string, id AccountId, keyId string) (*http.Reque
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListPlansRequest constructs an http.Request for the ListPlans method
+func NewListPlansRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/plans")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
