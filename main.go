@@ -18,6 +18,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/command"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/farm"
@@ -84,6 +85,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.ListKeys(ctx, t, cfg.Key.List)
 	case "key revoke":
 		return command.RevokeKey(ctx, t, cfg.Key.Revoke)
+	case "policy check":
+		return command.CheckPolicy(t, cfg.Policy.Check)
 	case "healthcheck":
 		return command.Healthcheck(ctx, t, cfg.Healthcheck)
 	case "config":
@@ -96,6 +99,9 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 
 func exitCode(err error) int {
 	if _, ok := errors.AsType[*farm.InUse](err); ok {
+		return command.ExitUsage
+	}
+	if _, ok := errors.AsType[*account.PolicyError](err); ok {
 		return command.ExitUsage
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {

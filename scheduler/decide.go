@@ -33,6 +33,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 	if l.over {
 		return
 	}
+	l.refill() // before a new job could overtake those that wait
 	for _, r := range recs {
 		if r.Seq <= l.decided {
 			continue
@@ -80,6 +81,12 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	}
 	place := pb.Place_PLACE_QUEUE
 	switch busy, parked := l.board.share(env.Account); {
+	case busy >= l.threads(t.plan) && t.plan.OverThreads.Action == account.Refuse:
+		l.refuse(env, &fault.Error{
+			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.pace.perEnd(l.now),
+			Detail: "the account has as many jobs at once as its plan allows; wait for one to finish",
+		})
+		return
 	case busy >= l.threads(t.plan):
 		place = pb.Place_PLACE_PARKED
 		if parked >= t.plan.OverThreads.Backlog {
@@ -131,6 +138,25 @@ func (l *leader) tell(api string, d *pb.Decision) {
 			f.out.put(64, func(m *pb.FrontDown) { m.Decisions = append(m.Decisions, d) })
 		}
 	})
+}
+
+// threadsOf is how many slots an account has, today. One that has never been
+// read has none: more than its plan gives would break the bound, and what it
+// has waiting is parked until the archive answers.
+func (l *leader) threadsOf(id string) int {
+	plan, known := l.s.tenants.planOf(id)
+	if !known {
+		return 0
+	}
+	return l.threads(plan)
+}
+
+// refill gives out the slots of accounts whose plan has become another one, or
+// known.
+func (l *leader) refill() {
+	for _, id := range l.s.tenants.takeMoved() {
+		l.board.fill(id, l.now)
+	}
 }
 
 // threads is how many slots a plan gives, today: all seats of the farm where

@@ -24,8 +24,8 @@ func (l *leader) dispatch() {
 		if w.credit--; w.credit > 0 {
 			l.idle = append(l.idle, w) // behind the others: workers fill evenly
 		}
-		wall := l.s.tenants.planOf(e.account).Wall
-		le := l.board.start(e, w.name, w.boot, wall, l.now)
+		plan, _ := l.s.tenants.planOf(e.account)
+		le := l.board.start(e, w.name, w.boot, plan.Wall, l.now)
 		l.s.metrics.waited.Observe(l.now.Sub(e.since).Seconds())
 		l.after(func() {
 			switch {

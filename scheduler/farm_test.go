@@ -32,6 +32,7 @@ type farm struct {
 	t       *testing.T
 	streams *stream.Streams
 	store   *store.Store
+	archive Archive // of schedulers that are started: the store, unless a test has put something before it
 	pub     *stream.Publisher
 	account string
 }
@@ -53,13 +54,18 @@ func newFarm(t *testing.T) *farm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &farm{t: t, streams: streams, store: archive, pub: streams.Publisher(), account: "acc_acme"}
+	f := &farm{t: t, streams: streams, store: archive, archive: archive, pub: streams.Publisher(), account: "acc_acme"}
 	f.background(f.pub.Run)
-	k, _ := account.NewKey(f.account, "")
-	if err := archive.CreateAccount(t.Context(), account.Account{ID: f.account, Name: "acme", Plan: "default"}, k); err != nil {
-		t.Fatal(err)
-	}
+	f.newAccount(f.account, "default")
 	return f
+}
+
+func (f *farm) newAccount(id, plan string) {
+	f.t.Helper()
+	k, _ := account.NewKey(id, "")
+	if err := f.store.CreateAccount(f.t.Context(), account.Account{ID: id, Name: id, Plan: plan}, k); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // background runs something until the test ends, or until stop is called.
@@ -103,7 +109,7 @@ func (presigner) PresignGet(key string, _ time.Duration, _ string) (string, erro
 func (f *farm) start(name string, cfg Config) *node {
 	f.t.Helper()
 	cfg.Address, cfg.Log, cfg.Metrics = name, slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	s, err := New(cfg, f.streams, f.store, presigner{})
+	s, err := New(cfg, f.streams, f.archive, presigner{})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ type ending struct {
 func (l *leader) finish(e *entry, end ending) {
 	j := l.snapshot(e)
 	nowUS := l.nowUS()
-	plan := l.s.tenants.planOf(e.account)
+	plan, _ := l.s.tenants.planOf(e.account)
 	j.State, j.WaitingFor, j.Position = string(end.state), "", 0
 	j.FinishedUs, j.ExpiresUs = nowUS, nowUS+plan.Retention.Microseconds()
 	j.Result, j.Failure, j.Evidence = end.result, wire.Failure(end.failure), end.evidence

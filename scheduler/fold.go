@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"container/list"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -174,6 +176,15 @@ func (f *facts) forget(projected uint64) {
 			delete(f.keys, h)
 		}
 	}
+}
+
+// accounts are those that have unfinished jobs.
+func (f *facts) accounts() []string {
+	seen := map[string]bool{}
+	for el := f.unfinished.Front(); el != nil; el = el.Next() {
+		seen[el.Value.(*entry).account] = true
+	}
+	return slices.Collect(maps.Keys(seen))
 }
 
 // oldest is the unfinished job that was accepted first; nil when there is

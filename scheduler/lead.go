@@ -89,6 +89,7 @@ func (s *Scheduler) reign(ctx context.Context) error {
 // process has appended EpochOpened at the end of it, and when it tried to.
 func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 	f := newFacts()
+	run := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	links := make(chan []stream.Link)
@@ -112,6 +113,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 
 	// Alone, there is nobody to wait for; else silence is counted from now.
 	started := time.Now()
+	var learned time.Time // when the accounts of what waits were last asked for
 	patience := silence + rand.N(silenceJitter)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -130,6 +132,12 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 			started = time.Now() // a frame is a sign of life as good as a heartbeat
 			continue
 		case <-tick.C:
+			if time.Since(learned) > tenantFresh {
+				// A standby knows them already when the archive is gone with the leader.
+				learned = time.Now()
+				s.tenants.need(f.accounts())
+				s.tenants.loadSoon(run)
+			}
 			s.mu.Lock()
 			last := s.heard.at
 			s.mu.Unlock()
@@ -208,8 +216,11 @@ func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error 
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
 		sent: make(chan *frame, 1), now: time.Now(), proved: proved,
 	}
-	threads := func(id string) int { return l.threads(s.tenants.planOf(id)) }
-	l.board = newBoard(f, s.cfg.QueueLength, threads, l.emit, l.now, l.nowUS())
+	// The free slots are given out by today's plans, so the accounts of all that
+	// waits are known first; those that cannot be read have no slot until they are.
+	s.tenants.need(f.accounts())
+	s.tenants.load(ctx)
+	l.board = newBoard(f, s.cfg.Queue.Length, l.threadsOf, l.emit, l.now, l.nowUS())
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	s.leader.Store(l)
 	defer func() {

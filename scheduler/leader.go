@@ -247,7 +247,9 @@ func (l *leader) sweep(ctx context.Context) error {
 				}
 			})
 		}
+		l.s.tenants.loadSoon(ctx)
 		l.enter()
+		l.refill()
 		l.board.ripen(l.now)
 		l.forget()
 		l.leave()

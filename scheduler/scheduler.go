@@ -44,17 +44,28 @@ type Config struct {
 	// ends: it leads as soon as it has read the ledger, without listening for
 	// another leader's heartbeat first.
 	Alone bool
-	// QueueLength is L: how many jobs may wait at a tier and above for their
-	// first start. 0 is 10,000.
-	QueueLength int
-	Plan        account.Plan
-	Log         *slog.Logger
-	Metrics     prometheus.Registerer
+	Queue Queue
+	// Plans are those of the policy; the first is that of accounts whose own is
+	// not among them. Empty: the built-in policy's.
+	Plans   []account.Plan
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Queue is what bounds and orders the waiting of all accounts together. Its
+// zero value is a queue of 10,000 without further rules.
+type Queue struct {
+	Length       int           // L: jobs of a tier and above that may wait for their first start. 0 is 10,000
+	CountRunning bool          // running jobs count in L too
+	Strict       bool          // a lower tier never goes before a higher one
+	WaitLimit    time.Duration // how long a job may wait before it ends as expired; 0: for ever
+	PerHost      int           // running jobs of one account on one host; 0: no limit
 }
 
 // Archive is what the scheduler needs of Postgres.
 type Archive interface {
 	Account(ctx context.Context, id string) (account.Account, error)
+	AccountsByID(ctx context.Context, ids []string) ([]account.Account, error)
 	Projection(ctx context.Context) (store.Projection, error)
 	Project(ctx context.Context, from, to store.Projection, ends []store.Ended) (stripped int, err error)
 }
@@ -97,15 +108,15 @@ func New(cfg Config, streams *stream.Streams, archive Archive, bucket Bucket) (*
 	if cfg.Address == "" {
 		return nil, errors.New("scheduler: no address to announce")
 	}
-	if cfg.QueueLength == 0 {
-		cfg.QueueLength = 10_000
+	if cfg.Queue.Length == 0 {
+		cfg.Queue.Length = 10_000
 	}
-	if cfg.Plan.Name == "" {
-		cfg.Plan = account.Default()
+	if len(cfg.Plans) == 0 {
+		cfg.Plans = account.DefaultPolicy().Plans
 	}
 	s := &Scheduler{
 		cfg: cfg, streams: streams, archive: archive, bucket: bucket, log: cfg.Log,
-		tenants: newTenants(cfg.Plan, archive.Account),
+		tenants: newTenants(&account.Policy{Plans: cfg.Plans}, archive, cfg.Log),
 		boot:    rand.Text(), frontToken: rand.Text(),
 	}
 	var err error

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -67,7 +68,7 @@ func TestJobFromDoorToArchive(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	f := newFarm(t)
-	n := f.start("a", Config{Alone: true, QueueLength: 1})
+	n := f.start("a", Config{Alone: true, Queue: Queue{Length: 1}})
 	api := n.front(t, &pb.FrontHello{Api: "api"})
 
 	old := f.record()
@@ -95,9 +96,7 @@ func TestRefusals(t *testing.T) {
 
 func TestQueueFull(t *testing.T) {
 	f := newFarm(t)
-	plan := Config{Alone: true, QueueLength: 1}
-	plan.Plan.Name, plan.Plan.Threads, plan.Plan.Wall = "test", 5, time.Minute
-	n := f.start("a", plan)
+	n := f.start("a", Config{Alone: true, Queue: Queue{Length: 1}, Plans: []account.Plan{{Name: "test", Threads: 5, Wall: time.Minute}}})
 	api := n.front(t, &pb.FrontHello{Api: "api"})
 	first, second := f.record(), f.record()
 	f.publish(first)

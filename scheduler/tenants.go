@@ -3,6 +3,9 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,29 +20,38 @@ const (
 	// tenantRest keeps a database that is down from being asked about every
 	// record: the leader decides in stream order, so one wait delays all.
 	tenantRest = time.Second
-	// tenantGone is how long an account that does not exist is not asked for
-	// again; an account is created before its key can be used.
-	tenantGone = time.Second
 )
 
-// tenants is what the leader knows of accounts. An account it has met is
-// answered from memory and read anew behind the answer, so a slow database
-// delays nobody but strangers.
+// tenants is what the leader knows of accounts and their plans. An account it
+// has met is answered from memory and read anew behind the answer, so a slow
+// database delays nobody but strangers.
 type tenants struct {
-	read func(context.Context, string) (account.Account, error)
-	plan account.Plan
+	archive tenantArchive
+	policy  *account.Policy
+	log     *slog.Logger
 
-	mu    sync.Mutex
-	known map[string]*tenantRecord // guarded by mu
-	gone  map[string]time.Time     // accounts that do not exist, until when; guarded by mu
-	rest  time.Time                // no stranger is read before; guarded by mu
-	wg    sync.WaitGroup           // refreshes under way
+	mu       sync.Mutex
+	known    map[string]*tenantRecord // guarded by mu, as all below
+	rest     time.Time                // no stranger is read before
+	missing  map[string]bool          // have jobs, and are not known
+	loading  bool                     // missing ones are being read
+	moved    []string                 // have another number of threads than a moment ago, perhaps
+	reported map[string]bool          // names of plans that the policy has not, once in the log
+	wg       sync.WaitGroup           // reads under way
+}
+
+// tenantArchive is where accounts are read.
+type tenantArchive interface {
+	Account(ctx context.Context, id string) (account.Account, error)
+	AccountsByID(ctx context.Context, ids []string) ([]account.Account, error)
 }
 
 type tenantRecord struct {
-	account account.Account
-	readAt  time.Time
-	reading bool
+	plan      account.Plan
+	suspended bool
+	gone      bool // there is no such account: what it has waiting ends as it was accepted
+	readAt    time.Time
+	reading   bool
 }
 
 // tenantView is an account at the moment of a decision: its plan, or why it
@@ -49,54 +61,134 @@ type tenantView struct {
 	fault *fault.Error
 }
 
-func newTenants(plan account.Plan, read func(context.Context, string) (account.Account, error)) *tenants {
-	return &tenants{read: read, plan: plan, known: map[string]*tenantRecord{}, gone: map[string]time.Time{}}
+func newTenants(policy *account.Policy, archive tenantArchive, log *slog.Logger) *tenants {
+	return &tenants{
+		archive: archive, policy: policy, log: log,
+		known: map[string]*tenantRecord{}, missing: map[string]bool{}, reported: map[string]bool{},
+	}
 }
 
 // view reads an account, from memory if it can.
 func (t *tenants) view(ctx context.Context, id string) tenantView {
 	now := time.Now()
 	t.mu.Lock()
-	r, resting, gone := t.known[id], now.Before(t.rest), now.Before(t.gone[id])
+	r, resting := t.known[id], now.Before(t.rest)
 	if r != nil && now.Sub(r.readAt) > tenantFresh && !r.reading && !resting {
 		r.reading = true
 		t.wg.Go(func() { t.refresh(ctx, id) })
 	}
 	t.mu.Unlock()
-	if r == nil && !resting && !gone {
+	if r == nil && !resting {
 		t.refresh(ctx, id)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch r := t.known[id]; {
-	case r == nil && now.Before(t.rest) && !gone:
-		return tenantView{fault: fault.New(fault.Unavailable, "the account cannot be looked up at the moment; try again")}
 	case r == nil:
+		return tenantView{fault: fault.New(fault.Unavailable, "the account cannot be looked up at the moment; try again")}
+	case r.gone:
 		return tenantView{fault: fault.New(fault.Forbidden, "the account does not exist any more")}
-	case r.account.Suspended:
+	case r.suspended:
 		return tenantView{fault: &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; ask the operator of this farm"}}
+	default:
+		return tenantView{plan: r.plan}
 	}
-	return tenantView{plan: t.plan}
 }
 
-// planOf is the plan of an account with jobs on the board.
-func (t *tenants) planOf(string) account.Plan { return t.plan }
+// planOf is the plan of an account with jobs on the board. Where the account
+// has never been read it is the first one, and false; it is read soon.
+func (t *tenants) planOf(id string) (account.Plan, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.known[id]; r != nil {
+		return r.plan, true
+	}
+	t.missing[id] = true
+	return t.policy.Plans[0], false
+}
+
+// takeMoved lists accounts whose threads may be others than when it was last
+// asked.
+func (t *tenants) takeMoved() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	moved := t.moved
+	t.moved = nil
+	return moved
+}
+
+// need makes load read those of the accounts that are not known, or not any
+// more as they are now.
+func (t *tenants) need(ids []string) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if r := t.known[id]; r == nil || now.Sub(r.readAt) > tenantFresh {
+			t.missing[id] = true
+		}
+	}
+}
+
+// loadSoon is load, behind the caller's back.
+func (t *tenants) loadSoon(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.missing) == 0 || t.loading || time.Now().Before(t.rest) {
+		return
+	}
+	t.loading = true
+	t.wg.Go(func() {
+		t.load(ctx)
+		t.mu.Lock()
+		t.loading = false
+		t.mu.Unlock()
+	})
+}
+
+// load reads, in one question, the accounts that are missing. If the archive
+// does not answer in time they stay so.
+func (t *tenants) load(ctx context.Context) {
+	t.mu.Lock()
+	ids := slices.Collect(maps.Keys(t.missing))
+	t.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, tenantWait, errors.New("reading accounts"))
+	defer cancel()
+	found, err := t.archive.AccountsByID(ctx, ids)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.rest = time.Now().Add(tenantRest)
+		t.log.Warn("accounts cannot be read at the moment", "err", err)
+		return
+	}
+	left := map[string]bool{}
+	for _, id := range ids {
+		left[id] = true
+	}
+	for _, a := range found {
+		delete(left, a.ID)
+		t.put(a)
+	}
+	for id := range left {
+		t.putGone(id)
+	}
+}
 
 func (t *tenants) refresh(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, tenantWait, errors.New("reading an account"))
 	defer cancel()
-	a, err := t.read(ctx, id)
+	a, err := t.archive.Account(ctx, id)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case err == nil:
-		t.known[id] = &tenantRecord{account: a, readAt: time.Now()}
+		t.put(a)
 	case fault.Is(err, fault.NotFound):
-		delete(t.known, id)
-		if len(t.gone) > 10_000 {
-			clear(t.gone) // it saves reads; it need not remember
-		}
-		t.gone[id] = time.Now().Add(tenantGone)
+		t.putGone(id)
 	default:
 		t.rest = time.Now().Add(tenantRest)
 		if r := t.known[id]; r != nil {
@@ -105,5 +197,34 @@ func (t *tenants) refresh(ctx context.Context, id string) {
 	}
 }
 
-// wait returns when no refresh is under way.
+// put keeps an account as it was read just now. t.mu is held.
+func (t *tenants) put(a account.Account) {
+	plan, ok := t.policy.Plan(a.Plan)
+	if !ok && !t.reported[a.Plan] {
+		t.reported[a.Plan] = true
+		t.log.Warn("the policy has no plan of this name; its accounts get the first one", "plan", a.Plan, "first", plan.Name, "account", a.ID)
+	}
+	t.keep(a.ID, &tenantRecord{plan: plan, suspended: a.Suspended})
+}
+
+// putGone keeps that there is no such account. What it has on the board goes
+// on by the plan it had. t.mu is held.
+func (t *tenants) putGone(id string) {
+	plan := t.policy.Plans[0]
+	if r := t.known[id]; r != nil {
+		plan = r.plan
+	}
+	t.keep(id, &tenantRecord{plan: plan, gone: true})
+}
+
+func (t *tenants) keep(id string, r *tenantRecord) {
+	if old := t.known[id]; old == nil || old.plan.Threads != r.plan.Threads {
+		t.moved = append(t.moved, id)
+	}
+	r.readAt = time.Now()
+	t.known[id] = r
+	delete(t.missing, id)
+}
+
+// wait returns when nothing is being read.
 func (t *tenants) wait() { t.wg.Wait() }

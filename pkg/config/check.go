@@ -1,12 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
 	"strings"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/egress"
 )
 
@@ -22,12 +24,14 @@ func (p *Parsed) check() []string {
 	case "up":
 		p.Up.check(&c)
 	case "api":
+		c.policy(p.API.Policy)
 		c.http(p.API.HTTP)
 		c.drain(p.API.Drain)
 		c.external(p.API.Backends)
 		c.need("TINTYPE_ADMIN_TOKEN", p.API.AdminToken, "the token that opens /admin")
 	case "scheduler":
 		s := p.Scheduler
+		c.policy(s.Policy)
 		c.need("--cluster-listen", s.ClusterListen, "the address on which this scheduler serves the other tiers")
 		c.cluster(s.Cluster)
 		c.external(s.Backends)
@@ -60,6 +64,7 @@ func (p *Parsed) check() []string {
 
 func (u *Up) check(c *checker) {
 	c.http(u.HTTP)
+	c.policy(u.Policy)
 	c.render(u.Render)
 	c.drain(u.Drain)
 	c.cluster(u.Cluster)
@@ -126,6 +131,18 @@ func (c *checker) http(h HTTP) {
 	c.hostPort("--listen", h.Listen)
 	if h.AdminListen != "" {
 		c.hostPort("--admin-listen", h.AdminListen)
+	}
+}
+
+// policy reads the file to report what is wrong with it beside the rest.
+func (c *checker) policy(p Policy) {
+	_, err := account.ReadPolicy(p.File)
+	if bad, ok := errors.AsType[*account.PolicyError](err); ok {
+		for _, line := range bad.Lines() {
+			c.add("--policy: %s", line)
+		}
+	} else if err != nil {
+		c.add("--policy: %v", err)
 	}
 }
 

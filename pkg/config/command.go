@@ -7,6 +7,7 @@ type Up struct {
 	Folder
 	HTTP
 	Admin
+	Policy
 	Join
 	Render
 	Cluster
@@ -20,12 +21,14 @@ type Up struct {
 type API struct {
 	HTTP
 	Admin
+	Policy
 	Drain
 	Backends
 }
 
 // Scheduler is one scheduler.
 type Scheduler struct {
+	Policy
 	Cluster
 	Join
 	Backends
@@ -132,6 +135,16 @@ type KeyRevoke struct {
 	Key     string `arg:"" help:"Id of the key, as key list shows it."`
 }
 
+// PolicyFile has the commands on policy files.
+type PolicyFile struct {
+	Check PolicyCheck `cmd:"" help:"Say what is wrong in a policy file, or what it has; exit 2 if anything is wrong."`
+}
+
+// PolicyCheck checks a policy file.
+type PolicyCheck struct {
+	File string `arg:"" help:"The file."`
+}
+
 // Healthcheck asks /readyz.
 type Healthcheck struct {
 	Target
@@ -142,6 +155,7 @@ type Show struct {
 	Folder
 	HTTP
 	Admin
+	Policy
 	Join
 	Render
 	Cluster

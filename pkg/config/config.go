@@ -32,6 +32,7 @@ type Config struct {
 	PDF         PDF         `cmd:"" name:"pdf" help:"Print a page to a PDF file."`
 	Account     Account     `cmd:"" help:"Create and list accounts."`
 	Key         Key         `cmd:"" help:"Create, list and revoke API keys."`
+	Policy      PolicyFile  `cmd:"" help:"Check policy files."`
 	Healthcheck Healthcheck `cmd:"" help:"Ask a server whether it is ready; exit 0 if so."`
 
 	Config  Show    `cmd:"" help:"Print every setting's effective value and where it came from."`
@@ -62,6 +63,12 @@ type Admin struct {
 // Join opens the Work service of a scheduler, and nothing else.
 type Join struct {
 	WorkerToken string `help:"Token that workers show to a scheduler. Empty: the one in <data>/worker.token." env:"TINTYPE_WORKER_TOKEN" secret:"" envonly:"" hidden:""`
+}
+
+// Policy is who may use how much of the farm. API and schedulers of one farm
+// are given the same file.
+type Policy struct {
+	File string `name:"policy" help:"Policy file of the plans and limits. Empty: the built-in one, a single plan." env:"TINTYPE_POLICY" placeholder:"FILE"`
 }
 
 // Render is what a worker has to render with.

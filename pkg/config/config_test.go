@@ -108,6 +108,31 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
+// All that is wrong in a policy file is told beside the rest.
+func TestPolicyFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(file, []byte("version: 1\nplans:\n- name: free\n  teir: 2\n  threads: 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"up", "api", "scheduler"} {
+		_, err := parse(t, map[string]string{"TINTYPE_POLICY": file}, mode, "--log-level", "loud")
+		got := strings.Join(problems(t, err), "\n")
+		for _, want := range []string{
+			"--policy: " + file + ":4:3: plans[0].teir: is not known; did you mean tier?", file + ":5:12: plans[0].threads: must be", "--log-level",
+		} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %q is missing in:\n%s", mode, want, got)
+			}
+		}
+	}
+	if _, err := parse(t, nil, "up", "--policy", "/does/not/exist"); !strings.Contains(strings.Join(problems(t, err), ""), "--policy: open /does/not/exist") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if p, err := parse(t, nil, "up", "--policy", "../../deploy/policies/default.yaml"); err != nil || p.Up.File == "" {
+		t.Errorf("the default policy: %v", err)
+	}
+}
+
 func TestProblems(t *testing.T) {
 	for name, test := range map[string]struct {
 		env  map[string]string

@@ -8,12 +8,17 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/api"
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/scheduler"
 )
 
 // API runs one replica of the HTTP tier until ctx ends.
 func (p *Process) API(ctx context.Context, cfg config.API) error {
+	policy, err := account.ReadPolicy(cfg.File)
+	if err != nil {
+		return err
+	}
 	return p.live(ctx, func(parts *parts) error {
 		doors, err := listenHTTP(cfg.HTTP)
 		if err != nil {
@@ -25,7 +30,7 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 			return err
 		}
 		return p.startAPI(parts, s, doors, replica{
-			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "",
+			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy,
 		})
 	})
 }
@@ -34,6 +39,7 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 type replica struct {
 	adminToken string
 	drain      time.Duration
+	policy     *account.Policy
 	redirect   bool                 // results are at the bucket's public address
 	scheduler  *scheduler.Scheduler // in this process; nil elsewhere
 }
@@ -41,7 +47,7 @@ type replica struct {
 func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
 	publisher := s.streams.Publisher()
 	server, err := api.New(api.Config{
-		AdminToken: how.adminToken, RedirectResults: how.redirect,
+		AdminToken: how.adminToken, RedirectResults: how.redirect, Policy: how.policy,
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket,

@@ -20,13 +20,13 @@ const (
 	firstKey  = "first.key"
 )
 
-// firstAccount makes the account "default" on the first start, with its key in
-// <data>/first.key. The key is on the disk before the account is in the
+// firstAccount makes the account "default" on the first start, on the given
+// plan and with its key in <data>/first.key. The key is on the disk before the account is in the
 // database, under a name that says it is not yet good, so that a kill between
 // the two leaves neither a key that opens nothing nor an account without one.
 // It returns the path of the key, or "" when the key was made elsewhere or has
 // been taken away.
-func firstAccount(ctx context.Context, f *folder, db *store.Store) (string, error) {
+func firstAccount(ctx context.Context, f *folder, db *store.Store, plan string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectWithin, fmt.Errorf("no answer within %s", connectWithin))
 	defer cancel()
 	const fresh = firstKey + ".new"
@@ -57,7 +57,7 @@ func firstAccount(ctx context.Context, f *folder, db *store.Store) (string, erro
 	}
 	first := account.Account{
 		ID: "acc_" + job.EncodeBase32(uuid.Must(uuid.NewV7())), Name: firstName,
-		Plan: account.Default().Name, CreatedAt: time.Now().UTC(),
+		Plan: plan, CreatedAt: time.Now().UTC(),
 	}
 	key, text := account.NewKey(first.ID, "first key")
 	key.CreatedAt = first.CreatedAt

@@ -32,6 +32,10 @@ const (
 
 // Scheduler runs one scheduler until ctx ends.
 func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
+	policy, err := account.ReadPolicy(cfg.File)
+	if err != nil {
+		return err
+	}
 	return p.live(ctx, func(parts *parts) error {
 		s, err := p.openStores(ctx, parts, cfg.Backends)
 		if err != nil {
@@ -45,7 +49,9 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 		if address == "" {
 			address = cfg.ClusterListen
 		}
-		_, err = p.startScheduler(parts, s, schedule{listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken})
+		_, err = p.startScheduler(parts, s, schedule{
+			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policy: policy,
+		})
 		return err
 	})
 }
@@ -56,11 +62,12 @@ type schedule struct {
 	address string   // of listen or in front of it: what others are told
 	token   string   // that workers show
 	alone   bool     // no other scheduler can reach these stores
+	policy  *account.Policy
 }
 
 func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*scheduler.Scheduler, error) {
 	sched, err := scheduler.New(scheduler.Config{
-		Address: how.address, Alone: how.alone, Plan: account.Default(),
+		Address: how.address, Alone: how.alone, Queue: scheduler.Queue(how.policy.Queue), Plans: how.policy.Plans,
 		Log: p.Log, Metrics: p.Metrics,
 	}, s.streams, s.archive, s.bucket)
 	if err != nil {

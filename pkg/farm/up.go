@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/worker"
 )
@@ -13,17 +14,21 @@ import (
 // Up runs every tier in this process, on embedded back ends where cfg names no
 // others, until ctx ends.
 func (p *Process) Up(ctx context.Context, cfg config.Up) error {
+	policy, err := account.ReadPolicy(cfg.File)
+	if err != nil {
+		return err
+	}
 	f, err := openFolder(cfg.Data)
 	if err != nil {
 		return err
 	}
 	return p.live(ctx, func(parts *parts) error {
 		parts.opened("data folder", f.close)
-		return p.up(ctx, parts, f, cfg)
+		return p.up(ctx, parts, f, cfg, policy)
 	})
 }
 
-func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up) error {
+func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up, policy *account.Policy) error {
 	adminToken, err := f.secret(cfg.AdminToken, "admin.token")
 	if err != nil {
 		return err
@@ -50,13 +55,13 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	if err := p.prepare(ctx, s); err != nil {
 		return err
 	}
-	keyFile, err := firstAccount(ctx, f, s.archive)
+	keyFile, err := firstAccount(ctx, f, s.archive, policy.Plans[0].Name)
 	if err != nil {
 		return err
 	}
 
 	local := "unix://" + sockets + "/scheduler.sock"
-	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == ""}
+	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policy: policy}
 	if cfg.ClusterListen != "" {
 		how.listen = append(how.listen, cfg.ClusterListen)
 		how.address = cfg.ClusterListen
@@ -76,7 +81,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 		}
 	}
 	if err := p.startAPI(parts, s, doors, replica{
-		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", scheduler: sched,
+		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy, scheduler: sched,
 	}); err != nil {
 		return err
 	}

@@ -58,16 +58,7 @@ LIMIT @limit`
 
 // Accounts lists accounts by id, from after "after" on; "" is the beginning.
 func (s *Store) Accounts(ctx context.Context, after string, limit int) ([]account.Account, error) {
-	rows, _ := s.pool.Query(ctx, selectAccounts, pgx.NamedArgs{"after": after, "limit": limit})
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[accountRow])
-	if err != nil {
-		return nil, fmt.Errorf("list accounts: %w", err)
-	}
-	out := make([]account.Account, len(list))
-	for i, r := range list {
-		out[i] = r.account()
-	}
-	return out, nil
+	return s.manyAccounts(ctx, selectAccounts, pgx.NamedArgs{"after": after, "limit": limit})
 }
 
 const selectAccount = `
@@ -78,6 +69,29 @@ WHERE id = @id`
 // Account finds an account by its id.
 func (s *Store) Account(ctx context.Context, id string) (account.Account, error) {
 	return s.oneAccount(ctx, selectAccount, pgx.NamedArgs{"id": id})
+}
+
+const selectAccountsByID = `
+SELECT id, name, plan, suspended, created_at
+FROM accounts
+WHERE id = ANY(@ids)`
+
+// AccountsByID finds those of the accounts that there are, in no order.
+func (s *Store) AccountsByID(ctx context.Context, ids []string) ([]account.Account, error) {
+	return s.manyAccounts(ctx, selectAccountsByID, pgx.NamedArgs{"ids": ids})
+}
+
+func (s *Store) manyAccounts(ctx context.Context, sql string, args pgx.NamedArgs) ([]account.Account, error) {
+	rows, _ := s.pool.Query(ctx, sql, args)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[accountRow])
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	out := make([]account.Account, len(list))
+	for i, r := range list {
+		out[i] = r.account()
+	}
+	return out, nil
 }
 
 const selectAccountByName = `

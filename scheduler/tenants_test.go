@@ -1,0 +1,173 @@
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/store"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+func plan(name string, tier, threads int, over account.OverThreads) account.Plan {
+	return account.Plan{Name: name, Tier: tier, Threads: threads, OverThreads: over, Wall: time.Minute, Retention: time.Hour}
+}
+
+// recordOf is a submission of another account than the farm's.
+func (f *farm) recordOf(id string) *pb.Record {
+	rec := f.record()
+	rec.Envelope.Account = id
+	return rec
+}
+
+// Tier, threads, backlog and what happens over them are those of the account's
+// plan.
+func TestPlansOfAccounts(t *testing.T) {
+	f := newFarm(t)
+	f.newAccount("acc_high", "high")
+	f.newAccount("acc_refused", "refused")
+	f.newAccount("acc_gone", "no such plan")
+	n := f.start("a", Config{Alone: true, Plans: []account.Plan{
+		plan("default", 2, 3, account.OverThreads{Action: account.Park, Backlog: 1}),
+		plan("high", 7, 1, account.OverThreads{Action: account.Park, Backlog: account.Unlimited}),
+		plan("refused", -4, 1, account.OverThreads{Action: account.Refuse, Status: 402}),
+	}})
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	const queue, parked = pb.Place_PLACE_QUEUE, pb.Place_PLACE_PARKED
+	for _, step := range []struct {
+		account string
+		tier    int32
+		place   pb.Place
+		code    string
+	}{
+		{f.account, 2, queue, ""},
+		{f.account, 2, queue, ""},
+		{"acc_high", 7, queue, ""},
+		{"acc_high", 7, parked, ""},
+		{"acc_refused", -4, queue, ""},
+		{"acc_refused", 0, 0, "concurrency_limit_exceeded"},
+		{f.account, 2, queue, ""},
+		{f.account, 2, parked, ""},
+		{f.account, 0, 0, "backlog_full"},
+		{"acc_gone", 2, queue, ""},
+	} {
+		rec := f.recordOf(step.account)
+		f.publish(rec)
+		d := decision(api, rec.Envelope.Id)
+		if v := d.GetAccepted(); step.code == "" && (v == nil || v.Tier != step.tier || v.Place != step.place) {
+			t.Errorf("%s: %v, want tier %d and %s", step.account, d, step.tier, step.place)
+		}
+		if r := d.GetRefused(); step.code != "" && (r.GetCode() != step.code || r.GetKind() != "threads_full" || r.GetRetryAfterMs() < 1000 || r.GetPolicy() == "") {
+			t.Errorf("%s: %v, want %s", step.account, d, step.code)
+		}
+	}
+}
+
+// shutArchive answers nothing about accounts until it is opened.
+type shutArchive struct {
+	*store.Store
+	open atomic.Bool
+}
+
+func (a *shutArchive) Account(ctx context.Context, id string) (account.Account, error) {
+	if !a.open.Load() {
+		return account.Account{}, errors.New("connection refused")
+	}
+	return a.Store.Account(ctx, id)
+}
+
+func (a *shutArchive) AccountsByID(ctx context.Context, ids []string) ([]account.Account, error) {
+	if !a.open.Load() {
+		return nil, errors.New("connection refused")
+	}
+	return a.Store.AccountsByID(ctx, ids)
+}
+
+// A new leader gives an account the slots of its own plan (I3), not those of
+// the first one; none until it could read which that is.
+func TestTakeoverReadsPlans(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		f := newFarm(t)
+		f.newAccount("acc_one", "one")
+		plans := []account.Plan{plan("default", 0, 5, account.OverThreads{}), plan("one", 0, 1, account.OverThreads{Backlog: 10})}
+		plans[0].OverThreads.Backlog = 10
+		first := f.start("a", Config{Alone: true, Plans: plans})
+		api := first.front(t, &pb.FrontHello{Api: "api"})
+		var ids []string
+		for range 3 {
+			rec := f.recordOf("acc_one")
+			f.publish(rec)
+			decision(api, rec.Envelope.Id)
+			ids = append(ids, rec.Envelope.Id)
+		}
+		first.stop()
+
+		archive := &shutArchive{Store: f.store}
+		archive.open.Store(!down)
+		f.archive = archive
+		second := f.start("b", Config{Plans: plans})
+		api = second.front(t, &pb.FrontHello{Api: "api"})
+		call := uint64(0)
+		waitsFor := func(id string) string {
+			call++
+			api.send(&pb.FrontUp{Lookups: []*pb.Lookup{{Call: call, Id: id}}})
+			return answer(api, call).GetJob().GetWaitingFor()
+		}
+		if down {
+			if got := waitsFor(ids[0]); got != "slot" {
+				t.Errorf("with an account nobody could read, its first job waits for %q", got)
+			}
+			rec := f.recordOf("acc_one")
+			f.publish(rec)
+			if d := decision(api, rec.Envelope.Id); d.GetRefused().GetKind() != "unavailable" {
+				t.Errorf("with an account nobody could read, a new job: %v", d)
+			}
+			archive.open.Store(true)
+		}
+		w := second.worker(t, hello("b1"))
+		w.send(&pb.WorkUp{Credit: 2})
+		for i, id := range ids {
+			a := assigned(w)
+			if a.Job != id {
+				t.Fatalf("start %d is of %s, want the order of acceptance", i, a.Job)
+			}
+			for _, later := range ids[i+1:] {
+				if got := waitsFor(later); got != "slot" {
+					t.Errorf("beside the one thread that is in use a job waits for %q", got)
+				}
+			}
+			w.send(done(a))
+			w.send(&pb.WorkUp{Credit: 1})
+		}
+	}
+}
+
+func TestUnknownPlanIsLoggedOnce(t *testing.T) {
+	var log bytes.Buffer
+	x := newTenants(&account.Policy{Plans: []account.Plan{plan("first", 1, 1, account.OverThreads{})}}, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	for _, id := range []string{"acc_1", "acc_2", "acc_1"} {
+		x.put(account.Account{ID: id, Plan: "gold"})
+		if p, known := x.planOf(id); !known || p.Name != "first" {
+			t.Errorf("%s: %+v %v", id, p, known)
+		}
+	}
+	if n := strings.Count(log.String(), "plan=gold"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log.String())
+	}
+	if moved := x.takeMoved(); len(moved) != 2 {
+		t.Errorf("%q may have other threads", moved)
+	}
+	x.putGone("acc_1")
+	if v := x.view(t.Context(), "acc_1"); v.fault == nil || v.fault.Kind.String() != "forbidden" {
+		t.Errorf("an account that is gone: %+v", v)
+	}
+	if p, known := x.planOf("acc_1"); !known || p.Name != "first" || len(x.takeMoved()) != 0 {
+		t.Errorf("its jobs go by %+v %v", p, known)
+	}
+}
