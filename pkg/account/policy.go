@@ -43,8 +43,8 @@ const (
 	minWall      = 1_000
 	maxWall      = 60 * 60 * 1_000 // milliseconds
 	maxPlans     = 1_000
-	maxPlanName  = 64      // characters
-	maxFile      = 1 << 20 // bytes
+	maxPlanName  = 64        // characters
+	maxFile      = 128 << 10 // bytes: the YAML library takes the square of it, at worst
 )
 
 // builtIn reads deploy/policies/default.yaml, which leaves nothing out: it is
