@@ -332,9 +332,7 @@ func TestDrainGivesBackTheAttempt(t *testing.T) {
 // leader goes on.
 func TestGreedyWorker(t *testing.T) {
 	f := newFarm(t)
-	cfg := alone()
-	cfg.Plan.Name, cfg.Plan.Threads, cfg.Plan.Wall, cfg.Plan.Backlog = "test", 50, time.Minute, 100
-	n := f.start("a", cfg)
+	n := f.start("a", Config{Alone: true, Plans: []account.Plan{{Name: "test", Threads: 50, Wall: time.Minute}}})
 	api := n.front(t, &pb.FrontHello{Api: "api"})
 	w := n.worker(t, &pb.Hello{Worker: "w1", Boot: "b1", Seats: 1})
 	for range 30 {
