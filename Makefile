@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load
 
 help: ## print the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -70,3 +70,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 
 bench: ## run every benchmark
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
+
+load: ## measure the control plane on a null renderer: 1, 64 and 256 clients
+	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
+	@for n in 1 64 256; do .tmp/loadtest control --clients $$n $(ARGS) || exit 1; done

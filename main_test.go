@@ -84,8 +84,10 @@ func TestArrows(t *testing.T) {
 					forbid(below(p.path, tier) && below(own, tiers...) && !below(own, tier), "tiers meet in proto and on the streams")
 				}
 				forbid(below(p.path, "pkg", "proto") && !below(p.path, "pkg/farm") && below(own, tiers...), "arrows point from a tier to pkg")
-				forbid(own == "pkg/farm" && p.path != "", "the wiring is main's")
-				forbid(below(own, "pkg/embed") && p.path != "" && !below(p.path, "pkg/farm", "pkg/embed") && !forTests(p.path),
+				isMain := p.path == "" || below(p.path, "loadtest")
+				forbid(own == "pkg/farm" && !isMain, "the wiring is for mains")
+				forbid(below(own, "loadtest") && !below(p.path, "loadtest"), "its renderer returns a fixed picture; nothing that ships may link it")
+				forbid(below(own, "pkg/embed") && !isMain && !below(p.path, "pkg/farm", "pkg/embed") && !forTests(p.path),
 					"embedded back ends are for up and tests")
 				forbid(forTests(own) && !forTests(p.path), "it is for tests")
 				forbid(below(p.path, "pkg/job", "pkg/account", "pkg/fault") && !below(own, "pkg/job", "pkg/account", "pkg/fault", "pkg/typo", "deploy/policies"),

@@ -39,7 +39,7 @@ func (c *idle) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	farm := &farm{server: strings.TrimSuffix(c.Server, "/"), key: strings.TrimSpace(string(key))}
+	farm := &server{url: strings.TrimSuffix(c.Server, "/"), key: strings.TrimSpace(string(key))}
 	address, stop, err := servePage()
 	if err != nil {
 		return err
@@ -102,10 +102,10 @@ func servePage() (address string, stop func(), err error) {
 	return "http://" + l.Addr().String() + "/", func() { s.Close() }, nil
 }
 
-// farm speaks to the API as a client would, with nothing in between.
-type farm struct{ server, key string }
+// server speaks to the API as a client would, with nothing in between.
+type server struct{ url, key string }
 
-func (f *farm) do(ctx context.Context, method, path string, body any) ([]byte, *http.Response, error) {
+func (f *server) do(ctx context.Context, method, path string, body any) ([]byte, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	var r io.Reader
@@ -116,7 +116,7 @@ func (f *farm) do(ctx context.Context, method, path string, body any) ([]byte, *
 		}
 		r = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, f.server+path, r)
+	req, err := http.NewRequestWithContext(ctx, method, f.url+path, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,7 +139,7 @@ func spec() map[string]any {
 }
 
 // submitAndWait is the asynchronous way: 202, long poll, result.
-func (f *farm) submitAndWait(ctx context.Context) (submit, whole time.Duration, err error) {
+func (f *server) submitAndWait(ctx context.Context) (submit, whole time.Duration, err error) {
 	var job struct {
 		ID     string `json:"id"`
 		Status string `json:"status"`
@@ -168,7 +168,7 @@ func (f *farm) submitAndWait(ctx context.Context) (submit, whole time.Duration, 
 }
 
 // screenshot is the way of one call.
-func (f *farm) screenshot(ctx context.Context) error {
+func (f *server) screenshot(ctx context.Context) error {
 	b, _, err := f.do(ctx, http.MethodPost, "/v1/screenshot", spec())
 	if err != nil {
 		return err

@@ -1,8 +1,14 @@
-// Command loadtest measures a running farm over its real HTTP API, beside the
-// same work on a bare driver in the same run, and prints one line of JSON. It
-// checks each answer: a picture that is not a picture fails the run.
+// Command loadtest measures a farm over its real HTTP API and prints one line
+// of JSON. It checks each answer: a picture that is not a picture, or a job
+// that is lost, fails the run.
 //
 //	go run ./loadtest idle --key-file /var/lib/tintype/first.key
+//	go run ./loadtest control --clients 256 --duration 20s
+//	go run ./loadtest up --null=noupload --data /tmp/null --seats 128
+//
+// idle goes beside the same work on a bare driver in the same run. control
+// starts a farm of its own, with seats that return a fixed picture (up --null):
+// what it measures is everything but rendering.
 package main
 
 import (
@@ -18,7 +24,10 @@ import (
 )
 
 type commands struct {
-	Idle idle `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
+	Idle    idle    `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
+	Control control `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
+	Up      up      `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
+	Worker  work    `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`
 }
 
 func main() {
@@ -32,16 +41,20 @@ func main() {
 type quantiles struct {
 	P50 float64 `json:"p50"`
 	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
 	Max float64 `json:"max"`
 }
 
 func summarise(took []time.Duration) quantiles {
+	if len(took) == 0 {
+		return quantiles{}
+	}
 	slices.Sort(took)
 	at := func(q float64) float64 {
 		d := took[min(int(q*float64(len(took))), len(took)-1)]
 		return float64(d.Microseconds()) / 1000
 	}
-	return quantiles{P50: at(0.5), P95: at(0.95), Max: at(1)}
+	return quantiles{P50: at(0.5), P95: at(0.95), P99: at(0.99), Max: at(1)}
 }
 
 func report(v any) error { return json.NewEncoder(os.Stdout).Encode(v) }

@@ -1,7 +1,7 @@
 // Package farm puts the tiers together: all of them in one process on
 // embedded back ends (Up), or one of them on the addresses it is given (API,
-// Scheduler, Worker). It is the second half of main and nothing else imports
-// it.
+// Scheduler, Worker). It is the second half of main, and of loadtest's, and
+// nothing else imports it.
 //
 // It promises:
 //
@@ -22,8 +22,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tintype/tintype/worker"
 )
 
 // Process is what the parts share in one process.
@@ -33,6 +36,12 @@ type Process struct {
 	Version string
 	// Out takes the banner of Up; it is where a person looks.
 	Out io.Writer
+	// Seats makes what a worker renders with. Nil makes browsers; another main,
+	// such as loadtest's, has its own.
+	Seats func(n int) []worker.Renderer
+	// Transfers is what a worker reaches the bucket with. Nil is the worker's
+	// own client.
+	Transfers *http.Client
 	// Hurry ends when running jobs are no longer to be waited for; they are
 	// handed back. Nil never does.
 	Hurry context.Context

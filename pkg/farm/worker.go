@@ -21,19 +21,11 @@ func (p *Process) Worker(ctx context.Context, cfg config.Worker) error {
 
 // startWorker fills in what every worker of this process shares.
 func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Config) error {
-	guard, err := egress.New(egress.Config{Allow: render.EgressAllow, DNS: render.EgressDNS})
+	seats, err := p.seats(render)
 	if err != nil {
 		return err
 	}
-	seats := make([]worker.Renderer, render.Seats)
-	for i := range seats {
-		seats[i], err = worker.NewSeat(worker.SeatConfig{
-			Browser: browser.Config{Bin: render.ChromiumBin}, Guard: guard, Log: p.Log, Metrics: p.Metrics,
-		})
-		if err != nil {
-			return err
-		}
-	}
+	cfg.HTTP = p.Transfers
 	cfg.Log, cfg.Metrics = p.Log, p.Metrics
 	// Zero means the worker's own default, and here it means not to wait.
 	cfg.DrainLimit = max(cfg.DrainLimit, time.Millisecond)
@@ -43,4 +35,25 @@ func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Con
 	}
 	parts.run("worker", func(ctx context.Context) error { return w.Run(ctx, p.hurry()) })
 	return nil
+}
+
+// seats are browsers, unless this process has others.
+func (p *Process) seats(render config.Render) ([]worker.Renderer, error) {
+	if p.Seats != nil {
+		return p.Seats(render.Seats), nil
+	}
+	guard, err := egress.New(egress.Config{Allow: render.EgressAllow, DNS: render.EgressDNS})
+	if err != nil {
+		return nil, err
+	}
+	seats := make([]worker.Renderer, render.Seats)
+	for i := range seats {
+		seats[i], err = worker.NewSeat(worker.SeatConfig{
+			Browser: browser.Config{Bin: render.ChromiumBin}, Guard: guard, Log: p.Log, Metrics: p.Metrics,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return seats, nil
 }

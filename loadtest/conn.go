@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// conn is one client's connection to the API: HTTP/1.1 with no machinery in
+// between, so that the generator takes little of the processor that it shares
+// with what it measures.
+type conn struct {
+	host, key string
+	c         net.Conn // nil: to be dialled
+	r         *bufio.Reader
+	out       []byte
+}
+
+// hostOf is the HOST:PORT of a farm's URL.
+func hostOf(server string) (string, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", err
+	}
+	if u.Scheme != "http" || u.Host == "" {
+		return "", fmt.Errorf("--server: want http://HOST:PORT, not %q", server)
+	}
+	if u.Port() == "" {
+		return net.JoinHostPort(u.Hostname(), "80"), nil
+	}
+	return u.Host, nil
+}
+
+// do sends one request and reads its answer whole. After an error nobody knows
+// whether the request took effect.
+func (c *conn) do(ctx context.Context, within time.Duration, method, path string, body []byte) (*http.Response, []byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	if c.c == nil {
+		dialed, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", c.host)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.c, c.r = dialed, bufio.NewReaderSize(dialed, 8<<10)
+	}
+	resp, answer, err := c.exchange(ctx, within, method, path, body)
+	if err != nil || resp.Close {
+		c.close()
+	}
+	return resp, answer, err
+}
+
+func (c *conn) exchange(ctx context.Context, within time.Duration, method, path string, body []byte) (*http.Response, []byte, error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.c.SetDeadline(time.Unix(1, 0)) }) // wakes the reader below
+	defer stop()
+	if err := c.c.SetDeadline(time.Now().Add(within)); err != nil {
+		return nil, nil, err
+	}
+	b := append(c.out[:0], method...)
+	b = append(b, ' ')
+	b = append(b, path...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, c.host...)
+	b = append(b, "\r\nAuthorization: Bearer "...)
+	b = append(b, c.key...)
+	if body != nil {
+		b = append(b, "\r\nContent-Type: application/json\r\nContent-Length: "...)
+		b = strconv.AppendInt(b, int64(len(body)), 10)
+	}
+	b = append(b, "\r\n\r\n"...)
+	b = append(b, body...)
+	c.out = b
+	if _, err := c.c.Write(b); err != nil {
+		return nil, nil, errors.Join(err, ctx.Err())
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return nil, nil, errors.Join(err, ctx.Err())
+	}
+	answer, err := io.ReadAll(resp.Body)
+	return resp, answer, errors.Join(err, resp.Body.Close())
+}
+
+func (c *conn) close() {
+	if c.c != nil {
+		_ = c.c.Close() // what it was for has been read, or has failed
+		c.c = nil
+	}
+}
