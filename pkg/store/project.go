@@ -105,15 +105,44 @@ VALUES (
     @failure_code, @failure_stage, @failure_detail, @timings, @evidence)
 ON CONFLICT DO NOTHING`
 
+// insertJobList is insertJob for many rows: one array a column, since parsing,
+// planning and naming the arguments of each row costs more than storing it.
+const insertJobList = `
+INSERT INTO jobs (
+    id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
+    key_hash, fingerprint, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
+    failure_code, failure_stage, failure_detail, timings, evidence)
+SELECT
+    id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
+    key_hash, fingerprint, custom_id, metadata::json, options::json, object, content_type, width, height, pages, size_bytes, sha256,
+    failure_code, failure_stage, failure_detail, timings::json, evidence::json
+FROM unnest(
+    @id::text[], @day::date[], @account::text[], @state::text[], @tier::integer[], @accepted_at::timestamptz[], @started_at::timestamptz[],
+    @finished_at::timestamptz[], @expires_at::timestamptz[], @attempts::integer[], @cached::boolean[], @billable::boolean[],
+    @key_hash::bytea[], @fingerprint::bytea[], @custom_id::text[], @metadata::text[], @options::text[], @object::text[],
+    @content_type::text[], @width::integer[], @height::integer[], @pages::integer[], @size_bytes::bigint[], @sha256::bytea[],
+    @failure_code::text[], @failure_stage::text[], @failure_detail::text[], @timings::text[], @evidence::text[]
+) AS ended (
+    id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
+    key_hash, fingerprint, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
+    failure_code, failure_stage, failure_detail, timings, evidence)
+ON CONFLICT DO NOTHING`
+
 func insertJobs(ctx context.Context, tx pgx.Tx, ends []Ended) error {
 	if len(ends) == 0 {
 		return nil
 	}
-	b := new(pgx.Batch)
-	for _, e := range ends {
-		b.Queue(insertJob, jobArgs(e))
+	list := pgx.NamedArgs{}
+	for i, e := range ends {
+		for column, value := range jobArgs(e) {
+			if i == 0 {
+				list[column] = make([]any, 0, len(ends))
+			}
+			list[column] = append(list[column].([]any), value)
+		}
 	}
-	return tx.SendBatch(ctx, b).Close()
+	_, err := tx.Exec(ctx, insertJobList, list)
+	return err
 }
 
 // insertJobsOneByOne is the slow way, taken when the database refused one of
