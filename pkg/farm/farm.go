@@ -60,6 +60,7 @@ func (e *Unreachable) Unwrap() error { return e.Err }
 // live starts parts, waits until ctx ends or one of them does, and closes them
 // all.
 func (p *Process) live(ctx context.Context, start func(*parts) error) error {
+	collect()
 	parts := newParts(p.Log, p.hurry())
 	if err := start(parts); err != nil {
 		if ctx.Err() != nil {
