@@ -304,12 +304,12 @@ func accepted(d *pb.Decision, j *job.Job) error {
 
 // writeJob answers with a job.
 func (s *Server) writeJob(w http.ResponseWriter, status int, j *job.Job, applied string) error {
-	v, err := present(j, s.cfg.PublicURL)
+	v, err := show(j, s.cfg.PublicURL)
 	if err != nil {
 		return err
 	}
 	if status == http.StatusAccepted {
-		w.Header().Set("Location", v.Links.Self)
+		w.Header().Set("Location", selfLink(j, s.cfg.PublicURL))
 	}
 	if applied != "" {
 		w.Header().Set("Preference-Applied", applied)
