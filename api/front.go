@@ -79,7 +79,8 @@ type decision struct {
 type question struct {
 	list    *pb.List // nil: it is about one job
 	id      job.ID
-	account string          // of a cancel; empty: a look-up
+	account string          // who asks
+	cancels bool            // else it is a look-up
 	until   time.Time       // when a look-up's wait is over
 	answer  chan *pb.Answer // capacity 1; closed when the leader is gone
 }
@@ -214,15 +215,16 @@ func (d *decision) onceMade(fn func()) {
 	d.then = fn
 }
 
-// lookup asks for a job, at once or when it has ended or when wait is over.
-// known is false for a job that is neither unfinished nor recently finished.
-func (f *front) lookup(ctx context.Context, id job.ID, wait time.Duration) (j *job.Job, known bool, err error) {
-	return f.ask(ctx, wait, &question{id: id, until: time.Now().Add(wait)})
+// lookup asks for a job, at once or when it has ended or when wait is over;
+// another account's job is answered at once, as it is. known is false for a
+// job that is neither unfinished nor recently finished.
+func (f *front) lookup(ctx context.Context, id job.ID, account string, wait time.Duration) (j *job.Job, known bool, err error) {
+	return f.ask(ctx, wait, &question{id: id, account: account, until: time.Now().Add(wait)})
 }
 
 // cancel ends an account's job, and answers with the job as it is then.
 func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.Job, known bool, err error) {
-	return f.ask(ctx, 0, &question{id: id, account: account})
+	return f.ask(ctx, 0, &question{id: id, account: account, cancels: true})
 }
 
 // listed gives the ids of an account's jobs that the leader knows, newest
@@ -305,11 +307,11 @@ func (f *front) put(number uint64, q *question) {
 		poke(f.wake)
 		return
 	}
-	if q.account != "" {
+	if q.cancels {
 		f.out.Cancels = append(f.out.Cancels, &pb.Cancel{Call: number, Id: string(q.id), Account: q.account})
 	} else {
 		wait := max(time.Until(q.until), 0)
-		f.out.Lookups = append(f.out.Lookups, &pb.Lookup{Call: number, Id: string(q.id), WaitMs: uint32(wait.Milliseconds())})
+		f.out.Lookups = append(f.out.Lookups, &pb.Lookup{Call: number, Id: string(q.id), Account: q.account, WaitMs: uint32(wait.Milliseconds())})
 	}
 	poke(f.wake)
 }

@@ -298,7 +298,7 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 	down := new(pb.FrontDown)
 	for _, q := range m.Lookups {
 		j := l.jobs[q.Id]
-		if j == nil || q.WaitMs == 0 || job.State(j.State).Terminal() {
+		if j == nil || q.WaitMs == 0 || q.Account != "" && q.Account != j.Account || job.State(j.State).Terminal() {
 			down.Answers = append(down.Answers, l.answer(q.Call, q.Id))
 			continue
 		}

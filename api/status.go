@@ -69,7 +69,7 @@ func noJob() error { return fault.New(fault.NotFound, "there is no such job") }
 // Only two noes make a 404, and an id that may still be on its way to its
 // decision is not unknown yet.
 func (s *Server) find(ctx context.Context, id job.ID, accountID string, wait time.Duration) (*job.Job, error) {
-	j, known, err := s.front.lookup(ctx, id, wait)
+	j, known, err := s.front.lookup(ctx, id, accountID, wait)
 	if err != nil && fault.Is(err, fault.Canceled) {
 		return nil, err
 	}
@@ -115,8 +115,10 @@ func (s *Server) archived(ctx context.Context, id job.ID) (*job.Job, error) {
 
 // await is find until the job has ended or the wait is over, also when the
 // leader changes meanwhile. When enough is closed it answers with what is
-// there: a long poll need not hold up a drain.
-func (s *Server) await(ctx context.Context, id job.ID, accountID string, wait time.Duration, enough <-chan struct{}) (*job.Job, error) {
+// there: a long poll need not hold up a drain. accepted says that the caller
+// knows of the job's acceptance, so that an unavailable answer will pass; of
+// any other id one that comes at once is the answer.
+func (s *Server) await(ctx context.Context, id job.ID, accountID string, wait time.Duration, enough <-chan struct{}, accepted bool) (*job.Job, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	waiting, over := context.WithTimeout(ctx, wait)
@@ -128,13 +130,15 @@ func (s *Server) await(ctx context.Context, id job.ID, accountID string, wait ti
 		case <-waiting.Done():
 		}
 	}()
-	until := time.Now().Add(wait)
+	began := time.Now()
+	until := began.Add(wait)
 	for waiting.Err() == nil {
 		j, err := s.find(waiting, id, accountID, time.Until(until))
 		if err == nil && j.State.Terminal() {
 			return j, nil
 		}
-		if err != nil && !fault.Is(err, fault.Unavailable) && waiting.Err() == nil {
+		accepted = accepted || err == nil || time.Since(began) > retryPause
+		if err != nil && waiting.Err() == nil && !(accepted && fault.Is(err, fault.Unavailable)) {
 			return nil, err
 		}
 		select {
@@ -155,20 +159,15 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request, c *call) error {
 	if err != nil {
 		return err
 	}
-	// Whose job it is comes before any waiting.
-	j, err := s.find(r.Context(), id, c.account.ID, 0)
+	var j *job.Job
+	if wait == 0 {
+		j, err = s.find(r.Context(), id, c.account.ID, 0)
+	} else {
+		linger(w, wait)
+		j, err = s.await(r.Context(), id, c.account.ID, wait, s.draining, false)
+	}
 	if err != nil {
 		return err
-	}
-	if wait > 0 && !j.State.Terminal() {
-		linger(w, wait)
-		later, err := s.await(r.Context(), id, c.account.ID, wait, s.draining)
-		switch {
-		case err == nil:
-			j = later
-		case fault.Is(err, fault.Canceled):
-			return err
-		}
 	}
 	return s.writeJob(w, http.StatusOK, j, applied)
 }

@@ -67,7 +67,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	}
 	if wait > 0 && !j.State.Terminal() {
 		// Accepted is accepted: whatever goes wrong while waiting is a 202.
-		if later, err := s.await(r.Context(), j.ID, c.account.ID, wait, s.draining); err == nil {
+		if later, err := s.await(r.Context(), j.ID, c.account.ID, wait, s.draining, true); err == nil {
 			j = later
 		}
 	}

@@ -66,7 +66,7 @@ func (s *Server) render(format job.Format) handler {
 
 // finish waits for the job's end and cancels it if that does not come.
 func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration) (*job.Job, error) {
-	later, err := s.await(client, j.ID, j.Account, limit, s.hard.Done())
+	later, err := s.await(client, j.ID, j.Account, limit, s.hard.Done(), true)
 	if err == nil && later.State.Terminal() {
 		return later, nil
 	}

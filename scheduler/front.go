@@ -136,12 +136,13 @@ func (l *leader) dropLookups(id string, match func(*lookup) bool) {
 }
 
 // lookup answers at once, or leaves the question until the job has ended.
+// Nobody waits for another account's job.
 func (l *leader) lookup(f *frontSession, q *pb.Lookup, e *entry) {
 	wait := min(time.Duration(q.WaitMs)*time.Millisecond, maxLookupWait)
 	if l.over {
 		return
 	}
-	if e == nil || e.end != nil || wait == 0 {
+	if e == nil || e.end != nil || wait == 0 || q.Account != "" && q.Account != e.account {
 		l.answerNow(f, q.Call, e)
 		return
 	}

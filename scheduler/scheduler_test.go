@@ -29,12 +29,15 @@ func TestJobFromDoorToArchive(t *testing.T) {
 	if d := decision(api, id); d.GetAccepted().GetPlace() != pb.Place_PLACE_QUEUE {
 		t.Fatalf("decision %v, want accepted into the queue", d)
 	}
-	api.send(&pb.FrontUp{Lookups: []*pb.Lookup{{Call: 1, Id: id}, {Call: 2, Id: id, WaitMs: 20_000}, {Call: 3, Id: "job_nobody"}}})
+	api.send(&pb.FrontUp{Lookups: []*pb.Lookup{{Call: 1, Id: id}, {Call: 2, Id: id, WaitMs: 20_000}, {Call: 3, Id: "job_nobody"}, {Call: 5, Id: id, WaitMs: 60_000, Account: "acc_stranger"}}})
 	if a := answer(api, 1); a.GetJob().GetState() != "queued" || a.GetJob().GetWaitingFor() != "worker" || a.GetJob().GetPosition() != 1 {
 		t.Errorf("before a seat is free: %v", a)
 	}
 	if a := answer(api, 3); !a.GetUnknown() {
 		t.Errorf("a job nobody submitted: %v", a)
+	}
+	if a := answer(api, 5); a.GetJob().GetState() != "queued" {
+		t.Errorf("another account's job, with a wait: %v", a)
 	}
 
 	w.send(&pb.WorkUp{Credit: 2})

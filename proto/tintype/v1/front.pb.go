@@ -208,12 +208,15 @@ func (x *Pending) GetJobsSeq() uint64 {
 }
 
 // Lookup asks for a job as it is: at once, or when it has ended, or when
-// wait_ms are over, whichever comes first.
+// wait_ms are over, whichever comes first. A job of another account than the
+// one that asks is answered at once, so that one question both waits and lets
+// the replica say "there is no such job" without delay.
 type Lookup struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"` // the replica's own number for the answer
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	WaitMs        uint32                 `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Account       string                 `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"` // who asks; empty waits for any account's job
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,6 +270,13 @@ func (x *Lookup) GetWaitMs() uint32 {
 		return x.WaitMs
 	}
 	return 0
+}
+
+func (x *Lookup) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
 }
 
 // Cancel ends a job for its account. It is answered when the end is durable;
@@ -936,11 +946,12 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\apending\x18\x02 \x03(\v2\x13.tintype.v1.PendingR\apending\"4\n" +
 	"\aPending\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
-	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\"E\n" +
+	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\"_\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
-	"\await_ms\x18\x03 \x01(\rR\x06waitMs\"F\n" +
+	"\await_ms\x18\x03 \x01(\rR\x06waitMs\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\"F\n" +
 	"\x06Cancel\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
