@@ -75,6 +75,7 @@ type Bucket struct {
 	client    minio.Core
 	public    *minio.Client // signs URLs for browsers
 	transport *http.Transport
+	uploads   *uploadSigner
 }
 
 // Info describes an object.
@@ -112,7 +113,14 @@ func New(cfg Config) (*Bucket, error) {
 			return nil, fmt.Errorf("object store: public URL: %w", err)
 		}
 	}
-	return &Bucket{name: cfg.Bucket, region: cfg.Region, client: minio.Core{Client: client}, public: public, transport: transport}, nil
+	sample, err := client.PresignHeader(context.Background(), http.MethodPut, cfg.Bucket, "k", time.Minute, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("object store: %w", err)
+	}
+	return &Bucket{
+		name: cfg.Bucket, region: cfg.Region, client: minio.Core{Client: client}, public: public, transport: transport,
+		uploads: newUploadSigner(cfg, sample),
+	}, nil
 }
 
 // dial makes a client for the endpoint. It opens no connection.

@@ -17,6 +17,9 @@ func (b *Bucket) PresignPut(key, contentType string, ttl time.Duration) (string,
 	if contentType != "" {
 		header.Set("Content-Type", contentType)
 	}
+	if b.uploads.able(key, ttl) {
+		return b.uploads.put(key, contentType, ttl, time.Now()), header, nil
+	}
 	u, err := b.client.PresignHeader(context.Background(), http.MethodPut, b.name, key, ttl, nil, header)
 	if err != nil {
 		return "", nil, fmt.Errorf("presign the upload of %s: %w", key, err)
