@@ -82,6 +82,9 @@ func (op *operation) decodeBody(body []byte) (*input, error) {
 // stands in the contract.
 func (op *operation) decodeQuery(raw string) *input {
 	in := &input{members: make(map[string]any)}
+	if raw == "" { // no parameter is required by the contract, and most requests have none
+		return in
+	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		in.add("", "the query cannot be read: "+strings.TrimPrefix(err.Error(), "invalid "))

@@ -166,15 +166,15 @@ func CheckURL(raw string) (string, *FieldError) {
 }
 
 // Host is the lower-case host of the page, without its port, or "" for html.
+// It reads what Normalize wrote, where the host stands between "://" and the
+// next "/", without credentials.
 func (s *Spec) Host() string {
-	if s.URL == "" {
-		return ""
+	_, rest, _ := strings.Cut(s.URL, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	if port := strings.LastIndexByte(host, ':'); port > strings.LastIndexByte(host, ']') {
+		host = host[:port]
 	}
-	u, err := urls.Parse(s.URL)
-	if err != nil {
-		return ""
-	}
-	return strings.ToLower(u.Hostname())
+	return strings.ToLower(host)
 }
 
 // Marshal gives the spec's JSON, the form it travels in.

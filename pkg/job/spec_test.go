@@ -97,3 +97,27 @@ func TestDefaultsAreValid(t *testing.T) {
 		t.Errorf("round trip gave %+v, %v", back, err)
 	}
 }
+
+func TestHost(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://Example.COM":            "example.com",
+		"http://a.test:8080?x=http://b/": "a.test",
+		"http://[::1]:81/x:1":            "[::1]",
+		"http://[2001:DB8::1]/":          "[2001:db8::1]",
+		"http://bücher.example/#:9":      "xn--bcher-kva.example",
+		"http://127.1":                   "127.0.0.1",
+	} {
+		s := Defaults()
+		s.URL = raw
+		if problems := s.Normalize(60_000); len(problems) > 0 {
+			t.Errorf("%s: %v", raw, problems[0])
+		} else if got := s.Host(); got != want {
+			t.Errorf("host of %s is %q, want %q", s.URL, got, want)
+		}
+	}
+	page := Defaults()
+	page.HTML = "<p>://x/"
+	if got := page.Host(); got != "" {
+		t.Errorf("html has the host %q", got)
+	}
+}
