@@ -22,6 +22,11 @@ const (
 	// it alone. A keyed record may be decided staleAfter later than its replica
 	// read the archive: what was not there then must still be known here.
 	filedFor = staleAfter + 18*time.Second
+	// projectGather follows a transaction that took in few frames, so that the
+	// next one shares its cost among more. A finished job is answered by the
+	// leader meanwhile.
+	projectGather = 20 * time.Millisecond
+	fewFrames     = 64
 )
 
 // filed remembers how far the projection was: between filedFor and twice that
@@ -88,6 +93,12 @@ func (s *Scheduler) projectOn(ctx context.Context) error {
 				return err
 			}
 			at, ends = next, nil
+		}
+		if len(links) < fewFrames {
+			select {
+			case <-ctx.Done():
+			case <-time.After(projectGather):
+			}
 		}
 		return nil
 	})
