@@ -73,17 +73,22 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		return
 	}
 	place := pb.Place_PLACE_QUEUE
-	switch busy, parked := l.board.share(env.Account); {
-	case busy >= l.threads(t.plan):
+	switch l.board.judge(env.Account, env.Host, int32(t.plan.Tier), terms{backlog: t.plan.Backlog}) {
+	case mayPark:
 		place = pb.Place_PLACE_PARKED
-		if parked >= t.plan.Backlog {
-			l.refuse(env, &fault.Error{
-				Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
-				Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
-			})
-			return
-		}
-	case l.board.full(int32(t.plan.Tier)):
+	case threadsFull:
+		l.refuse(env, &fault.Error{
+			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.pace.perEnd(l.now),
+			Detail: "the account has as many jobs under way as its plan has threads; wait for one to finish",
+		})
+		return
+	case backlogFull:
+		l.refuse(env, &fault.Error{
+			Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
+			Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
+		})
+		return
+	case queueFull:
 		l.refuse(env, &fault.Error{
 			Kind: fault.QueueFull, Code: "queue_full", Policy: "queue", RetryAfter: l.pace.perEnd(l.now),
 			Detail: "the queue is full; nothing was accepted, try again later",

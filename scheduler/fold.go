@@ -49,11 +49,13 @@ type entry struct {
 	element     *list.Element // in unfinished or in ended
 
 	// What the leader adds. A standby leaves it empty.
-	body     *pb.Body // nil: still in JOBS at jobsSeq
-	standing standing
-	waiting  *list.Element // in its tier's queue or its account's parked list
-	readyAt  time.Time     // while standing is retrying
-	since    time.Time     // in its queue since
+	body      *pb.Body // nil: still in JOBS at jobsSeq
+	standing  standing
+	waiting   *list.Element // in its tier's queue or its account's parked list
+	readyAt   time.Time     // while standing is retrying
+	since     time.Time     // in its queue since
+	turn      uint64        // in its queue: which join that was
+	waitUntil time.Time     // it expires when no worker holds it then
 }
 
 // lease is a job in a worker's hands.
@@ -67,6 +69,9 @@ type lease struct {
 	endBy    time.Time // it ends then, whatever the beats say
 	assigned bool      // its worker was told, or is not known not to have been
 }
+
+// over reports whether the lease has run out.
+func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.After(l.endBy) }
 
 func newFacts() *facts {
 	return &facts{

@@ -209,7 +209,7 @@ func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error 
 		sent: make(chan *frame, 1), now: time.Now(), proved: proved,
 	}
 	threads := func(id string) int { return l.threads(s.tenants.planOf(id)) }
-	l.board = newBoard(f, s.cfg.QueueLength, threads, l.emit, l.now, l.nowUS())
+	l.board = newBoard(f, s.cfg.Queue, threads, l.emit, l.now, l.nowUS())
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	s.leader.Store(l)
 	defer func() {
@@ -220,6 +220,7 @@ func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.settle(ctx) })
 	g.Go(func() error { return l.sweep(ctx) })
+	g.Go(func() error { return l.expire(ctx) })
 	g.Go(func() error {
 		return s.streams.Tail(ctx, l.decided, func(recs []stream.Submitted) { l.decide(ctx, recs) })
 	})

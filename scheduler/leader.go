@@ -242,13 +242,14 @@ func (l *leader) sweep(ctx context.Context) error {
 		l.leave()
 		for _, e := range late {
 			l.withBody(ctx, e.id, func(e *entry) {
-				if e != nil && e.lease != nil && (l.now.After(e.lease.beatBy) || l.now.After(e.lease.endBy)) {
+				if e != nil && e.lease != nil && e.lease.over(l.now) {
 					l.lost(e)
 				}
 			})
 		}
 		l.enter()
 		l.board.ripen(l.now)
+		l.board.fillAll(l.now) // a plan may give more threads than it did
 		l.board.forget(l.s.projected.Load())
 		l.leave()
 		last = time.Now() // reading bodies may have taken long; that is no standing still

@@ -11,8 +11,9 @@
 //
 // Every scheduler folds the ledger all the time; the one that could append
 // EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
-// work.go, finish.go and project.go; board.go holds the queues, leader.go the
-// frames, lead.go the reigns.
+// work.go, finish.go, expire.go and project.go; board.go says who waits and who
+// runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
+// the frames, lead.go the reigns.
 package scheduler
 
 import (
@@ -43,13 +44,29 @@ type Config struct {
 	// Alone says that no other scheduler can be there, as on embedded back
 	// ends: it leads as soon as it has read the ledger, without listening for
 	// another leader's heartbeat first.
-	Alone bool
-	// QueueLength is L: how many jobs may wait at a tier and above for their
-	// first start. 0 is 10,000.
-	QueueLength int
-	Plan        account.Plan
-	Log         *slog.Logger
-	Metrics     prometheus.Registerer
+	Alone   bool
+	Queue   Queue
+	Plan    account.Plan
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Queue is what the policy says of everybody's waiting.
+type Queue struct {
+	// Length is L: how many jobs may wait at a tier and above for their first
+	// start. 0 is 10,000.
+	Length int
+	// CountRunning counts running jobs against Length too.
+	CountRunning bool
+	// Strict gives every seat to the highest tier that waits, always. Without it
+	// the lower tiers keep moving however busy the higher ones are.
+	Strict bool
+	// WaitLimit is how long after its acceptance a job that no worker holds
+	// expires. 0: never.
+	WaitLimit time.Duration
+	// PerHost is how many slots an account's jobs to one target host may have at
+	// the same time. 0: all of the account's.
+	PerHost int
 }
 
 // Archive is what the scheduler needs of Postgres.
@@ -96,8 +113,8 @@ func New(cfg Config, streams *stream.Streams, archive Archive, bucket Bucket) (*
 	if cfg.Address == "" {
 		return nil, errors.New("scheduler: no address to announce")
 	}
-	if cfg.QueueLength == 0 {
-		cfg.QueueLength = 10_000
+	if cfg.Queue.Length == 0 {
+		cfg.Queue.Length = 10_000
 	}
 	if cfg.Plan.Name == "" {
 		cfg.Plan = account.Default()

@@ -67,7 +67,7 @@ func TestJobFromDoorToArchive(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	f := newFarm(t)
-	n := f.start("a", Config{Alone: true, QueueLength: 1})
+	n := f.start("a", Config{Alone: true, Queue: Queue{Length: 1}})
 	api := n.front(t, &pb.FrontHello{Api: "api"})
 
 	old := f.record()
@@ -95,7 +95,7 @@ func TestRefusals(t *testing.T) {
 
 func TestQueueFull(t *testing.T) {
 	f := newFarm(t)
-	plan := Config{Alone: true, QueueLength: 1}
+	plan := Config{Alone: true, Queue: Queue{Length: 1}}
 	plan.Plan.Name, plan.Plan.Threads, plan.Plan.Wall = "test", 5, time.Minute
 	n := f.start("a", plan)
 	api := n.front(t, &pb.FrontHello{Api: "api"})
