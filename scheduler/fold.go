@@ -42,7 +42,8 @@ type entry struct {
 	began       bool   // was started at least once
 	attempts    uint32 // started and counted
 	lease       *lease
-	notBeforeUS int64 // of the last release
+	lostBy      []string // boots of the workers that lost it, by loss
+	notBeforeUS int64    // of the last release
 	end         *pb.Finished
 	endSeq      uint64
 	endUS       int64
@@ -128,6 +129,10 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		e := f.entries[ev.Released.Id]
 		if e == nil || e.lease == nil || e.lease.token != ev.Released.Token {
 			return
+		}
+		switch ev.Released.Reason {
+		case pb.Released_REASON_LOST, pb.Released_REASON_LOST_AGAIN:
+			e.lostBy = append(e.lostBy, e.lease.boot)
 		}
 		e.lease, e.notBeforeUS = nil, ev.Released.NotBeforeUs
 		if !counted(ev.Released.Reason) {
