@@ -249,7 +249,6 @@ func (l *leader) sweep(ctx context.Context) error {
 		}
 		l.enter()
 		l.board.ripen(l.now)
-		l.board.fillAll(l.now) // a plan may give more threads than it did
 		l.board.forget(l.s.projected.Load())
 		l.leave()
 		last = time.Now() // reading bodies may have taken long; that is no standing still

@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -69,6 +70,25 @@ type Queue struct {
 	PerHost int
 }
 
+// Streams is what the scheduler needs of JOBS, of LEDGER and of the farm's
+// heartbeats, as *stream.Streams has it.
+type Streams interface {
+	Tail(ctx context.Context, seq uint64, fn func([]stream.Submitted)) error
+	Record(ctx context.Context, seq uint64) (*pb.Record, error)
+	JobsState(ctx context.Context) (stream.State, error)
+	PurgeJobs(ctx context.Context, seq uint64) error
+
+	Append(f stream.Sealed) (jetstream.PubAckFuture, error)
+	Settle(ctx context.Context, f stream.Sealed, ack jetstream.PubAckFuture) error
+	Follow(ctx context.Context, seq uint64, chain stream.Chain, fn func([]stream.Link) error) error
+	LedgerState(ctx context.Context) (stream.State, error)
+	ChainAt(ctx context.Context, seq uint64) (c stream.Chain, ok bool, err error)
+	PurgeLedger(ctx context.Context, seq uint64) error
+
+	Beat(hb *pb.Heartbeat) error
+	Heartbeats(ctx context.Context, fn func(*pb.Heartbeat)) error
+}
+
 // Archive is what the scheduler needs of Postgres.
 type Archive interface {
 	Account(ctx context.Context, id string) (account.Account, error)
@@ -86,7 +106,7 @@ type Bucket interface {
 // Scheduler is one candidate for leadership.
 type Scheduler struct {
 	cfg     Config
-	streams *stream.Streams
+	streams Streams
 	archive Archive
 	bucket  Bucket
 	log     *slog.Logger
@@ -109,7 +129,7 @@ type heard struct {
 }
 
 // New checks its configuration and starts nothing.
-func New(cfg Config, streams *stream.Streams, archive Archive, bucket Bucket) (*Scheduler, error) {
+func New(cfg Config, streams Streams, archive Archive, bucket Bucket) (*Scheduler, error) {
 	if cfg.Address == "" {
 		return nil, errors.New("scheduler: no address to announce")
 	}
