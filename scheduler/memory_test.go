@@ -28,6 +28,7 @@ type memory struct {
 	jobsFirst  uint64
 	frameFirst uint64
 	beats      []*pb.Heartbeat
+	slow       time.Duration // what reading a record takes; set before anybody reads
 }
 
 func newMemory() *memory { return &memory{changed: make(chan struct{}), jobsFirst: 1, frameFirst: 1} }
@@ -81,6 +82,7 @@ func (m *memory) Tail(ctx context.Context, seq uint64, fn func([]stream.Submitte
 }
 
 func (m *memory) Record(_ context.Context, seq uint64) (*pb.Record, error) {
+	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if seq < m.jobsFirst || seq > uint64(len(m.records)) {
