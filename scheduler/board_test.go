@@ -272,6 +272,57 @@ func TestWaitLimit(t *testing.T) {
 	late("a minute later", b.board.entries[ran.id], b.board.entries[young.id])
 }
 
+// A worker may not have reached a leader for a while: after a takeover even a
+// lease at the end of its wall time has 12 s for its report.
+func TestTakeoverGivesEveryLeaseAWhile(t *testing.T) {
+	b := newBench(t, Queue{Length: 10}, nil)
+	e := b.submit("acme", 0)
+	b.start()
+	b.now = b.now.Add(time.Minute + wallGrace - time.Second)
+	b.lead(b.refold())
+	e = b.board.entries[e.id]
+	b.now = b.now.Add(leaseFor)
+	if late := b.board.overdue(b.now); len(late) != 0 {
+		t.Errorf("12 s after the takeover: %v is overdue", ids(late))
+	}
+	b.now = b.now.Add(time.Millisecond)
+	if late := b.board.overdue(b.now); len(late) != 1 || late[0] != e {
+		t.Errorf("a moment later: %v is overdue", ids(late))
+	}
+}
+
+// A job whose attempt was lost goes before those that were accepted after it,
+// also to its own host, and hosts take turns by the same order.
+func TestParkedInOrderOfAcceptance(t *testing.T) {
+	b := newBench(t, Queue{Length: 10, PerHost: 1}, map[string]int{"acme": 2})
+	submit := func(host string) *entry {
+		e, _ := b.submitTo("acme", 0, host)
+		b.check()
+		return e
+	}
+	lost, other := submit("a"), submit("b")
+	b.start()
+	b.release(lost, pb.Released_REASON_LOST, time.Second)
+	next, b2, a3 := submit("a"), submit("b"), submit("a")
+	c := submit("c")
+	b.now = b.now.Add(time.Second)
+	b.board.ripen(b.now)
+	b.check()
+	for position, e := range []*entry{lost, b2, a3, c} {
+		if _, p := b.board.waitsFor(e); e.standing != parked || p != position+1 {
+			t.Errorf("%s stands in %d at position %d, want %d", e.id, e.standing, p, position+1)
+		}
+	}
+	b.finish(next, job.Succeeded)
+	b.wantState(lost, job.Queued, job.WaitingForWorker)
+	b.finish(other, job.Succeeded)
+	b.wantState(b2, job.Queued, job.WaitingForWorker)
+	b.finish(lost, job.Succeeded)
+	b.wantState(a3, job.Queued, job.WaitingForWorker)
+	b.finish(a3, job.Succeeded)
+	b.wantState(c, job.Queued, job.WaitingForWorker)
+}
+
 func TestCancelWhereverItStands(t *testing.T) {
 	for _, where := range []standing{parked, queued, running, retrying} {
 		b := newBench(t, Queue{Length: 10}, nil)

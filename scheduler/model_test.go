@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,10 +161,19 @@ type trial struct {
 	// As they were at the end of each frame.
 	models []*model
 	texts  []string
+	names  []string // of the jobs, by number
 }
 
 // at is job i on the board.
-func (b *trial) at(i int) *entry { return b.board.entries[fmt.Sprintf("job_%04d", i+1)] }
+func (b *trial) at(i int) *entry {
+	if i < 0 {
+		return nil
+	}
+	for len(b.names) <= i {
+		b.names = append(b.names, fmt.Sprintf("job_%04d", len(b.names)+1))
+	}
+	return b.board.entries[b.names[i]]
+}
 
 // pick draws a job that matches; -1 when there is none.
 func (b *trial) pick(rt *rapid.T, match func(mjob) bool) int {
@@ -304,7 +314,7 @@ func TestBoardAgainstModel(t *testing.T) {
 		}
 		b := &trial{bench: newBench(rt, queue, slots), model: &model{queue: queue}}
 		b.plans["c"], b.plans["d"] = terms{backlog: 2}, terms{refuse: true}
-		account, host := rapid.SampledFrom([]string{"a", "b", "c", "d"}), rapid.SampledFrom([]string{"", "x", "y"})
+		account, host := rapid.SampledFrom([]string{"a", "a", "a", "b", "c", "d"}), rapid.SampledFrom([]string{"", "x", "y", "z"})
 		isRunning := func(j mjob) bool { return j.standing == running }
 		pass := func(d time.Duration) {
 			b.now = b.now.Add(d)
@@ -316,9 +326,9 @@ func TestBoardAgainstModel(t *testing.T) {
 			}
 			b.model.settle(b.now, b.threads)
 		}
-		rt.Repeat(map[string]func(*rapid.T){
+		actions := map[string]func(*rapid.T){
 			"submit": func(rt *rapid.T) {
-				for range rapid.IntRange(1, 4).Draw(rt, "jobs") {
+				for range rapid.IntRange(1, 8).Draw(rt, "jobs") {
 					b.submitBoth(rt, account.Draw(rt, "account"), rapid.SampledFrom(tiersUsed).Draw(rt, "tier"), host.Draw(rt, "host"))
 				}
 			},
@@ -400,7 +410,10 @@ func TestBoardAgainstModel(t *testing.T) {
 					b.models, b.texts = append(b.models, b.model.clone()), append(b.texts, text(b.board.facts))
 				}
 			},
-		})
+		}
+		for range 4 { // a step is one of thirty or so, and a board fills slowly
+			rt.Repeat(actions)
+		}
 		f := newFacts()
 		for i, l := range b.frames {
 			f.fold(l)
@@ -426,17 +439,18 @@ func (b *trial) sameJobs(rt *rapid.T, what string, want []int, got []*entry) {
 
 // text is all that facts say, and nothing that a leader adds.
 func text(f *facts) string {
-	out := fmt.Sprintf("seq %d, chain %d, jobs %d, time %d\n", f.seq, f.chain, f.jobs, f.timeUS)
+	var out strings.Builder
+	fmt.Fprintf(&out, "seq %d, chain %d, jobs %d, time %d\n", f.seq, f.chain, f.jobs, f.timeUS)
 	line := func(e *entry) {
-		out += fmt.Sprintf("%s %s order %d record %d tier %d %s accepted %d started %d %t attempts %d lost by %v not before %d",
+		fmt.Fprintf(&out, "%s %s order %d record %d tier %d %s accepted %d started %d %t attempts %d lost by %v not before %d",
 			e.id, e.account, e.order, e.jobsSeq, e.tier, e.place, e.acceptedUS, e.startedUS, e.began, e.attempts, e.lostBy, e.notBeforeUS)
 		if e.lease != nil {
-			out += fmt.Sprintf(" lease %d %s %s %s", e.lease.token, e.lease.worker, e.lease.boot, e.lease.wall)
+			fmt.Fprintf(&out, " lease %d %s %s %s", e.lease.token, e.lease.worker, e.lease.boot, e.lease.wall)
 		}
 		if e.end != nil {
-			out += fmt.Sprintf(" %s in %d at %d", e.end.Job.State, e.endSeq, e.endUS)
+			fmt.Fprintf(&out, " %s in %d at %d", e.end.Job.State, e.endSeq, e.endUS)
 		}
-		out += "\n"
+		out.WriteString("\n")
 	}
 	for el := f.unfinished.Front(); el != nil; el = el.Next() {
 		line(el.Value.(*entry))
@@ -444,5 +458,5 @@ func text(f *facts) string {
 	for el := f.ended.Front(); el != nil; el = el.Next() {
 		line(el.Value.(*entry))
 	}
-	return out
+	return out.String()
 }
