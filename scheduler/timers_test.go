@@ -117,7 +117,7 @@ func TestOneProcessCostsOneAttempt(t *testing.T) {
 		id := b.submit()
 		w.send(&pb.WorkUp{Credit: 1})
 		var attempts []uint32
-		for b.look(s, id).State != string(job.Failed) {
+		for len(attempts) < 20 && b.look(s, id).State != string(job.Failed) {
 			attempts = append(attempts, assigned(w).Attempt)
 			time.Sleep(leaseFor + slack)
 			synctest.Wait()
