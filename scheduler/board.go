@@ -3,8 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"container/heap"
-	"container/list"
-	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,21 +24,24 @@ const (
 
 // board is the leader's view of who waits and who runs: the facts and the
 // queues derived from them. It does no I/O, takes the time as an argument and
-// is guarded by its leader's lock.
+// is guarded by its leader's lock. check verifies, after each step, all that
+// it promises:
 //
-// After each step check holds: a job stands in one place; an account's jobs in
-// queues and seats are its busy count; at acceptance into a queue the jobs
-// that were accepted into it or into a higher one and have never started are
-// fewer than its length (I2).
+//   - a job stands in one place, and every list is in its order;
+//   - an account's jobs in queues and seats are its busy count, so slots are
+//     derived and cannot leak;
+//   - no job is parked while a slot is free that it may take;
+//   - the jobs that count against the queue's length are the ones that the facts
+//     name (I2 is that judge looks at them).
 type board struct {
 	*facts
 	tenants map[string]*tenant
 	tiers   []*tier // highest first
 	retries retryHeap
 	leases  map[uint64]*entry // open ones by token
-	// length is L, how many jobs may wait at a tier and above for their first
-	// start.
-	length int
+	queue   Queue
+	joined  uint64 // jobs that have joined a queue
+	starts  uint64 // dispatches of this reign
 	// threads is how many slots an account has, today.
 	threads func(account string) int
 	// emit appends an event to the open frame, applies it to the facts and
@@ -47,194 +49,175 @@ type board struct {
 	emit func(*pb.Event) uint64
 }
 
-// tenant is one account's share of the board.
-type tenant struct {
-	busy   int        // its jobs in a queue or running: slots in use
-	parked *list.List // *entry, the next to get a slot in front
-}
-
-// tier is one priority class.
-type tier struct {
-	number int32
-	queue  *list.List // *entry, by becoming eligible
-	first  int        // E: accepted with place queue and not yet started once
-}
-
 // newBoard derives the queues from a fold. Free slots are filled anew, by
-// order of acceptance and today's threads.
-func newBoard(f *facts, length int, threads func(string) int, emit func(*pb.Event) uint64, now time.Time, nowUS int64) *board {
-	b := &board{facts: f, tenants: map[string]*tenant{}, leases: map[uint64]*entry{}, length: length, threads: threads, emit: emit}
+// order of acceptance and today's threads and hosts; waits in the queues are
+// counted from now.
+func newBoard(f *facts, queue Queue, threads func(string) int, emit func(*pb.Event) uint64, now time.Time, nowUS int64) *board {
+	b := &board{facts: f, tenants: map[string]*tenant{}, leases: map[uint64]*entry{}, queue: queue, threads: threads, emit: emit}
 	for el := f.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
+		since := time.Duration(nowUS-e.acceptedUS) * time.Microsecond
+		e.waitUntil = now.Add(queue.WaitLimit - since)
 		b.countFirst(e, +1)
-		if e.lease != nil {
+		switch {
+		case e.lease != nil:
 			// Every lease gets a fresh 12 s: its worker could not reach a leader.
 			e.lease.assigned = true
 			e.lease.beatBy = now.Add(leaseFor)
 			e.lease.endBy = now.Add(max(leaseFor, e.lease.wall+wallGrace-time.Duration(nowUS-e.startedUS)*time.Microsecond))
-			b.tenant(e.account).busy++
-			b.leases[e.lease.token] = e
-			e.standing = running
-		}
-	}
-	for el := f.unfinished.Front(); el != nil; el = el.Next() {
-		switch e := el.Value.(*entry); {
-		case e.lease != nil:
+			b.tenant(e.account).occupy(e)
+			b.run(e)
 		case e.notBeforeUS > nowUS:
 			b.backOff(e, now.Add(time.Duration(e.notBeforeUS-nowUS)*time.Microsecond))
 		default:
-			b.makeEligible(e, now)
+			b.park(e)
 		}
 	}
+	b.fillAll(now)
 	return b
 }
 
 func (b *board) tenant(account string) *tenant {
 	t := b.tenants[account]
 	if t == nil {
-		t = &tenant{parked: list.New()}
+		t = newTenant(b.queue.PerHost)
 		b.tenants[account] = t
 	}
 	return t
 }
 
-func (b *board) tier(number int32) *tier {
-	i, found := slices.BinarySearchFunc(b.tiers, number, func(t *tier, n int32) int { return cmp.Compare(n, t.number) })
-	if !found {
-		b.tiers = slices.Insert(b.tiers, i, &tier{number: number, queue: list.New()})
-	}
-	return b.tiers[i]
+// verdict is what the board says to a new job.
+type verdict int
+
+const (
+	mayQueue verdict = iota // it takes a slot and enters its tier's queue
+	mayPark
+	threadsFull // its plan parks nothing
+	backlogFull
+	queueFull
+)
+
+// terms is what a plan says of jobs beyond the threads.
+type terms struct {
+	refuse  bool // rather than park
+	backlog int  // how many may be parked
 }
 
-// share is how much of the board an account has.
-func (b *board) share(account string) (busy, parked int) {
-	if t := b.tenants[account]; t != nil {
-		return t.busy, t.parked.Len()
+// judge says where a new job of this account may go. Slots come before the
+// tier's depth, and parked jobs do not count against that.
+func (b *board) judge(account, hostName string, number int32, terms terms) verdict {
+	t := b.tenants[account]
+	if t == nil {
+		t = new(tenant) // a stranger: nothing of it is here
 	}
-	return 0, 0
-}
-
-// countFirst keeps E for a job that may count in it.
-func (b *board) countFirst(e *entry, by int) {
-	if e.place == pb.Place_PLACE_QUEUE && !e.began {
-		b.tier(e.tier).first += by
-	}
-}
-
-// ahead is Σ E[q], q ≥ number: what the queue's length bounds.
-func (b *board) ahead(number int32) int {
-	sum := 0
-	for _, t := range b.tiers {
-		if t.number >= number {
-			sum += t.first
+	free, parked := b.threads(account)-t.busy, t.parked
+	switch {
+	case terms.refuse && free <= parked: // those that wait for their host have asked before
+		return threadsFull
+	case free > 0 && t.room(hostName):
+		if b.ahead(number) >= b.queue.Length {
+			return queueFull
 		}
+		return mayQueue
+	case !terms.refuse && parked >= terms.backlog:
+		return backlogFull
 	}
-	return sum
+	return mayPark
 }
-
-// full reports whether a job may not be accepted into this tier's queue.
-func (b *board) full(number int32) bool { return b.ahead(number) >= b.length }
 
 // accept makes a job the farm's.
 func (b *board) accept(a *pb.Accepted, body *pb.Body, now time.Time) *entry {
 	b.emit(&pb.Event{Fact: &pb.Event_Accepted{Accepted: a}})
 	e := b.entries[a.Envelope.Id]
-	e.body = body
+	e.body, e.waitUntil = body, now.Add(b.queue.WaitLimit)
 	b.countFirst(e, +1)
 	if a.Place == pb.Place_PLACE_PARKED {
 		b.park(e)
 	} else {
+		b.tenant(e.account).occupy(e)
 		b.enqueue(e, now)
 	}
 	return e
 }
 
-// enqueue gives e a slot and puts it last in its tier's queue.
-func (b *board) enqueue(e *entry, now time.Time) {
-	b.tenant(e.account).busy++
-	e.standing, e.since = queued, now
-	e.waiting = b.tier(e.tier).queue.PushBack(e)
-}
-
-// park puts e into its account's list, which is ordered by acceptance.
 func (b *board) park(e *entry) {
 	e.standing = parked
-	l := b.tenant(e.account).parked
-	for el := l.Back(); el != nil; el = el.Prev() {
-		if el.Value.(*entry).order < e.order {
-			e.waiting = l.InsertAfter(e, el)
-			return
+	b.tenant(e.account).park(e)
+}
+
+// fill gives the free slots of these accounts to their parked jobs, first come
+// first. Jobs that become eligible in one step join their queues in order of
+// acceptance.
+func (b *board) fill(now time.Time, accounts ...string) {
+	var taken []*entry
+	for _, account := range accounts {
+		t := b.tenants[account]
+		switch {
+		case t == nil:
+		case t.parked > 0:
+			threads := b.threads(account)
+			for e := t.take(threads); e != nil; e = t.take(threads) {
+				taken = append(taken, e)
+			}
+		case t.busy == 0:
+			delete(b.tenants, account)
 		}
 	}
-	e.waiting = l.PushFront(e)
-}
-
-// makeEligible takes a slot for e if its account has one free, and parks it
-// otherwise.
-func (b *board) makeEligible(e *entry, now time.Time) {
-	if b.tenant(e.account).busy < b.threads(e.account) {
-		b.enqueue(e, now)
-	} else {
-		b.park(e)
+	if len(accounts) > 1 {
+		slices.SortFunc(taken, func(a, b *entry) int { return cmp.Compare(a.order, b.order) })
 	}
-}
-
-// fill gives an account's free slots to its parked jobs, first come first.
-func (b *board) fill(account string, now time.Time) {
-	t := b.tenant(account)
-	for t.busy < b.threads(account) && t.parked.Len() > 0 {
-		e := t.parked.Remove(t.parked.Front()).(*entry)
+	for _, e := range taken {
 		b.enqueue(e, now)
-	}
-	if t.busy == 0 && t.parked.Len() == 0 {
-		delete(b.tenants, account)
 	}
 }
 
 // fillAll is for a change of threads.
 func (b *board) fillAll(now time.Time) {
-	for account := range b.tenants {
-		b.fill(account, now)
-	}
-}
-
-// next is the job to start next, highest tier first; nil when none waits.
-func (b *board) next() *entry {
-	for _, t := range b.tiers {
-		if el := t.queue.Front(); el != nil {
-			return el.Value.(*entry)
-		}
-	}
-	return nil
+	b.fill(now, slices.Collect(maps.Keys(b.tenants))...)
 }
 
 // start leases a queued job to a worker. It keeps its slot.
 func (b *board) start(e *entry, worker, boot string, wall time.Duration, now time.Time) *lease {
+	b.starts++
 	b.countFirst(e, -1)
 	b.tier(e.tier).queue.Remove(e.waiting)
-	e.standing, e.waiting = running, nil
+	e.waiting = nil
 	b.emit(&pb.Event{Fact: &pb.Event_Started{Started: &pb.Started{Id: e.id, Worker: worker, Boot: boot, WallMs: wall.Milliseconds()}}})
 	e.lease.beatBy, e.lease.endBy = now.Add(leaseFor), now.Add(wall+wallGrace)
-	b.leases[e.lease.token] = e
+	b.run(e)
 	return e.lease
 }
 
+// run counts e, which has its slot and its lease, among the running ones.
+func (b *board) run(e *entry) {
+	e.standing = running
+	b.leases[e.lease.token] = e
+	b.tier(e.tier).running++
+}
+
+// stop takes e out of the running ones, and its slot.
+func (b *board) stop(e *entry) {
+	delete(b.leases, e.lease.token)
+	b.tier(e.tier).running--
+	b.tenant(e.account).vacate(e)
+}
+
 // release ends a lease without an end of the job. wait is the back-off, which
-// the job spends without a slot.
+// the job spends without a slot; after it, or at once, it takes its turn by
+// acceptance among the account's jobs.
 func (b *board) release(e *entry, reason pb.Released_Reason, wait time.Duration, now time.Time, nowUS int64) {
 	ev := &pb.Released{Id: e.id, Token: e.lease.token, Reason: reason}
 	if wait > 0 {
 		ev.NotBeforeUs = nowUS + wait.Microseconds()
 	}
-	delete(b.leases, e.lease.token)
+	b.stop(e)
 	b.emit(&pb.Event{Fact: &pb.Event_Released{Released: ev}})
-	b.tenant(e.account).busy--
 	if wait > 0 {
 		b.backOff(e, now.Add(wait))
 	} else {
-		b.makeEligible(e, now)
+		b.park(e)
 	}
-	b.fill(e.account, now)
+	b.fill(now, e.account)
 }
 
 func (b *board) backOff(e *entry, until time.Time) {
@@ -245,35 +228,61 @@ func (b *board) backOff(e *entry, until time.Time) {
 // finish ends a job, wherever it stands, and hands its slot on.
 func (b *board) finish(e *entry, fin *pb.Finished, now time.Time) {
 	b.countFirst(e, -1)
-	switch t := b.tenant(e.account); e.standing {
+	switch e.standing {
 	case queued:
 		b.tier(e.tier).queue.Remove(e.waiting)
-		t.busy--
+		b.tenant(e.account).vacate(e)
 	case running:
-		t.busy--
-		delete(b.leases, e.lease.token)
+		b.stop(e)
 	case parked:
-		t.parked.Remove(e.waiting)
+		b.tenant(e.account).unpark(e)
 	case retrying:
 		heap.Remove(&b.retries, slices.Index(b.retries, e))
 	}
 	e.standing, e.waiting = nowhere, nil
 	b.emit(&pb.Event{Fact: &pb.Event_Finished{Finished: fin}})
-	b.fill(e.account, now)
+	b.fill(now, e.account)
 }
 
 // ripen makes jobs eligible whose back-off is over.
 func (b *board) ripen(now time.Time) {
+	var accounts []string
 	for len(b.retries) > 0 && !b.retries[0].readyAt.After(now) {
-		b.makeEligible(heap.Pop(&b.retries).(*entry), now)
+		e := heap.Pop(&b.retries).(*entry)
+		b.park(e)
+		accounts = append(accounts, e.account)
 	}
+	b.fill(now, accounts...)
 }
 
-// overdue lists jobs whose lease has run out.
+// overdue lists jobs whose lease has run out, the first leased first.
 func (b *board) overdue(now time.Time) []*entry {
 	var out []*entry
 	for _, e := range b.leases {
-		if now.After(e.lease.beatBy) || now.After(e.lease.endBy) {
+		if e.lease.over(now) {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b *entry) int { return cmp.Compare(a.lease.token, b.lease.token) })
+	return out
+}
+
+// waitedOut reports whether a job that no worker holds has waited for longer
+// than the policy lets it.
+func (b *board) waitedOut(e *entry, now time.Time) bool {
+	return b.queue.WaitLimit > 0 && e.end == nil && e.lease == nil && now.After(e.waitUntil)
+}
+
+// expired lists jobs that have waited out, at most as many. Waits end in order
+// of acceptance, so the walk ends at the first job that has time left.
+func (b *board) expired(now time.Time, most int) []*entry {
+	var out []*entry
+	for el := b.unfinished.Front(); el != nil && len(out) < most && b.queue.WaitLimit > 0; el = el.Next() {
+		e := el.Value.(*entry)
+		if !now.After(e.waitUntil) {
+			break
+		}
+		if b.waitedOut(e, now) {
 			out = append(out, e)
 		}
 	}
@@ -287,71 +296,21 @@ const countTo = 10_000
 // waitsFor says what a queued job waits for, and its position where that
 // means something: in its account's list or in its tier's queue.
 func (b *board) waitsFor(e *entry) (job.WaitingFor, int) {
-	position := func(l *list.List) int {
-		n := 1
-		for el := l.Front(); el != nil && el != e.waiting; el = el.Next() {
-			if n++; n > countTo {
-				return 0
-			}
-		}
-		return n
-	}
 	switch e.standing {
 	case parked:
-		return job.WaitingForSlot, position(b.tenant(e.account).parked)
+		return job.WaitingForSlot, b.tenant(e.account).position(e, countTo)
 	case queued:
-		return job.WaitingForWorker, position(b.tier(e.tier).queue)
+		n := 1
+		for el := e.waiting.Prev(); el != nil; el = el.Prev() {
+			if n++; n > countTo {
+				return job.WaitingForWorker, 0
+			}
+		}
+		return job.WaitingForWorker, n
 	case retrying:
 		return job.WaitingForRetry, 0
 	}
 	return "", 0
-}
-
-// check verifies what board promises; tests call it after each step.
-func (b *board) check() error {
-	busy, first, seen := map[string]int{}, map[int32]int{}, 0
-	for el := b.unfinished.Front(); el != nil; el = el.Next() {
-		e := el.Value.(*entry)
-		if e.place == pb.Place_PLACE_QUEUE && !e.began {
-			first[e.tier]++
-		}
-		if (e.lease != nil) != (e.standing == running) {
-			return fmt.Errorf("job %s: lease %v but standing %d", e.id, e.lease != nil, e.standing)
-		}
-		switch e.standing {
-		case queued, running:
-			busy[e.account]++
-		case nowhere:
-			return fmt.Errorf("job %s is unfinished and stands nowhere", e.id)
-		}
-		if e.standing != running {
-			seen++
-		}
-	}
-	listed := len(b.retries)
-	for _, t := range b.tiers {
-		listed += t.queue.Len()
-		if t.first != first[t.number] {
-			return fmt.Errorf("tier %d: E is %d, jobs say %d", t.number, t.first, first[t.number])
-		}
-	}
-	for name, t := range b.tenants {
-		listed += t.parked.Len()
-		if t.busy != busy[name] {
-			return fmt.Errorf("account %s: busy is %d, jobs say %d", name, t.busy, busy[name])
-		}
-		if t.parked.Len() > 0 && t.busy < b.threads(name) {
-			return fmt.Errorf("account %s: a job is parked beside a free slot", name)
-		}
-		delete(busy, name)
-	}
-	if len(busy) > 0 {
-		return fmt.Errorf("accounts with jobs and no share of the board: %v", busy)
-	}
-	if listed != seen {
-		return fmt.Errorf("%d jobs wait, the lists hold %d", seen, listed)
-	}
-	return nil
 }
 
 // retryHeap orders jobs by the end of their back-off.

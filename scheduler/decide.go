@@ -80,23 +80,23 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		return
 	}
 	place := pb.Place_PLACE_QUEUE
-	switch busy, parked := l.board.share(env.Account); {
-	case busy >= l.threads(t.plan) && t.plan.OverThreads.Action == account.Refuse:
+	terms := terms{refuse: t.plan.OverThreads.Action == account.Refuse, backlog: t.plan.OverThreads.Backlog}
+	switch l.board.judge(env.Account, env.Host, int32(t.plan.Tier), terms) {
+	case mayPark:
+		place = pb.Place_PLACE_PARKED
+	case threadsFull:
 		l.refuse(env, &fault.Error{
 			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.pace.perEnd(l.now),
-			Detail: "the account has as many jobs at once as its plan allows; wait for one to finish",
+			Detail: "the account has as many jobs under way as its plan has threads; wait for one to finish",
 		})
 		return
-	case busy >= l.threads(t.plan):
-		place = pb.Place_PLACE_PARKED
-		if parked >= t.plan.OverThreads.Backlog {
-			l.refuse(env, &fault.Error{
-				Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
-				Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
-			})
-			return
-		}
-	case l.board.full(int32(t.plan.Tier)):
+	case backlogFull:
+		l.refuse(env, &fault.Error{
+			Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
+			Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
+		})
+		return
+	case queueFull:
 		l.refuse(env, &fault.Error{
 			Kind: fault.QueueFull, Code: "queue_full", Policy: "queue", RetryAfter: l.pace.perEnd(l.now),
 			Detail: "the queue is full; nothing was accepted, try again later",
@@ -155,7 +155,7 @@ func (l *leader) threadsOf(id string) int {
 // known.
 func (l *leader) refill() {
 	for _, id := range l.s.tenants.takeMoved() {
-		l.board.fill(id, l.now)
+		l.board.fill(l.now, id)
 	}
 }
 

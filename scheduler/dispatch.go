@@ -12,7 +12,7 @@ import (
 // only once it is durable does the worker hear of it.
 func (l *leader) dispatch() {
 	for len(l.idle) > 0 {
-		e := l.board.next()
+		e := l.board.next(l.now)
 		if e == nil {
 			return
 		}

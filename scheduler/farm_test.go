@@ -149,7 +149,7 @@ func (n *node) worker(t *testing.T, hello *pb.Hello) *peer[pb.WorkUp, pb.WorkDow
 // peer is the far end of a stream, played by the test.
 type peer[Up, Down any] struct {
 	t      *testing.T
-	stream grpc.BidiStreamingClient[Up, Down]
+	stream interface{ Send(*Up) error }
 	down   chan *Down
 	seen   []*Down // received and not yet wholly picked over
 }

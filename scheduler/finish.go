@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -15,6 +16,9 @@ import (
 
 const (
 	maxAttempts = 3
+	// maxLosses is how often workers may lose a job until each further loss
+	// counts, also one by a worker that is there and loses it again and again.
+	maxLosses = 6
 	// unitsPerRender is what a fresh success costs: one credit.
 	unitsPerRender = account.UnitsPerCredit
 )
@@ -85,8 +89,12 @@ func (l *leader) lost(e *entry) {
 	if w := l.workers[le.worker]; w != nil {
 		l.afterTell(w, func(m *pb.WorkDown) { m.Stale = append(m.Stale, le.token) })
 	}
-	if e.attempts < maxAttempts {
-		l.board.release(e, pb.Released_REASON_LOST, backOff(e.attempts), l.now, l.nowUS())
+	reason := pb.Released_REASON_LOST
+	if slices.Contains(e.lostBy, le.boot) && len(e.lostBy) < maxLosses {
+		reason = pb.Released_REASON_LOST_AGAIN
+	}
+	if e.attempts < maxAttempts || !counted(reason) {
+		l.board.release(e, reason, backOff(e.attempts), l.now, l.nowUS())
 		return
 	}
 	l.finish(e, ending{state: job.Failed, failure: job.Fail(job.AttemptsExhausted, job.StageCapture,

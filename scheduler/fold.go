@@ -45,18 +45,21 @@ type entry struct {
 	began       bool   // was started at least once
 	attempts    uint32 // started and counted
 	lease       *lease
-	notBeforeUS int64 // of the last release
+	lostBy      []string // boots of the workers that lost it, by loss
+	notBeforeUS int64    // of the last release
 	end         *pb.Finished
 	endSeq      uint64
 	endUS       int64
 	element     *list.Element // in unfinished or in ended
 
 	// What the leader adds. A standby leaves it empty.
-	body     *pb.Body // nil: still in JOBS at jobsSeq
-	standing standing
-	waiting  *list.Element // in its tier's queue or its account's parked list
-	readyAt  time.Time     // while standing is retrying
-	since    time.Time     // in its queue since
+	body      *pb.Body // nil: still in JOBS at jobsSeq
+	standing  standing
+	waiting   *list.Element // in its tier's queue or its account's parked list
+	readyAt   time.Time     // while standing is retrying
+	since     time.Time     // in its queue since
+	turn      uint64        // in its queue: which join that was
+	waitUntil time.Time     // it expires when no worker holds it then
 }
 
 // lease is a job in a worker's hands.
@@ -70,6 +73,9 @@ type lease struct {
 	endBy    time.Time // it ends then, whatever the beats say
 	assigned bool      // its worker was told, or is not known not to have been
 }
+
+// over reports whether the lease has run out.
+func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.After(l.endBy) }
 
 func newFacts() *facts {
 	return &facts{
@@ -127,6 +133,10 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		e := f.entries[ev.Released.Id]
 		if e == nil || e.lease == nil || e.lease.token != ev.Released.Token {
 			return
+		}
+		switch ev.Released.Reason {
+		case pb.Released_REASON_LOST, pb.Released_REASON_LOST_AGAIN:
+			e.lostBy = append(e.lostBy, e.lease.boot)
 		}
 		e.lease, e.notBeforeUS = nil, ev.Released.NotBeforeUs
 		if !counted(ev.Released.Reason) {

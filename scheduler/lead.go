@@ -220,7 +220,7 @@ func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error 
 	// waits are known first; those that cannot be read have no slot until they are.
 	s.tenants.need(f.accounts())
 	s.tenants.load(ctx)
-	l.board = newBoard(f, s.cfg.Queue.Length, l.threadsOf, l.emit, l.now, l.nowUS())
+	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	s.leader.Store(l)
 	defer func() {
@@ -231,6 +231,7 @@ func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.settle(ctx) })
 	g.Go(func() error { return l.sweep(ctx) })
+	g.Go(func() error { return l.expire(ctx) })
 	g.Go(func() error {
 		return s.streams.Tail(ctx, l.decided, func(recs []stream.Submitted) { l.decide(ctx, recs) })
 	})

@@ -242,7 +242,7 @@ func (l *leader) sweep(ctx context.Context) error {
 		l.leave()
 		for _, e := range late {
 			l.withBody(ctx, e.id, func(e *entry) {
-				if e != nil && e.lease != nil && (l.now.After(e.lease.beatBy) || l.now.After(e.lease.endBy)) {
+				if e != nil && e.lease != nil && e.lease.over(l.now) {
 					l.lost(e)
 				}
 			})

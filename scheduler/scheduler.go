@@ -11,8 +11,9 @@
 //
 // Every scheduler folds the ledger all the time; the one that could append
 // EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
-// work.go, finish.go and project.go; board.go holds the queues, leader.go the
-// frames, lead.go the reigns.
+// work.go, finish.go, expire.go and project.go; board.go says who waits and who
+// runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
+// the frames, lead.go the reigns.
 package scheduler
 
 import (
@@ -26,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
@@ -52,14 +54,41 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
-// Queue is what bounds and orders the waiting of all accounts together. Its
-// zero value is a queue of 10,000 without further rules.
+// Queue is what the policy says of everybody's waiting.
 type Queue struct {
-	Length       int           // L: jobs of a tier and above that may wait for their first start. 0 is 10,000
-	CountRunning bool          // running jobs count in L too
-	Strict       bool          // a lower tier never goes before a higher one
-	WaitLimit    time.Duration // how long a job may wait before it ends as expired; 0: for ever
-	PerHost      int           // running jobs of one account on one host; 0: no limit
+	// Length is L: how many jobs may wait at a tier and above for their first
+	// start. 0 is 10,000.
+	Length int
+	// CountRunning counts running jobs against Length too.
+	CountRunning bool
+	// Strict gives every seat to the highest tier that waits, always. Without it
+	// the lower tiers keep moving however busy the higher ones are.
+	Strict bool
+	// WaitLimit is how long after its acceptance a job that no worker holds
+	// expires. 0: never.
+	WaitLimit time.Duration
+	// PerHost is how many slots an account's jobs to one target host may have at
+	// the same time. 0: all of the account's.
+	PerHost int
+}
+
+// Streams is what the scheduler needs of JOBS, of LEDGER and of the farm's
+// heartbeats, as *stream.Streams has it.
+type Streams interface {
+	Tail(ctx context.Context, seq uint64, fn func([]stream.Submitted)) error
+	Record(ctx context.Context, seq uint64) (*pb.Record, error)
+	JobsState(ctx context.Context) (stream.State, error)
+	PurgeJobs(ctx context.Context, seq uint64) error
+
+	Append(f stream.Sealed) (jetstream.PubAckFuture, error)
+	Settle(ctx context.Context, f stream.Sealed, ack jetstream.PubAckFuture) error
+	Follow(ctx context.Context, seq uint64, chain stream.Chain, fn func([]stream.Link) error) error
+	LedgerState(ctx context.Context) (stream.State, error)
+	ChainAt(ctx context.Context, seq uint64) (c stream.Chain, ok bool, err error)
+	PurgeLedger(ctx context.Context, seq uint64) error
+
+	Beat(hb *pb.Heartbeat) error
+	Heartbeats(ctx context.Context, fn func(*pb.Heartbeat)) error
 }
 
 // Archive is what the scheduler needs of Postgres.
@@ -80,7 +109,7 @@ type Bucket interface {
 // Scheduler is one candidate for leadership.
 type Scheduler struct {
 	cfg     Config
-	streams *stream.Streams
+	streams Streams
 	archive Archive
 	bucket  Bucket
 	log     *slog.Logger
@@ -104,7 +133,7 @@ type heard struct {
 }
 
 // New checks its configuration and starts nothing.
-func New(cfg Config, streams *stream.Streams, archive Archive, bucket Bucket) (*Scheduler, error) {
+func New(cfg Config, streams Streams, archive Archive, bucket Bucket) (*Scheduler, error) {
 	if cfg.Address == "" {
 		return nil, errors.New("scheduler: no address to announce")
 	}

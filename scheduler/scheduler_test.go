@@ -406,3 +406,17 @@ func TestAnotherWorkersLease(t *testing.T) {
 	w.send(done(a))
 	committed(w, a.Token)
 }
+
+func TestExpiredIsArchived(t *testing.T) {
+	f := newFarm(t)
+	n := f.start("a", Config{Alone: true, Queue: Queue{WaitLimit: time.Millisecond}})
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	rec := f.record()
+	f.publish(rec)
+	if d := decision(api, rec.Envelope.Id); d.GetAccepted() == nil {
+		t.Fatalf("decision %v", d)
+	}
+	if j := f.archived(n.Scheduler, rec.Envelope.Id); j.State != job.Expired || j.Failure != nil || *j.Billable || j.Attempts != 0 {
+		t.Errorf("archived %+v", j)
+	}
+}

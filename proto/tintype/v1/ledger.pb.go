@@ -84,6 +84,9 @@ const (
 	Released_REASON_DRAINED Released_Reason = 3
 	// The attempt failed by a fault of the farm. Counted.
 	Released_REASON_FAILED Released_Reason = 4
+	// As LOST, of a worker's process that has cost this job an attempt before:
+	// one process costs it one attempt. Not counted.
+	Released_REASON_LOST_AGAIN Released_Reason = 5
 )
 
 // Enum value maps for Released_Reason.
@@ -94,6 +97,7 @@ var (
 		2: "REASON_LOST",
 		3: "REASON_DRAINED",
 		4: "REASON_FAILED",
+		5: "REASON_LOST_AGAIN",
 	}
 	Released_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
@@ -101,6 +105,7 @@ var (
 		"REASON_LOST":        2,
 		"REASON_DRAINED":     3,
 		"REASON_FAILED":      4,
+		"REASON_LOST_AGAIN":  5,
 	}
 )
 
@@ -981,18 +986,19 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
 	"\x04boot\x18\x03 \x01(\tR\x04boot\x12\x17\n" +
-	"\awall_ms\x18\x04 \x01(\x03R\x06wallMs\"\xfa\x01\n" +
+	"\awall_ms\x18\x04 \x01(\x03R\x06wallMs\"\x92\x02\n" +
 	"\bReleased\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x123\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x1b.tintype.v1.Released.ReasonR\x06reason\x12\"\n" +
-	"\rnot_before_us\x18\x04 \x01(\x03R\vnotBeforeUs\"o\n" +
+	"\rnot_before_us\x18\x04 \x01(\x03R\vnotBeforeUs\"\x86\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_UNASSIGNED\x10\x01\x12\x0f\n" +
 	"\vREASON_LOST\x10\x02\x12\x12\n" +
 	"\x0eREASON_DRAINED\x10\x03\x12\x11\n" +
-	"\rREASON_FAILED\x10\x04\"\x96\x01\n" +
+	"\rREASON_FAILED\x10\x04\x12\x15\n" +
+	"\x11REASON_LOST_AGAIN\x10\x05\"\x96\x01\n" +
 	"\bFinished\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12!\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobR\x03job\x12\x19\n" +

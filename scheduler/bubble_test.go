@@ -1,0 +1,205 @@
+package scheduler
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/store"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// bubble is a farm whose clock stands still while anybody has something to do:
+// streams and archive in memory, and the scheduler as it is.
+type bubble struct {
+	t       *testing.T
+	streams *memory
+	archive *shelf
+	ctx     context.Context
+	wg      sync.WaitGroup
+}
+
+// inBubble runs a test in a bubble.
+func inBubble(t *testing.T, test func(t *testing.T, b *bubble)) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		b := &bubble{t: t, streams: newMemory(), archive: new(shelf), ctx: ctx}
+		defer b.wg.Wait()
+		defer cancel()
+		test(t, b)
+	})
+}
+
+// shelf is an archive that holds how far it has got and how many ended.
+type shelf struct {
+	mu   sync.Mutex
+	at   store.Projection
+	ends []store.Ended
+}
+
+func (*shelf) Account(_ context.Context, id string) (account.Account, error) {
+	return account.Account{ID: id, Name: id, Plan: "test"}, nil
+}
+
+func (s *shelf) AccountsByID(ctx context.Context, ids []string) ([]account.Account, error) {
+	var out []account.Account
+	for _, id := range ids {
+		a, err := s.Account(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func (s *shelf) Projection(context.Context) (store.Projection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at, nil
+}
+
+func (s *shelf) Project(_ context.Context, _, to store.Projection, ends []store.Ended) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.ends = to, append(s.ends, ends...)
+	return 0, nil
+}
+
+// start runs a scheduler; stop ends it as a kill does: it says nothing more.
+func (b *bubble) start(name string, cfg Config) (s *Scheduler, stop func()) {
+	b.t.Helper()
+	cfg.Address, cfg.Log = name, slog.New(slog.DiscardHandler)
+	cfg.Plans = []account.Plan{{
+		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 100}, Wall: time.Minute, Retention: time.Hour,
+	}}
+	s, err := New(cfg, b.streams, b.archive, presigner{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.ctx)
+	done := make(chan struct{})
+	b.wg.Go(func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			b.t.Errorf("scheduler %s: %v", name, err)
+		}
+	})
+	return s, func() { cancel(); <-done }
+}
+
+// leading waits until a scheduler leads.
+func (b *bubble) leading(s *Scheduler) {
+	for !s.Leading() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// pipe is a gRPC stream without a network.
+type pipe[Up, Down any] struct {
+	grpc.ServerStream
+	ctx  context.Context
+	up   chan *Up
+	down chan *Down
+}
+
+func (p *pipe[Up, Down]) Context() context.Context { return p.ctx }
+
+func (p *pipe[Up, Down]) Recv() (*Up, error) {
+	select {
+	case m := <-p.up:
+		return m, nil
+	case <-p.ctx.Done():
+		return nil, io.EOF
+	}
+}
+
+func (p *pipe[Up, Down]) Send(m *Down) error {
+	select {
+	case p.down <- m:
+		return nil
+	case <-p.ctx.Done():
+		return p.ctx.Err()
+	}
+}
+
+// uplink is its far end.
+type uplink[Up any] struct {
+	ctx context.Context
+	up  chan *Up
+}
+
+func (u uplink[Up]) Send(m *Up) error {
+	select {
+	case u.up <- m:
+		return nil
+	case <-u.ctx.Done():
+		return io.EOF
+	}
+}
+
+// connect serves a stream until hang is called or the bubble ends.
+func connect[Up, Down any](b *bubble, serve func(*pipe[Up, Down]) error, hello *Up) (p *peer[Up, Down], hang func()) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	s := &pipe[Up, Down]{ctx: ctx, up: make(chan *Up), down: make(chan *Down, 1000)}
+	done := make(chan struct{})
+	b.wg.Go(func() {
+		defer close(done)
+		defer cancel() // as gRPC does when the method returns
+		serve(s)       //nolint:errcheck // the stream was hung up
+	})
+	p = &peer[Up, Down]{t: b.t, stream: uplink[Up]{ctx, s.up}, down: s.down}
+	p.send(hello)
+	return p, func() { cancel(); <-done }
+}
+
+func (b *bubble) front(s *Scheduler) *peer[pb.FrontUp, pb.FrontDown] {
+	b.leading(s)
+	p, _ := connect(b, func(p *pipe[pb.FrontUp, pb.FrontDown]) error { return frontService{s: s}.Connect(p) },
+		&pb.FrontUp{Hello: &pb.FrontHello{Api: "api"}})
+	return p
+}
+
+func (b *bubble) worker(s *Scheduler, boot string) (p *peer[pb.WorkUp, pb.WorkDown], hang func()) {
+	b.leading(s)
+	return connect(b, func(p *pipe[pb.WorkUp, pb.WorkDown]) error { return workService{s: s}.Connect(p) },
+		&pb.WorkUp{Hello: hello(boot)})
+}
+
+// submit publishes a job; the account has two threads.
+func (b *bubble) submit() string {
+	id := string(job.NewID())
+	b.streams.publish(&pb.Record{
+		Envelope: &pb.Envelope{Id: id, Account: "acc_acme", Api: "api", SentUs: time.Now().UnixMicro(), ContentType: "image/png"},
+		Body:     &pb.Body{Spec: []byte(`{}`), CustomId: "mine"},
+	})
+	synctest.Wait()
+	return id
+}
+
+// look is the job as the leader knows it at this moment.
+func (b *bubble) look(s *Scheduler, id string) *pb.Job {
+	synctest.Wait()
+	l := s.leader.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.board.check(); err != nil {
+		b.t.Error(err)
+	}
+	return l.snapshot(l.board.entries[id])
+}
+
+func (b *bubble) want(s *Scheduler, when, id string, state job.State, attempts uint32) {
+	b.t.Helper()
+	if j := b.look(s, id); j.State != string(state) || j.Attempts != attempts {
+		b.t.Errorf("%s: %s after %d attempts, want %s after %d", when, j.State, j.Attempts, state, attempts)
+	}
+}

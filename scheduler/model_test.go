@@ -1,0 +1,462 @@
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/tintype/tintype/pkg/job"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// model says the board's rules again, slowly: one list of jobs by acceptance,
+// everything else counted from it each time it is asked for.
+type model struct {
+	queue  Queue
+	jobs   []mjob // by acceptance
+	turn   int    // of the last job that became eligible
+	starts int
+}
+
+type mjob struct {
+	account, host string
+	tier          int32
+	counts        bool // against the queue's length: accepted into it and never started
+	standing      standing
+	attempts      int
+	turn          int
+	since         time.Time // in its queue
+	acceptedAt    time.Time
+	startedAt     time.Time
+	waitUntil     time.Time
+	notBefore     time.Time // of the last release
+	beatBy, endBy time.Time
+	ended         bool
+}
+
+func (m *model) clone() *model {
+	c := *m
+	c.jobs = slices.Clone(m.jobs)
+	return &c
+}
+
+// count is how many jobs match.
+func (m *model) count(match func(mjob) bool) int {
+	n := 0
+	for _, j := range m.jobs {
+		if !j.ended && match(j) {
+			n++
+		}
+	}
+	return n
+}
+
+func (j mjob) hasSlot() bool { return j.standing == queued || j.standing == running }
+
+// mayTake reports whether a job of this account to this host may take a slot.
+func (m *model) mayTake(account, host string, threads int) bool {
+	if m.count(func(j mjob) bool { return j.account == account && j.hasSlot() }) >= threads {
+		return false
+	}
+	return m.queue.PerHost == 0 || host == "" ||
+		m.count(func(j mjob) bool { return j.account == account && j.host == host && j.hasSlot() }) < m.queue.PerHost
+}
+
+// ahead is the sum that the queue's length bounds.
+func (m *model) ahead(tier int32) int {
+	return m.count(func(j mjob) bool {
+		return j.tier >= tier && (j.counts || m.queue.CountRunning && j.standing == running)
+	})
+}
+
+func (m *model) judge(account, host string, tier int32, threads int, terms terms) verdict {
+	busy := m.count(func(j mjob) bool { return j.account == account && j.hasSlot() })
+	waiting := m.count(func(j mjob) bool { return j.account == account && j.standing == parked })
+	switch {
+	case terms.refuse && busy+waiting >= threads:
+		return threadsFull
+	case m.mayTake(account, host, threads) && m.ahead(tier) >= m.queue.Length:
+		return queueFull
+	case m.mayTake(account, host, threads):
+		return mayQueue
+	case !terms.refuse && waiting >= terms.backlog:
+		return backlogFull
+	}
+	return mayPark
+}
+
+// settle gives every free slot to the job that was accepted first of those
+// that may take it.
+func (m *model) settle(now time.Time, threads func(string) int) {
+	for i := range m.jobs {
+		if j := &m.jobs[i]; !j.ended && j.standing == parked && m.mayTake(j.account, j.host, threads(j.account)) {
+			m.enqueue(i, now)
+		}
+	}
+}
+
+func (m *model) enqueue(i int, now time.Time) {
+	m.turn++
+	m.jobs[i].standing, m.jobs[i].turn, m.jobs[i].since = queued, m.turn, now
+}
+
+// waiting lists jobs, by number, that stand so, in an order.
+func (m *model) waiting(match func(mjob) bool, order func(a, b int) int) []int {
+	out := []int{}
+	for i, j := range m.jobs {
+		if !j.ended && match(j) {
+			out = append(out, i)
+		}
+	}
+	slices.SortFunc(out, order)
+	return out
+}
+
+// next is the number of the job to start, or -1.
+func (m *model) next(now time.Time) int {
+	all := m.waiting(func(j mjob) bool { return j.standing == queued }, func(a, b int) int { return cmp.Compare(m.jobs[a].turn, m.jobs[b].turn) })
+	if len(all) == 0 {
+		return -1
+	}
+	if !m.queue.Strict && (m.starts%16 == 15 || now.Sub(m.jobs[all[0]].since) > time.Minute) {
+		return all[0]
+	}
+	return slices.MinFunc(all, func(a, b int) int {
+		return cmp.Or(cmp.Compare(m.jobs[b].tier, m.jobs[a].tier), cmp.Compare(m.jobs[a].turn, m.jobs[b].turn))
+	})
+}
+
+// lead is what a takeover makes of the facts.
+func (m *model) lead(now time.Time, threads func(string) int) {
+	m.starts = 0
+	for i := range m.jobs {
+		j := &m.jobs[i]
+		switch j.waitUntil = j.acceptedAt.Add(m.queue.WaitLimit); {
+		case j.standing == running:
+			j.beatBy = now.Add(leaseFor)
+			j.endBy = now.Add(max(leaseFor, time.Minute+wallGrace-now.Sub(j.startedAt)))
+		case j.notBefore.After(now):
+			j.standing = retrying
+		default:
+			j.standing = parked
+		}
+	}
+	m.settle(now, threads)
+}
+
+func (m *model) end(i int) {
+	m.jobs[i].ended, m.jobs[i].counts, m.jobs[i].standing = true, false, nowhere
+}
+
+// trial drives a board and its model side by side.
+type trial struct {
+	*bench
+	model *model
+	// As they were at the end of each frame.
+	models []*model
+	texts  []string
+	names  []string // of the jobs, by number
+}
+
+// at is job i on the board.
+func (b *trial) at(i int) *entry {
+	if i < 0 {
+		return nil
+	}
+	for len(b.names) <= i {
+		b.names = append(b.names, fmt.Sprintf("job_%04d", len(b.names)+1))
+	}
+	return b.board.entries[b.names[i]]
+}
+
+// pick draws a job that matches; -1 when there is none.
+func (b *trial) pick(rt *rapid.T, match func(mjob) bool) int {
+	all := b.model.waiting(match, cmp.Compare[int])
+	if len(all) == 0 {
+		return -1
+	}
+	return rapid.SampledFrom(all).Draw(rt, "job")
+}
+
+func (b *trial) submitBoth(rt *rapid.T, account string, tier int32, host string) {
+	want := b.model.judge(account, host, tier, b.threads(account), b.terms(account))
+	_, got := b.submitTo(account, tier, host)
+	if got != want {
+		rt.Fatalf("account %s, tier %d, host %q: the board says %d, the model %d", account, tier, host, got, want)
+	}
+	if got != mayQueue && got != mayPark {
+		return
+	}
+	b.model.jobs = append(b.model.jobs, mjob{
+		account: account, host: host, tier: tier, counts: got == mayQueue, standing: parked,
+		acceptedAt: b.now, waitUntil: b.now.Add(b.queue.WaitLimit),
+	})
+	if got == mayQueue {
+		b.model.enqueue(len(b.model.jobs)-1, b.now)
+	}
+}
+
+func (b *trial) startBoth(rt *rapid.T) {
+	want := b.model.next(b.now)
+	e := b.startOn("boot")
+	if e != b.at(want) {
+		rt.Fatalf("the board starts %v, the model %d", e, want+1)
+	}
+	if e == nil {
+		return
+	}
+	b.model.starts++
+	j := &b.model.jobs[want]
+	j.standing, j.counts, j.startedAt, j.notBefore = running, false, b.now, time.Time{}
+	j.beatBy, j.endBy = b.now.Add(leaseFor), b.now.Add(time.Minute+wallGrace)
+	j.attempts++
+}
+
+func (b *trial) releaseBoth(i int, reason pb.Released_Reason, wait time.Duration) {
+	b.board.release(b.at(i), reason, wait, b.now, b.now.UnixMicro())
+	j := &b.model.jobs[i]
+	if reason == pb.Released_REASON_DRAINED || reason == pb.Released_REASON_UNASSIGNED || reason == pb.Released_REASON_LOST_AGAIN {
+		j.attempts--
+	}
+	if j.standing = parked; wait > 0 {
+		j.standing, j.notBefore = retrying, b.now.Add(wait)
+	}
+	b.model.settle(b.now, b.threads)
+}
+
+func (b *trial) endBoth(i int, state job.State) {
+	b.end(b.at(i), state)
+	b.model.end(i)
+	b.model.settle(b.now, b.threads)
+}
+
+// compare looks at everything a step may have changed.
+func (b *trial) compare(rt *rapid.T) {
+	if err := b.board.check(); err != nil {
+		rt.Fatal(err)
+	}
+	numbers := func(match func(mjob) bool, key func(mjob) int) []string {
+		list := b.model.waiting(match, func(x, y int) int {
+			return cmp.Or(cmp.Compare(key(b.model.jobs[x]), key(b.model.jobs[y])), cmp.Compare(x, y))
+		})
+		out := []string{}
+		for _, i := range list {
+			out = append(out, b.at(i).id)
+		}
+		return out
+	}
+	byTurn, byOrder := func(j mjob) int { return j.turn }, func(mjob) int { return 0 }
+	got, want := map[string][]string{}, map[string][]string{}
+	for _, n := range tiersUsed {
+		key := fmt.Sprint("queue of tier ", n)
+		got[key], want[key] = []string{}, numbers(func(j mjob) bool { return j.standing == queued && j.tier == n }, byTurn)
+		for el := b.board.tier(n).queue.Front(); el != nil; el = el.Next() {
+			got[key] = append(got[key], el.Value.(*entry).id)
+		}
+		if g, w := b.board.ahead(n), b.model.ahead(n); g != w {
+			rt.Fatalf("%d jobs count at tier %d, the model says %d", g, n, w)
+		}
+	}
+	for account := range b.slots {
+		key := "parked of " + account
+		want[key] = numbers(func(j mjob) bool { return j.standing == parked && j.account == account }, byOrder)
+		got[key] = make([]string, len(want[key]))
+		for i := range b.model.jobs {
+			if e := b.at(i); e.standing == parked && e.account == account {
+				_, position := b.board.waitsFor(e)
+				got[key][position-1] = e.id
+			}
+		}
+	}
+	for name, s := range map[string]standing{"running": running, "retrying": retrying} {
+		want[name] = numbers(func(j mjob) bool { return j.standing == s }, byOrder)
+		got[name] = []string{}
+		for i, j := range b.model.jobs {
+			if e := b.at(i); e.standing == s {
+				got[name] = append(got[name], e.id)
+			}
+			if e := b.at(i); int(e.attempts) != j.attempts || (e.end != nil) != j.ended {
+				rt.Fatalf("job %s: %d attempts, end %v; the model says %d, %v", e.id, e.attempts, e.end, j.attempts, j.ended)
+			}
+		}
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		rt.Fatalf("the board differs from its model (-model +board):\n%s", diff)
+	}
+}
+
+// tiersUsed are as an operator may number them.
+var tiersUsed = []int32{-3, 0, 7}
+
+// TestBoardAgainstModel drives a board at random beside a model of its rules,
+// and compares the two after each step. Now and then another leader takes over
+// from the ledger, which lacks what the last one had not yet appended. At the
+// end, a fold of every prefix of the ledger is what its leader had at that
+// frame.
+func TestBoardAgainstModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		queue := Queue{
+			Length:       rapid.IntRange(1, 6).Draw(rt, "length"),
+			CountRunning: rapid.Bool().Draw(rt, "count running"),
+			Strict:       rapid.IntRange(0, 3).Draw(rt, "strict") == 0,
+			WaitLimit:    rapid.SampledFrom([]time.Duration{0, 100 * time.Second}).Draw(rt, "wait limit"),
+			PerHost:      rapid.IntRange(0, 2).Draw(rt, "per host"),
+		}
+		slots := map[string]int{}
+		for _, account := range []string{"a", "b", "c", "d"} {
+			slots[account] = rapid.IntRange(1, 4).Draw(rt, "slots")
+		}
+		b := &trial{bench: newBench(rt, queue, slots), model: &model{queue: queue}}
+		b.plans["c"], b.plans["d"] = terms{backlog: 2}, terms{refuse: true}
+		account, host := rapid.SampledFrom([]string{"a", "a", "a", "b", "c", "d"}), rapid.SampledFrom([]string{"", "x", "y", "z"})
+		isRunning := func(j mjob) bool { return j.standing == running }
+		pass := func(d time.Duration) {
+			b.now = b.now.Add(d)
+			b.board.ripen(b.now)
+			for i := range b.model.jobs {
+				if j := &b.model.jobs[i]; j.standing == retrying && !j.notBefore.After(b.now) {
+					j.standing = parked
+				}
+			}
+			b.model.settle(b.now, b.threads)
+		}
+		actions := map[string]func(*rapid.T){
+			"submit": func(rt *rapid.T) {
+				for range rapid.IntRange(1, 8).Draw(rt, "jobs") {
+					b.submitBoth(rt, account.Draw(rt, "account"), rapid.SampledFrom(tiersUsed).Draw(rt, "tier"), host.Draw(rt, "host"))
+				}
+			},
+			"start": func(rt *rapid.T) {
+				for range rapid.IntRange(1, 4).Draw(rt, "seats") {
+					b.startBoth(rt)
+				}
+			},
+			"work": func(rt *rapid.T) { // enough dispatches for the lower tiers to get their turn
+				for range rapid.IntRange(1, 20).Draw(rt, "jobs") {
+					b.submitBoth(rt, account.Draw(rt, "account"), rapid.SampledFrom(tiersUsed).Draw(rt, "tier"), "")
+					b.startBoth(rt)
+					if i := b.pick(rt, isRunning); i >= 0 {
+						b.endBoth(i, job.Succeeded)
+					}
+				}
+			},
+			"report": func(rt *rapid.T) {
+				if i := b.pick(rt, isRunning); i >= 0 {
+					b.endBoth(i, rapid.SampledFrom([]job.State{job.Succeeded, job.Failed}).Draw(rt, "state"))
+				}
+			},
+			"cancel": func(rt *rapid.T) {
+				if i := b.pick(rt, func(mjob) bool { return true }); i >= 0 {
+					b.endBoth(i, job.Canceled)
+				}
+			},
+			"release": func(rt *rapid.T) {
+				if i := b.pick(rt, isRunning); i >= 0 {
+					b.releaseBoth(i, pb.Released_Reason(rapid.Int32Range(1, 5).Draw(rt, "reason")), time.Duration(rapid.IntRange(0, 3).Draw(rt, "wait"))*time.Second)
+				}
+			},
+			"beat": func(rt *rapid.T) {
+				if i := b.pick(rt, isRunning); i >= 0 {
+					b.at(i).lease.beatBy, b.model.jobs[i].beatBy = b.now.Add(leaseFor), b.now.Add(leaseFor)
+				}
+			},
+			"time": func(rt *rapid.T) {
+				pass(time.Duration(rapid.IntRange(1, 40_000).Draw(rt, "ms")) * time.Millisecond)
+			},
+			"sweep": func(rt *rapid.T) {
+				late := b.model.waiting(func(j mjob) bool {
+					return j.standing == running && (b.now.After(j.beatBy) || b.now.After(j.endBy))
+				}, func(x, y int) int { return cmp.Compare(b.at(x).lease.token, b.at(y).lease.token) })
+				b.sameJobs(rt, "overdue", late, b.board.overdue(b.now))
+				for _, i := range late {
+					b.releaseBoth(i, pb.Released_REASON_LOST, time.Second)
+				}
+			},
+			"expire": func(rt *rapid.T) {
+				late := b.model.waiting(func(j mjob) bool {
+					return queue.WaitLimit > 0 && j.standing != running && b.now.After(j.waitUntil)
+				}, cmp.Compare[int])
+				b.sameJobs(rt, "expired", late, b.board.expired(b.now, 1000))
+				for _, i := range late {
+					b.endBoth(i, job.Expired)
+				}
+			},
+			"plan": func(rt *rapid.T) {
+				b.slots[account.Draw(rt, "account")] = rapid.IntRange(1, 4).Draw(rt, "slots")
+				b.board.fillAll(b.now)
+				b.model.settle(b.now, b.threads)
+			},
+			"takeover": func(rt *rapid.T) {
+				keep := len(b.frames) - min(len(b.frames), rapid.IntRange(0, 2).Draw(rt, "lost frames"))
+				b.frames, b.models, b.texts = b.frames[:keep], b.models[:keep], b.texts[:keep]
+				b.model = &model{queue: queue}
+				if keep > 0 {
+					b.model = b.models[keep-1].clone()
+				}
+				b.made = len(b.model.jobs)
+				b.lead(b.refold())
+				b.model.lead(b.now, b.threads)
+			},
+			"": func(rt *rapid.T) {
+				b.cut()
+				b.compare(rt)
+				if len(b.frames) > len(b.models) {
+					b.models, b.texts = append(b.models, b.model.clone()), append(b.texts, text(b.board.facts))
+				}
+			},
+		}
+		for range 4 { // a step is one of thirty or so, and a board fills slowly
+			rt.Repeat(actions)
+		}
+		f := newFacts()
+		for i, l := range b.frames {
+			f.fold(l)
+			if diff := gocmp.Diff(b.texts[i], text(f)); diff != "" {
+				rt.Fatalf("at frame %d a fresh fold is not what the leader had (-leader +fold):\n%s", l.Seq, diff)
+			}
+		}
+		if diff := diffFacts(f, b.board.facts); diff != "" {
+			rt.Fatalf("a fresh fold differs from the leader's facts (-fold +leader):\n%s", diff)
+		}
+	})
+}
+
+func (b *trial) sameJobs(rt *rapid.T, what string, want []int, got []*entry) {
+	names := []string{}
+	for _, i := range want {
+		names = append(names, b.at(i).id)
+	}
+	if diff := gocmp.Diff(names, ids(got)); diff != "" {
+		rt.Fatalf("%s (-model +board):\n%s", what, diff)
+	}
+}
+
+// text is all that facts say, and nothing that a leader adds.
+func text(f *facts) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "seq %d, chain %d, jobs %d, time %d\n", f.seq, f.chain, f.jobs, f.timeUS)
+	line := func(e *entry) {
+		fmt.Fprintf(&out, "%s %s order %d record %d tier %d %s accepted %d started %d %t attempts %d lost by %v not before %d",
+			e.id, e.account, e.order, e.jobsSeq, e.tier, e.place, e.acceptedUS, e.startedUS, e.began, e.attempts, e.lostBy, e.notBeforeUS)
+		if e.lease != nil {
+			fmt.Fprintf(&out, " lease %d %s %s %s", e.lease.token, e.lease.worker, e.lease.boot, e.lease.wall)
+		}
+		if e.end != nil {
+			fmt.Fprintf(&out, " %s in %d at %d", e.end.Job.State, e.endSeq, e.endUS)
+		}
+		out.WriteString("\n")
+	}
+	for el := f.unfinished.Front(); el != nil; el = el.Next() {
+		line(el.Value.(*entry))
+	}
+	for el := f.ended.Front(); el != nil; el = el.Next() {
+		line(el.Value.(*entry))
+	}
+	return out.String()
+}

@@ -1,0 +1,174 @@
+package scheduler
+
+import (
+	"container/heap"
+	"container/list"
+)
+
+// tenant is one account's share of the board: its slots in use, and its parked
+// jobs by the host that they go to. A slot may be taken while the account has
+// one free and its jobs to that host have fewer than perHost of them; so a host
+// at its bound holds back none of the account's other jobs.
+type tenant struct {
+	perHost int // slots that jobs to one host may use; 0: as many as there are
+	busy    int // slots in use: its jobs in a queue or running
+	parked  int // its jobs that wait for a slot
+	hosts   map[string]*host
+	ready   hostHeap // hosts with a job parked and room for it
+}
+
+// host is an account's jobs to one target host. Jobs without a host, and all
+// jobs where nothing bounds them, stand under the empty name.
+type host struct {
+	name   string
+	busy   int        // slots in use
+	parked *list.List // *entry, by acceptance
+	index  int        // in ready; -1 when it is not there
+}
+
+func newTenant(perHost int) *tenant {
+	return &tenant{perHost: perHost, hosts: map[string]*host{}}
+}
+
+// hostName is the name that e's host goes by here.
+func (t *tenant) hostName(name string) string {
+	if t.perHost == 0 {
+		return ""
+	}
+	return name
+}
+
+// room reports whether one more job to this host may take a slot.
+func (t *tenant) room(name string) bool {
+	name = t.hostName(name)
+	if name == "" {
+		return true
+	}
+	h := t.hosts[name]
+	return h == nil || h.busy < t.perHost
+}
+
+// occupy counts the slot that e takes.
+func (t *tenant) occupy(e *entry) {
+	h := t.host(e)
+	t.busy++
+	h.busy++
+	t.settle(h)
+}
+
+// vacate gives e's slot back.
+func (t *tenant) vacate(e *entry) {
+	h := t.host(e)
+	t.busy--
+	h.busy--
+	t.settle(h)
+}
+
+// park lets e wait for a slot, at its place by acceptance.
+func (t *tenant) park(e *entry) {
+	h := t.host(e)
+	t.parked++
+	defer t.settle(h)
+	front := h.parked.Front()
+	if front != nil && e.order < front.Value.(*entry).order { // back from an attempt
+		e.waiting = h.parked.PushFront(e)
+		return
+	}
+	for el := h.parked.Back(); el != nil; el = el.Prev() {
+		if el.Value.(*entry).order < e.order {
+			e.waiting = h.parked.InsertAfter(e, el)
+			return
+		}
+	}
+	e.waiting = h.parked.PushFront(e)
+}
+
+// unpark takes e out of the parked jobs.
+func (t *tenant) unpark(e *entry) {
+	h := t.host(e)
+	h.parked.Remove(e.waiting)
+	e.waiting = nil
+	t.parked--
+	t.settle(h)
+}
+
+// take gives a free slot, of as many as there are threads, to the parked job
+// that was accepted first and whose host has room; nil when there is none.
+func (t *tenant) take(threads int) *entry {
+	if t.busy >= threads || len(t.ready) == 0 {
+		return nil
+	}
+	e := t.ready[0].first()
+	t.unpark(e)
+	t.occupy(e)
+	return e
+}
+
+// position is e's place, from 1, among the account's parked jobs; 0 when more
+// than most stand before it.
+func (t *tenant) position(e *entry, most int) int {
+	if len(t.hosts) > most {
+		return 0
+	}
+	n := 1
+	for _, h := range t.hosts {
+		for el := h.parked.Front(); el != nil && el.Value.(*entry).order < e.order; el = el.Next() {
+			if n++; n > most {
+				return 0
+			}
+		}
+	}
+	return n
+}
+
+func (t *tenant) host(e *entry) *host {
+	name := t.hostName(e.env.Host)
+	h := t.hosts[name]
+	if h == nil {
+		h = &host{name: name, parked: list.New(), index: -1}
+		t.hosts[name] = h
+	}
+	return h
+}
+
+// settle brings ready up to date after a change of h, and forgets h when
+// nothing is left of it.
+func (t *tenant) settle(h *host) {
+	switch ready := h.parked.Len() > 0 && t.room(h.name); {
+	case ready && h.index < 0:
+		heap.Push(&t.ready, h)
+	case ready:
+		heap.Fix(&t.ready, h.index)
+	case h.index >= 0:
+		heap.Remove(&t.ready, h.index)
+	}
+	if h.busy == 0 && h.parked.Len() == 0 {
+		delete(t.hosts, h.name)
+	}
+}
+
+// first is the parked job that was accepted first.
+func (h *host) first() *entry { return h.parked.Front().Value.(*entry) }
+
+// hostHeap orders hosts by the acceptance of their first parked job.
+type hostHeap []*host
+
+func (h hostHeap) Len() int           { return len(h) }
+func (h hostHeap) Less(i, j int) bool { return h[i].first().order < h[j].first().order }
+func (h hostHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *hostHeap) Push(x any) {
+	x.(*host).index = len(*h)
+	*h = append(*h, x.(*host))
+}
+
+func (h *hostHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1], last.index = nil, -1
+	*h = old[:len(old)-1]
+	return last
+}
