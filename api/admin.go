@@ -21,6 +21,16 @@ func adminCall(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(r.Context(), storeWithin, errors.New("the archive did not answer in time"))
 }
 
+// accountID is the account of the path. Text that is no id is nobody's, and
+// the archive, which refuses what is not UTF-8, is not asked about it.
+func accountID(r *http.Request) (string, error) {
+	id := r.PathValue("id")
+	if rest, ok := strings.CutPrefix(id, accountPrefix); !ok || len(rest) != 26 || strings.Trim(rest, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" {
+		return "", fault.New(fault.NotFound, "there is no such account")
+	}
+	return id, nil
+}
+
 func archiveDown(err error) error {
 	return unavailable(err, "the archive does not answer at the moment; try again")
 }
@@ -116,9 +126,13 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request, c *call) erro
 	if req.ExpiresAt != nil && !req.ExpiresAt.After(time.Now()) {
 		return invalid(fault.Field{Pointer: "/expires_at", Detail: "is in the past"})
 	}
+	id, err := accountID(r)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := adminCall(r)
 	defer cancel()
-	a, err := s.deps.Store.Account(ctx, r.PathValue("id"))
+	a, err := s.deps.Store.Account(ctx, id)
 	if err != nil {
 		return archiveDown(err)
 	}
@@ -139,9 +153,13 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request, c *call) erro
 
 // listKeys is GET /admin/v1/accounts/{id}/keys.
 func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, _ *call) error {
+	id, err := accountID(r)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := adminCall(r)
 	defer cancel()
-	a, err := s.deps.Store.Account(ctx, r.PathValue("id"))
+	a, err := s.deps.Store.Account(ctx, id)
 	if err != nil {
 		return archiveDown(err)
 	}
@@ -158,13 +176,21 @@ func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, _ *call) error
 
 // revokeKey is DELETE /admin/v1/accounts/{id}/keys/{key_id}.
 func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request, c *call) error {
+	id, err := accountID(r)
+	if err != nil {
+		return err
+	}
+	keyID := r.PathValue("key_id")
+	if !account.ValidKeyID(keyID) {
+		return fault.New(fault.NotFound, "the account has no such key")
+	}
 	ctx, cancel := adminCall(r)
 	defer cancel()
-	if err := s.deps.Store.RevokeKey(ctx, r.PathValue("id"), r.PathValue("key_id")); err != nil {
+	if err := s.deps.Store.RevokeKey(ctx, id, keyID); err != nil {
 		return archiveDown(err)
 	}
-	s.keys.drop(r.PathValue("key_id"))
-	s.log.Info("key revoked", "account", r.PathValue("id"), "trace", c.id)
+	s.keys.drop(keyID)
+	s.log.Info("key revoked", "account", id, "trace", c.id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -205,6 +205,29 @@ func TestAdmin(t *testing.T) {
 	f.admin("POST", "/admin/v1/accounts", `{"name":"y"}`).problem(t, 503, "unavailable")
 }
 
+// What cannot be an id is nobody's, and the archive is not asked about it.
+func TestIdsThatAreNone(t *testing.T) {
+	f := newFarm(t)
+	keys := "/admin/v1/accounts/" + f.acct.ID + "/keys"
+	for _, bad := range []string{"%ff", "acc_%ff", "acc_%00", "acc_" + strings.Repeat("%ff", 26), f.acct.ID + "x", "acc_" + strings.Repeat("U", 26)} {
+		other := "/admin/v1/accounts/" + bad + "/keys"
+		f.admin("GET", other, "").problem(t, 404, "not_found")
+		f.admin("POST", other, "{}").problem(t, 404, "not_found")
+		f.admin("DELETE", other+"/aaaaaaaaaaaa", "").problem(t, 404, "not_found")
+	}
+	for _, bad := range []string{"%ff", strings.Repeat("%ff", 12), "aaaaaaaaaaa%00", "AAAAAAAAAAAA", "aaaaaaaaaaa1"} {
+		f.admin("DELETE", keys+"/"+bad, "").problem(t, 404, "not_found")
+	}
+	asked := f.store.asked
+	for _, bad := range []string{strings.Repeat("\xff", 12), "aaaaaaaaaaa\x00", "AAAAAAAAAAAA"} {
+		key := header{"Authorization": "Bearer tt_live_" + bad + "_" + strings.Repeat("a", 32)}
+		f.do("GET", "/v1/jobs", "", key).problem(t, 401, "invalid_key")
+	}
+	if f.store.asked != asked {
+		t.Errorf("the archive was asked %d times", f.store.asked-asked)
+	}
+}
+
 func TestWithoutAdminTokenAdminIsClosed(t *testing.T) {
 	f := newFarm(t, func(c *Config, _ *Deps) { c.AdminToken = "" })
 	for _, token := range []string{"", "x"} {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
@@ -47,6 +48,17 @@ func (m *memStore) lock() (func(), error) {
 		return nil, errors.New("connection refused")
 	}
 	return m.mu.Unlock, nil
+}
+
+// text refuses what a column of text refuses: it is the database's error, not
+// a row that is not there.
+func text(values ...string) error {
+	for _, v := range values {
+		if !utf8.ValidString(v) || strings.Contains(v, "\x00") {
+			return errors.New("invalid byte sequence for encoding \"UTF8\"")
+		}
+	}
+	return nil
 }
 
 func (m *memStore) setDown(down bool) {
@@ -181,6 +193,9 @@ func (m *memStore) Account(_ context.Context, id string) (account.Account, error
 		return account.Account{}, err
 	}
 	defer unlock()
+	if err := text(id); err != nil {
+		return account.Account{}, err
+	}
 	a, ok := m.accounts[id]
 	if !ok {
 		return a, fault.New(fault.NotFound, "there is no such account")
@@ -219,6 +234,9 @@ func (m *memStore) RevokeKey(_ context.Context, accountID, keyID string) error {
 		return err
 	}
 	defer unlock()
+	if err := text(accountID, keyID); err != nil {
+		return err
+	}
 	k, ok := m.keys[keyID]
 	if !ok || k.Account != accountID {
 		return fault.New(fault.NotFound, "the account has no such key")
@@ -234,6 +252,9 @@ func (m *memStore) Key(_ context.Context, keyID string) (account.Key, account.Ac
 		return account.Key{}, account.Account{}, err
 	}
 	defer unlock()
+	if err := text(keyID); err != nil {
+		return account.Key{}, account.Account{}, err
+	}
 	m.asked++
 	k, ok := m.keys[keyID]
 	if !ok {

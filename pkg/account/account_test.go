@@ -21,7 +21,10 @@ func TestKey(t *testing.T) {
 	if _, other := NewKey("acc_1", "ci"); other == text {
 		t.Error("two keys are the same")
 	}
-	for _, bad := range []string{"", "tt_live_", "tt_live_abc_def", "tt_test_" + text[8:], text + strings.Repeat("x", 200), "tt_live_" + id + "_short"} {
+	for _, bad := range []string{
+		"", "tt_live_", "tt_live_abc_def", "tt_test_" + text[8:], text + strings.Repeat("x", 200), "tt_live_" + id + "_short",
+		strings.ToUpper(text), "tt_live_" + strings.Repeat("\xff", 12) + text[20:], "tt_live_aaaaaaaaaaa\x00" + text[20:], "tt_live_aaaaaaaaaaa1" + text[20:], text + "\xff", text + "_x",
+	} {
 		if _, err := KeyID(bad); err == nil {
 			t.Errorf("%q passed as a key", bad)
 		}

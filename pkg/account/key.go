@@ -38,11 +38,19 @@ func NewKey(account, name string) (Key, string) {
 func KeyID(text string) (string, error) {
 	rest, ok := strings.CutPrefix(text, keyPrefix)
 	id, secret, ok2 := strings.Cut(rest, "_")
-	if !ok || !ok2 || len(id) != 12 || len(secret) < 26 || len(text) > 200 {
+	if !ok || !ok2 || !ValidKeyID(id) || len(secret) < 26 || !inKeys(secret) || len(text) > 200 {
 		return "", ErrKey
 	}
 	return id, nil
 }
+
+// ValidKeyID reports whether a key can have this id: any other is nobody's,
+// and bytes that are no text never get as far as the archive.
+func ValidKeyID(id string) bool { return len(id) == 12 && inKeys(id) }
+
+// inKeys reports whether s has no other characters than NewKey writes: the
+// base32 alphabet (RFC 4648 section 6) in lower case.
+func inKeys(s string) bool { return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz234567") == "" }
 
 // Matches compares a presented key in constant time.
 func (k *Key) Matches(text string) bool {
