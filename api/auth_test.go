@@ -160,6 +160,9 @@ func TestAdmin(t *testing.T) {
 			t.Errorf("%s: %+v", body, p.Errors)
 		}
 	}
+	if p := f.admin("POST", "/admin/v1/accounts", `{"name":1e400}`).problem(t, 400, "invalid_input"); len(*p.Errors) != 1 {
+		t.Errorf("%+v", *p.Errors)
+	}
 	asNew := header{"Authorization": "Bearer " + made.Key}
 	if got := f.do("GET", "/v1/jobs", "", asNew).Code; got != 200 {
 		t.Errorf("the new key: %d", got)

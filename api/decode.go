@@ -134,6 +134,13 @@ func (in *input) check(schema *openapi3.Schema) {
 		if _, ok := schema.Properties[name]; !ok {
 			in.add(in.prefix+escape(name), unknownName(name, schema.Properties))
 			in.drop(name)
+			continue
+		}
+		// No double holds it: neither the contract's checks nor the decoder
+		// could say what is wrong.
+		if at, ok := hugeNumber(in.prefix+escape(name), in.members[name]); ok {
+			in.add(at, "is too large a number")
+			in.drop(name)
 		}
 	}
 	for _, e := range violations(schema, in.members) {
@@ -141,7 +148,11 @@ func (in *input) check(schema *openapi3.Schema) {
 		for i := range path {
 			path[i] = escape(path[i])
 		}
-		in.add(in.prefix+strings.Join(path, "/"), words(e))
+		at := in.prefix + strings.Join(path, "/")
+		if e.SchemaField == "required" && in.has(at) {
+			continue // it was given, and taken out
+		}
+		in.add(at, words(e))
 	}
 	for name, v := range in.members {
 		s := schema.Properties[name].Value
@@ -220,6 +231,29 @@ func fits(s *openapi3.Schema, v any) bool {
 		return s.Type.Is("object") && len(violations(s, v)) == 0
 	}
 	return false
+}
+
+// hugeNumber finds a number that no double holds, in v or anywhere below, and
+// where it stands.
+func hugeNumber(pointer string, v any) (string, bool) {
+	switch v := v.(type) {
+	case json.Number:
+		_, err := v.Float64()
+		return pointer, err != nil
+	case []any:
+		for i, x := range v {
+			if at, ok := hugeNumber(pointer+"/"+strconv.Itoa(i), x); ok {
+				return at, true
+			}
+		}
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			if at, ok := hugeNumber(pointer+"/"+escape(name), v[name]); ok {
+				return at, true
+			}
+		}
+	}
+	return "", false
 }
 
 // wholeNumber writes an integral number without fraction and exponent. Beyond

@@ -17,7 +17,7 @@ import (
 func FuzzBody(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"url":"https://example.com/"}`, `{"html":"<p>","width":80.0,"metadata":{"a":"b"}}`, `{"url":1,"url":2}`, `[[[]]]`, `null`, `"\u0000"`,
-		`{"URL":"x"}`, `{"width":1e400}`, `{"width":-0}`, `{"device_scale_factor":1E0}`, "\ufeff{}", `{"a":"\ud800"}`, `{"metadata":null}`, `{"format":7,"quality":{}}`,
+		`{"URL":"x"}`, `{"width":1e400}`, `{"html":"x","device_scale_factor":1e400}`, `{"html":"x","metadata":{"a":1e400}}`, `{"width":-0}`, `{"device_scale_factor":1E0}`, "\ufeff{}", `{"a":"\ud800"}`, `{"metadata":null}`, `{"format":7,"quality":{}}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -74,6 +74,33 @@ func FuzzQuery(f *testing.F) {
 			t.Fatalf("%q: %v", query, err)
 		}
 	})
+}
+
+// Numbers that no double holds are told of by name wherever they stand, and
+// are never passed over.
+func TestTooLargeNumbers(t *testing.T) {
+	f := newFarm(t)
+	for body, pointer := range map[string]string{
+		`{"html":"x","device_scale_factor":1e400}`:  "/device_scale_factor",
+		`{"html":"x","device_scale_factor":-1e400}`: "/device_scale_factor",
+		`{"html":"x","device_scale_factor":1e39}`:   "/device_scale_factor",
+		`{"html":"x","width":1e400}`:                "/width",
+		`{"html":"x","format":1e400}`:               "/format",
+		`{"html":"x","full_page":1e400}`:            "/full_page",
+		`{"html":"x","metadata":1e400}`:             "/metadata",
+		`{"html":"x","metadata":{"a":1e400}}`:       "/metadata/a",
+	} {
+		p := f.do("POST", "/v1/jobs", body).problem(t, 400, "invalid_input")
+		if len(*p.Errors) != 1 || (*p.Errors)[0].Pointer != pointer {
+			t.Errorf("%s: %+v", body, *p.Errors)
+		}
+	}
+	for _, name := range []string{"device_scale_factor", "width"} {
+		p := f.do("GET", "/v1/screenshot?html=x&"+name+"=1e400", "").problem(t, 400, "invalid_input")
+		if e := *p.Errors; len(e) != 1 || e[0].Pointer != name || e[0].Detail != "is too large a number" {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
 }
 
 func TestProblemsAreBounded(t *testing.T) {
