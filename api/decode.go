@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,11 +51,18 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge
 	}
-	if err != nil {
-		if r.Context().Err() != nil {
-			return nil, fault.Wrap(fault.Canceled, err, "the client went away")
-		}
-		return nil, malformed("the body did not arrive whole: %v", err)
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Before the context: the server ends that too when the deadline of its
+		// reads has passed, and the client is there to be told.
+		return nil, fault.Wrap(fault.Invalid, err, "the body did not arrive within %v; send it faster, or a smaller one", requestWithin)
+	case r.Context().Err() != nil:
+		return nil, fault.Wrap(fault.Canceled, err, "the client went away")
+	default:
+		f := malformed("the body did not arrive whole")
+		f.Err = err
+		return nil, f
 	}
 	return body, nil
 }

@@ -1,14 +1,18 @@
 package api
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/tintype/tintype/pkg/client"
@@ -127,6 +131,47 @@ func TestClientGoesAway(t *testing.T) {
 	}
 	if c := <-f.leader.canceled; c.Id != q.Id {
 		t.Errorf("canceled %v", c)
+	}
+}
+
+// A body that does not arrive in time is the client's doing, and it is still
+// there to be told.
+func TestSlowUpload(t *testing.T) {
+	f := newFarm(t)
+	srv := httptest.NewUnstartedServer(f.server.Handler())
+	srv.Config.ReadHeaderTimeout, srv.Config.ReadTimeout = time.Minute, time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+f.key+"\r\nContent-Length: 12\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var p Problem
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 400 || p.Code != "invalid_input" || strings.Contains(p.Detail, "i/o") || !strings.Contains(p.Detail, "30s") {
+		t.Errorf("%d %+v", resp.StatusCode, p)
+	}
+}
+
+// A body that ends early: what the connection said of it stays inside.
+func TestBrokenBody(t *testing.T) {
+	f := newFarm(t)
+	r, w := f.request("POST", "/v1/jobs")
+	r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(errors.New("read tcp 10.0.0.1:80: reset"))), -1
+	f.server.Handler().ServeHTTP(w, r)
+	if p := (answered{w}).problem(t, 400, "malformed_json"); p.Detail != "the body did not arrive whole" {
+		t.Errorf("%q", p.Detail)
 	}
 }
 
