@@ -32,7 +32,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
@@ -123,7 +122,7 @@ type Server struct {
 	keys    *keyCache
 	ready   readiness
 	metrics *metrics
-	buffers *semaphore.Weighted // bytes of artifacts in memory
+	buffers *buffers
 
 	main, admin http.Handler // admin is nil where main has its routes too
 
@@ -159,7 +158,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Log, boot: uuid.NewString(),
-		keys: newKeyCache(deps.Store), buffers: semaphore.NewWeighted(maxBuffered),
+		keys: newKeyCache(deps.Store), buffers: newBuffers(),
 		draining: make(chan struct{}),
 	}
 	s.hard, s.stop = context.WithCancel(context.Background())

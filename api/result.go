@@ -25,8 +25,9 @@ const (
 	// with its digest before its first byte is sent. Of a larger one the
 	// digest is known at its end: a wrong one breaks the connection off.
 	wholeArtifact = 16 << 20
-	// maxBuffered bounds the artifacts that are in memory at once.
-	maxBuffered = 256 << 20
+	// slowest is the pace at which a client must at least read an artifact that
+	// is kept in memory for it, in bytes a second, beyond answerSlack.
+	slowest = 256 << 10
 	// redirectFor is how long a signed URL of a redirect is good.
 	redirectFor = 5 * time.Minute
 	// maxFileName bounds the name of a download, in bytes.
@@ -136,10 +137,11 @@ func (s *Server) sendArtifact(w http.ResponseWriter, r *http.Request, j *job.Job
 	defer cancel()
 	buffered := res.SizeBytes <= wholeArtifact
 	if buffered {
-		if err := s.buffers.Acquire(ctx, res.SizeBytes); err != nil {
+		release, err := s.buffers.acquire(ctx, j.Account, res.SizeBytes)
+		if err != nil {
 			return fault.Wrap(fault.Unavailable, err, "too many downloads at once; try again")
 		}
-		defer s.buffers.Release(res.SizeBytes)
+		defer release()
 	} else {
 		ctx = r.Context() // as long as the client goes on reading
 	}
@@ -163,7 +165,10 @@ func (s *Server) sendArtifact(w http.ResponseWriter, r *http.Request, j *job.Job
 		return artifactLost(j, fmt.Errorf("digest is %x, %s was recorded", sum, res.SHA256))
 	}
 	head()
-	http.ServeContent(steady{w}, r, "", time.Time{}, bytes.NewReader(data))
+	// One deadline for all of it: with one for each write a client that reads
+	// drop by drop would keep the buffer.
+	linger(w, time.Duration(res.SizeBytes)*time.Second/slowest)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 	return nil
 }
 

@@ -98,8 +98,9 @@ func linger(w http.ResponseWriter, d time.Duration) {
 	_ = c.SetWriteDeadline(time.Now().Add(d + answerSlack))
 }
 
-// steady writes with a deadline for each write, so that a large artifact may
-// take its time as long as the client goes on reading.
+// steady writes with a deadline for each write, so that a large artifact, of
+// which no more than a piece is in memory, may take its time as long as the
+// client goes on reading.
 type steady struct{ http.ResponseWriter }
 
 func (s steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }
