@@ -114,6 +114,21 @@ func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 		return nil, fail
 	}
 	a.waited = time.Now()
+	art, fail := a.capture(ctx)
+	if fail != nil {
+		return nil, fail
+	}
+	// What was captured is the document that stands there now, or one before
+	// it: the browser tells of a new document before it answers with a capture
+	// of it.
+	a.track.end()
+	if fail := a.ownPage(); fail != nil {
+		return nil, fail
+	}
+	return art, nil
+}
+
+func (a *attempt) capture(ctx context.Context) (*Artifact, *job.Failure) {
 	if a.spec.Format == job.PDF {
 		return a.print(ctx)
 	}

@@ -30,6 +30,7 @@ type tracker struct {
 	paused  chan proto.FetchRequestID // main documents asked for while the page is held
 
 	mu        sync.Mutex
+	over      bool                       // events are no longer looked at
 	changed   chan struct{}              // closed and replaced at each change
 	loader    string                     // of the document in the main frame; empty before the first
 	url       string                     // of that document
@@ -99,6 +100,9 @@ func (t *tracker) reached(phase string) bool { return t.phases[t.loader][phase] 
 func (t *tracker) handle(method string, params json.RawMessage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
 	switch method {
 	case "Page.lifecycleEvent":
 		t.lifecycle(params)
@@ -140,6 +144,14 @@ func (t *tracker) handle(method string, params json.RawMessage) {
 	}
 	close(t.changed)
 	t.changed = make(chan struct{})
+}
+
+// end keeps what was seen so far: what the page does after its capture is not
+// in the evidence.
+func (t *tracker) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
 }
 
 func (t *tracker) lifecycle(params json.RawMessage) {
