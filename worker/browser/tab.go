@@ -31,6 +31,7 @@ type Tab struct {
 	crash   *Crash                                      // guarded by mu
 	crashed chan struct{}                               // closed when the renderer died
 	known   chan struct{}                               // closed when it is known how
+	tell    sync.Once                                   // closes known
 }
 
 // A Crash says how a renderer ended.
@@ -135,7 +136,7 @@ func (t *Tab) die(c Crash, how bool) {
 		}
 	}
 	if how {
-		close(t.known) // the browser reports a target's crash once
+		t.tell.Do(func() { close(t.known) }) // a reloaded page can crash again
 	}
 }
 
@@ -150,12 +151,12 @@ func (t *Tab) Crash() *Crash {
 	default:
 		return nil
 	}
-	patience := time.NewTimer(50 * time.Millisecond)
-	defer patience.Stop()
+	patience, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
 	select {
 	case <-t.known:
 	case <-t.Gone():
-	case <-patience.C:
+	case <-patience.Done():
 	}
 	t.mu.Lock()
 	c := *t.crash
@@ -163,7 +164,7 @@ func (t *Tab) Crash() *Crash {
 	select {
 	case <-t.browser.last.full:
 		c.Full = true
-	case <-patience.C: // what was written to stderr is read by another goroutine
+	case <-patience.Done(): // what was written to stderr is read by another goroutine
 	}
 	return &c
 }
