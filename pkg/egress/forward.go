@@ -54,6 +54,9 @@ func (p *Proxy) refuse(c *conn, req *request, key string, why Reason) bool {
 // forward sends a plain HTTP request to its origin and the answer back, piece
 // by piece as it comes.
 func (p *Proxy) forward(c *conn, req *request, authority, path string) bool {
+	if !p.ledger.addUp(req.head) {
+		return p.refuse(c, req, req.target, OverLimit)
+	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	out := (&http.Request{

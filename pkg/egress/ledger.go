@@ -25,7 +25,8 @@ const (
 // Stats is what passed a proxy.
 type Stats struct {
 	Requests int
-	Down, Up int64          // body bytes, tunnels included
+	Down     int64          // body bytes, tunnels included
+	Up       int64          // bytes of heads and bodies, tunnels included
 	Blocked  []job.Resource // what the Guard or a limit refused
 	Failed   []job.Resource // what was allowed and got no answer
 }

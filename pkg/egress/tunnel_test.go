@@ -216,4 +216,47 @@ func TestLimits(t *testing.T) {
 			t.Errorf("noted as %q", why)
 		}
 	})
+	t.Run("one head", func(t *testing.T) {
+		p := open(t, address)
+		for _, f := range []struct {
+			name, path, header string
+			status             int
+			known              bool // the proxy knows the whole URL
+		}{
+			{"header", "/fill", "X-Fill: " + strings.Repeat("x", maxHead) + "\r\n", 429, true},
+			{"navigation", "/fill?2", "Upgrade-Insecure-Requests: 1\r\nX-Fill: " + strings.Repeat("x", 2*maxHead) + "\r\n", 204, true},
+			{"target", "/" + strings.Repeat("x", maxHead), "", 429, false},
+		} {
+			c := dialProxy(t, p)
+			fmt.Fprintf(c, "GET %s%s HTTP/1.1\r\nHost: x\r\n%s\r\n", site, f.path, f.header)
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Errorf("%s: %v", f.name, err)
+				continue
+			}
+			if why, ok := p.Marked(resp.Header.Get(MarkerHeader)); resp.StatusCode != f.status || !ok || why != OverLimit {
+				t.Errorf("%s: %d %q", f.name, resp.StatusCode, why)
+			}
+			if why, _ := p.Failure(site + f.path); f.known && why != OverLimit {
+				t.Errorf("%s: noted as %q", f.name, why)
+			}
+			c.Close()
+		}
+	})
+	t.Run("heads", func(t *testing.T) {
+		p := open(t, address)
+		c := through(t, p)
+		fill := strings.Repeat("x", maxHead/2) // each head is within its own limit
+		for i := range MaxUp/len(fill) - 1 {
+			if resp, _ := get(t, c, site+"/fill", "X-Fill", fill); resp.StatusCode != 200 {
+				t.Fatalf("request %d: %d", i, resp.StatusCode)
+			}
+		}
+		for range 2 {
+			get(t, c, site+"/full", "X-Fill", fill)
+		}
+		if why, _ := p.Failure(site + "/full"); why != OverLimit {
+			t.Errorf("noted as %q after %d bytes", why, p.Stats().Up)
+		}
+	})
 }

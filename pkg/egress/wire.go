@@ -2,6 +2,7 @@ package egress
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The proxy speaks HTTP/1.1 to its browser by hand, because net/http's server
@@ -19,7 +21,9 @@ import (
 // browsers send every day, such as a lone % in a path. Such an answer would
 // carry no marker and be rendered as the page.
 
-const maxLine = 64 << 10 // bytes of a request line
+const maxHead = 256 << 10 // bytes of a request's line and header
+
+var errLongHead = errors.New("request head too long")
 
 // A request is one request of the browser, its target as it was spelled.
 type request struct {
@@ -28,25 +32,34 @@ type request struct {
 	header http.Header
 	body   io.Reader // nil without a body
 	length int64     // of body; -1 when it comes in chunks
+	head   int       // bytes of line and header as they came
 }
 
-// readRequest reads the head of the next request.
+// readRequest reads the head of the next request. With errLongHead comes as
+// much of the request as was read of it.
 func readRequest(br *bufio.Reader) (*request, error) {
-	tp := textproto.NewReader(br)
-	line, err := readLine(br)
+	head, long := readHead(br)
+	if long != nil && !errors.Is(long, errLongHead) {
+		return nil, long
+	}
+	tp := textproto.NewReader(bufio.NewReader(bytes.NewReader(head)))
+	line, err := tp.ReadLine()
 	if err != nil {
 		return nil, err
 	}
 	method, rest, ok := strings.Cut(line, " ")
 	target, proto, ok2 := strings.Cut(rest, " ")
-	if !ok || !ok2 || !strings.HasPrefix(proto, "HTTP/1.") || method == "" || target == "" {
+	if long == nil && (!ok || !ok2 || !strings.HasPrefix(proto, "HTTP/1.") || method == "" || target == "") {
 		return nil, errors.New("malformed request line")
 	}
 	header, err := tp.ReadMIMEHeader()
+	req := &request{method: method, target: target, header: http.Header(header), head: len(head)}
+	if long != nil {
+		return req, long
+	}
 	if err != nil {
 		return nil, fmt.Errorf("request header: %w", err)
 	}
-	req := &request{method: method, target: target, header: http.Header(header)}
 	if req.header.Get("Transfer-Encoding") != "" {
 		req.body, req.length = httputil.NewChunkedReader(br), -1
 	} else if s := req.header.Get("Content-Length"); s != "" {
@@ -61,19 +74,24 @@ func readRequest(br *bufio.Reader) (*request, error) {
 	return req, nil
 }
 
-func readLine(br *bufio.Reader) (string, error) {
-	var line []byte
+// readHead reads up to the empty line that ends a head, or up to its limit,
+// which is errLongHead.
+func readHead(br *bufio.Reader) (head []byte, err error) {
+	start := 0 // of the line that is read
 	for {
-		part, more, err := br.ReadLine()
-		if err != nil {
-			return "", err
+		part, err := br.ReadSlice('\n')
+		head = append(head, part...)
+		switch {
+		case len(head) > maxHead:
+			return head, errLongHead
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil:
+			return nil, err
+		case len(bytes.TrimRight(head[start:], "\r\n")) == 0:
+			return head, nil
 		}
-		if line = append(line, part...); len(line) > maxLine {
-			return "", errors.New("request line too long")
-		}
-		if !more {
-			return string(line), nil
-		}
+		start = len(head)
 	}
 }
 
@@ -119,6 +137,11 @@ func (p *Proxy) serve(nc net.Conn) {
 	c := &conn{Conn: nc, br: bufio.NewReader(nc), bw: bufio.NewWriter(nc)}
 	for {
 		req, err := readRequest(c.br)
+		if errors.Is(err, errLongHead) {
+			p.refuse(c, req, req.target, OverLimit)
+			c.hangUp()
+			return
+		}
 		if err != nil {
 			return
 		}
@@ -126,6 +149,16 @@ func (p *Proxy) serve(nc net.Conn) {
 			return
 		}
 	}
+}
+
+// hangUp ends a connection whose request was not read to its end. Closed at
+// once it would be reset, and the answer lost before the browser has read it.
+func (c *conn) hangUp() {
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		t.CloseWrite()
+	}
+	c.SetReadDeadline(time.Now().Add(time.Second))
+	io.CopyN(io.Discard, c.Conn, 4<<20)
 }
 
 // answer serves one request and reports whether the connection may carry
