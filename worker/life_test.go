@@ -53,6 +53,20 @@ func (b *bench) during(ctx context.Context, url string, arrived chan struct{}, a
 	}
 }
 
+// rigged is a context that panics when it is asked for its deadline once more
+// than it has left.
+type rigged struct {
+	context.Context
+	left int // owned by the goroutine that renders
+}
+
+func (r *rigged) Deadline() (time.Time, bool) {
+	if r.left--; r.left < 0 {
+		panic("rigged")
+	}
+	return r.Context.Deadline()
+}
+
 // group lists the processes of the seat's browser by kind; "" is the browser.
 func (b *bench) group() map[string][]int {
 	b.Helper()
@@ -145,6 +159,21 @@ func TestSeatSurvives(t *testing.T) {
 		b := &bench{TB: t, seat: b.seat, dir: b.dir}
 		<-b.seat.Ready()
 		b.killAll("zygote") // the browser stays up and says nothing
+		b.wantWell()
+	})
+	t.Run("panic", func(t *testing.T) {
+		b := &bench{TB: t, seat: b.seat, dir: b.dir}
+		<-b.seat.Ready()
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the render did not panic")
+				}
+			}()
+			spec := job.Defaults()
+			spec.HTML = "x"
+			b.seat.Render(&rigged{Context: context.Background(), left: 1}, job.NewID(), &spec)
+		}()
 		b.wantWell()
 	})
 	t.Run("cancel", func(t *testing.T) {

@@ -132,19 +132,29 @@ func (s *Seat) render(ctx context.Context, id job.ID, spec *job.Spec, start time
 		if fail != nil {
 			return capture.Outcome{Failure: fail, Evidence: &job.Evidence{}, Timings: job.Timings{TotalMS: time.Since(start).Milliseconds()}}
 		}
-		watch := watchMemory(p.browser, s.cfg.KillMemory)
-		out, odd := capture.Render(ctx, p.tab, p.proxy, spec, start)
-		odd = watch.judge(&out, odd)
-		asked := p.proxy.Stats().Requests > 0
-		s.done <- verdict{odd: odd}
-		if odd != "" {
-			s.cfg.Log.Info("browser will be replaced", "job", id, "kind", odd)
-		}
+		out, asked := s.use(ctx, p, id, spec, start)
 		if out.Failure != nil && out.Failure.Code == job.BrowserCrashed && !asked && ctx.Err() == nil {
 			continue // it had died while it was idle; no page knows of this attempt
 		}
 		return out
 	}
+}
+
+// use renders in a place and gives it back, also when the render panics. asked
+// says whether the page was asked for.
+func (s *Seat) use(ctx context.Context, p *place, id job.ID, spec *job.Spec, start time.Time) (out capture.Outcome, asked bool) {
+	odd := "panic" // until the render has returned
+	watch := watchMemory(p.browser, s.cfg.KillMemory)
+	defer func() {
+		odd = watch.judge(&out, odd)
+		asked = p.proxy.Stats().Requests > 0
+		s.done <- verdict{odd: odd}
+		if odd != "" {
+			s.cfg.Log.Info("browser will be replaced", "job", id, "kind", odd)
+		}
+	}()
+	out, odd = capture.Render(ctx, p.tab, p.proxy, spec, start)
+	return out, false
 }
 
 // take waits for a place whose browser still lives.
