@@ -28,6 +28,7 @@ type Tab struct {
 
 	mu      sync.Mutex
 	listen  func(method string, params json.RawMessage) // guarded by mu
+	fulls   int                                         // heaps that were full before Listen; guarded by mu
 	crash   *Crash                                      // guarded by mu
 	crashed chan struct{}                               // closed when the renderer died
 	known   chan struct{}                               // closed when it is known how
@@ -97,13 +98,15 @@ func (t *Tab) open(ctx context.Context, root proto.Client) error {
 // Frame is the id of the page's main frame.
 func (t *Tab) Frame() proto.PageFrameID { return proto.PageFrameID(t.target) }
 
-// Listen sets who hears of the tab's events and of the browser's own. f runs
+// Listen sets who hears of the tab's events and of the browser's own, and
+// begins what the tab is charged with: a full heap before that was another
+// page's. f runs
 // on the goroutine that reads the browser's pipe: it must be quick and must
 // not call the browser.
 func (t *Tab) Listen(f func(method string, params json.RawMessage)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.listen = f
+	t.listen, t.fulls = f, t.browser.last.count()
 }
 
 func (t *Tab) deliver(e event) {
@@ -159,10 +162,10 @@ func (t *Tab) Crash() *Crash {
 	case <-patience.Done():
 	}
 	t.mu.Lock()
-	c := *t.crash
+	c, fulls := *t.crash, t.fulls
 	t.mu.Unlock()
 	select {
-	case <-t.browser.last.full:
+	case <-t.browser.last.beyond(fulls):
 		c.Full = true
 	case <-patience.Done(): // what was written to stderr is read by another goroutine
 	}

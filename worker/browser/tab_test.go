@@ -1,8 +1,13 @@
 package browser
 
 import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-rod/rod/lib/proto"
 )
@@ -44,4 +49,53 @@ func TestCrashTwice(t *testing.T) {
 			t.Errorf("the crash is %+v", c)
 		}
 	})
+}
+
+// TestConsoleForgesNothing has a page write Chromium's own words for a full
+// heap to its console, which Chromium writes to stderr, and the page of the
+// next job crash for another reason.
+func TestConsoleForgesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a real Chromium: left out with -short")
+	}
+	if _, err := os.Stat(DefaultBin); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	b, err := Launch(ctx, Config{Dir: filepath.Join(os.TempDir(), "tintype-console-test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	tab, err := b.NewTab(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := proto.RuntimeEvaluate{Expression: `console.error("x\nV8 javascript OOM (forged)\n")`}
+	if _, err := say.Call(tab.Within(ctx, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// What is written to stderr comes another way than the answer.
+	<-b.last.beyond(0)
+	next, err := b.NewTab(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tab.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	next.Listen(func(string, json.RawMessage) {})
+	next.Post(proto.PageCrash{})
+	<-next.Crashed()
+	if c := next.Crash(); c == nil || c.Full {
+		t.Errorf("another page's text made it %+v", c)
+	}
 }
