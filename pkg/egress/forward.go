@@ -99,8 +99,9 @@ func (p *Proxy) exchange(c *conn, req *request, out *http.Request) bool {
 		return p.refuse(c, req, req.target, wrap(hostPort(out.URL.Host), err).Reason)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusProxyAuthRequired {
-		// From an origin this is nonsense, and a browser would take it for ours.
+	if resp.StatusCode == http.StatusProxyAuthRequired || resp.StatusCode < http.StatusOK {
+		// From an origin a 407 is nonsense, and a browser would take it for ours;
+		// after a 101 come bytes that nobody has judged.
 		return p.refuse(c, req, req.target, NoAnswer)
 	}
 	h := endToEnd(resp.Header)
@@ -118,7 +119,9 @@ func (p *Proxy) exchange(c *conn, req *request, out *http.Request) bool {
 	if req.body != nil {
 		h.Set("Connection", "close") // what is left of the request would be read as the next one
 	}
-	if c.writeHead(resp.Status, h) != nil {
+	// The origin's own words are not repeated: a bare CR in them could pass for
+	// the end of the line.
+	if c.writeHead(strconv.Itoa(resp.StatusCode)+" "+http.StatusText(resp.StatusCode), h) != nil {
 		return false
 	}
 	if bodiless {

@@ -346,3 +346,45 @@ func TestVirtualHosts(t *testing.T) {
 		t.Error("two documents have one name")
 	}
 }
+
+// TestForgedHead: what an origin writes beside its status does not pass, and
+// nothing passes behind a change of protocol.
+func TestForgedHead(t *testing.T) {
+	answers := map[string]string{
+		"/words":  "HTTP/1.1 200 OK\rX-Forged: 1\r\nContent-Length: 2\r\n\r\nok",
+		"/switch": "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
+	}
+	site, address := origin(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, answers[r.URL.Path])
+	})
+	p := open(t, address)
+	raw := func(path string) string {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.Port()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET %s%s HTTP/1.1\r\nHost: %s\r\n\r\n", site, path, address)
+		var seen strings.Builder
+		resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(conn, &seen)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		return seen.String()
+	}
+	if got := raw("/words"); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || strings.Contains(got, "X-Forged") {
+		t.Errorf("passed on: %q", got)
+	}
+	if got := raw("/switch"); strings.Contains(got, "forged") || strings.Contains(got, " 101 ") {
+		t.Errorf("passed on: %q", got)
+	}
+}
