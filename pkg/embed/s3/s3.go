@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,6 +183,12 @@ func (s *Server) serve(ctx context.Context, addr string) error {
 		<-ended
 		return context.Cause(ctx)
 	}
+	// It listens, but does not serve yet: a Close before it does would be lost,
+	// and the server would run for ever.
+	if err := answers(ctx, addr); err != nil {
+		stop()
+		return err
+	}
 
 	s.mu.Lock()
 	s.addr, s.stop = addr, stop
@@ -267,4 +274,19 @@ func makeDir(dir string) error {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	return syncPath(filepath.Dir(dir))
+}
+
+// answers returns once the server has answered a request, whatever it said.
+func answers(ctx context.Context, addr string) error {
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return fmt.Errorf("the server listens but does not answer: %w", err)
+	}
+	return resp.Body.Close()
 }
