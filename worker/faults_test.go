@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,6 +81,16 @@ func hostile() *http.ServeMux {
 	page("/popups", blueBody+`<script>for(let i=0;i<100;i++)window.open('/ok?'+i)</script>`)
 	page("/reload", blueBody+`<script>location.reload()</script>`)
 	page("/refresh", blueBody+`<meta http-equiv=refresh content="0">`)
+	var refreshes atomic.Int32
+	m.HandleFunc("GET /slow-refresh", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, "<!doctype html><title>/slow-refresh</title>")
+		if refreshes.Add(1) > 5 { // held by now; has no body yet
+			w.(http.Flusher).Flush()
+			time.Sleep(300 * time.Millisecond)
+		}
+		io.WriteString(w, blueBody+`<meta http-equiv=refresh content="0">`)
+	})
 	page("/script-redirect", `<script>location.replace('/ok')</script>`)
 	page("/push", blueBody+`<script>history.pushState({},'','/pushed?x#y')</script>`)
 	page("/late-refused", blueBody+`<script>onload=()=>{location.href='http://10.1.2.3/'}</script>`)
@@ -212,6 +223,7 @@ func TestFaults(t *testing.T) {
 		{name: "popups", url: site + "/popups", check: blueAt(300, 190)},
 		{name: "reloads", url: site + "/reload", timeout: 4000, code: job.LoadTimeout},
 		{name: "refreshes", url: site + "/refresh", timeout: 4000, check: blueAt(300, 190)},
+		{name: "refreshes, held before its body", url: site + "/slow-refresh", check: blueAt(300, 190)},
 		{name: "refreshes, as a document", url: site + "/refresh", timeout: 4000, change: func(s *job.Spec) { s.Format = job.PDF }, check: func(b *bench, out capture.Outcome) {
 			if out.Artifact.Pages != 1 {
 				b.Errorf("%d pages", out.Artifact.Pages)

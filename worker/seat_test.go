@@ -222,9 +222,10 @@ var (
 )
 
 // wantWell renders a plain page, which must come out right whatever came
-// before it.
+// before it. The browser may take its time to start.
 func (b *bench) wantWell() {
 	b.Helper()
+	<-b.seat.Ready()
 	img, _ := b.picture(func(s *job.Spec) { s.HTML = `<body style="margin:0;background:#00ff00">` })
 	b.wantColor(img, 10, 10, green)
 }

@@ -21,15 +21,16 @@ func (a *attempt) stopScripts(ctx context.Context) {
 	proto.EmulationSetScriptExecutionDisabled{Value: true}.Call(a.tab.Within(ctx, 300*time.Millisecond))
 }
 
-// hold keeps the document that stands in the main frame: whatever else the
-// page asks for as a document is aborted, which leaves the frame as it is.
+// hold keeps the document that stands in the main frame, or the one that is
+// about to: whatever else the page asks for as a document is aborted, which
+// leaves the frame as it is. Nothing is stopped: a document that is stopped
+// before it has a body never draws.
 func (a *attempt) hold(ctx context.Context) {
 	if a.isHeld {
 		return
 	}
 	a.isHeld = true
 	proto.FetchEnable{Patterns: []*proto.FetchRequestPattern{{ResourceType: proto.NetworkResourceTypeDocument}}}.Call(a.tab.Within(ctx, time.Second))
-	a.stopLoading(ctx)
 }
 
 func (a *attempt) holdIfRestless(ctx context.Context) bool {

@@ -73,7 +73,7 @@ func (a *attempt) insist(ctx context.Context, call func(ctx context.Context, lim
 	share := time.Until(a.end) / 2 // the first try leaves time for a second
 	stopped := false
 	for try := 1; ; try++ {
-		body, err := a.callUnlessRestless(ctx, max(share, 50*time.Millisecond), call)
+		body, err := a.callUnlessMoved(ctx, max(share, 50*time.Millisecond), call)
 		share = time.Until(a.end)
 		over := try == maxTries || share <= 0
 		switch {
@@ -97,18 +97,25 @@ func (a *attempt) insist(ctx context.Context, call func(ctx context.Context, lim
 	}
 }
 
-// callUnlessRestless gives the call up with errMoved when the page turns out
-// to be one that goes on replacing its document, and holds that page.
-func (a *attempt) callUnlessRestless(ctx context.Context, limit time.Duration, call func(ctx context.Context, limit time.Duration) ([]byte, error)) ([]byte, error) {
-	if a.isHeld || a.holdIfRestless(ctx) {
-		return call(ctx, limit)
-	}
+// callUnlessMoved gives the call up with errMoved, and holds the page, when
+// that goes on replacing its document, or replaced it under the call and a
+// quarter of the limit later there is no answer: a capture may be lost with
+// the document it was of.
+func (a *attempt) callUnlessMoved(ctx context.Context, limit time.Duration, call func(ctx context.Context, limit time.Duration) ([]byte, error)) ([]byte, error) {
+	held := a.isHeld || a.holdIfRestless(ctx)
+	before := a.track.documentCount()
 	callCtx, giveUp := context.WithCancelCause(ctx)
 	moved := make(chan bool, 1)
 	go func() {
-		restless := a.track.wait(callCtx, a.tab, (*tracker).restless)
+		lost := a.track.wait(callCtx, a.tab, func(t *tracker) bool { return t.commits > before })
+		if lost {
+			grace, cancel := context.WithTimeout(callCtx, limit/4)
+			a.track.wait(grace, a.tab, func(t *tracker) bool { return !held && t.restless() })
+			cancel()
+			lost = callCtx.Err() == nil
+		}
 		giveUp(errMoved)
-		moved <- restless
+		moved <- lost
 	}()
 	body, err := call(callCtx, limit)
 	giveUp(nil)

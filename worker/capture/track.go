@@ -216,6 +216,12 @@ func (t *tracker) hasCommitted() bool {
 // under mu.
 func (t *tracker) restless() bool { return t.commits > maxMoves }
 
+func (t *tracker) documentCount() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.commits
+}
+
 func (t *tracker) isDownload() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
