@@ -111,8 +111,8 @@ func (s *Seat) setReady(ready bool) {
 }
 
 // Render runs one attempt of a job. Its context's deadline is the wall;
-// spec.TimeoutMS runs from here. While no browser is ready it waits for one
-// within these.
+// spec.TimeoutMS runs from here. While no browser is ready it waits for one,
+// for half of that time at most: the page needs the rest.
 func (s *Seat) Render(ctx context.Context, id job.ID, spec *job.Spec) capture.Outcome {
 	start := time.Now()
 	out := s.render(ctx, id, spec, start)
@@ -125,7 +125,7 @@ func (s *Seat) Render(ctx context.Context, id job.ID, spec *job.Spec) capture.Ou
 }
 
 func (s *Seat) render(ctx context.Context, id job.ID, spec *job.Spec, start time.Time) capture.Outcome {
-	budget, cancel := context.WithDeadline(ctx, start.Add(time.Duration(spec.TimeoutMS)*time.Millisecond))
+	budget, cancel := context.WithDeadline(ctx, start.Add(time.Duration(spec.TimeoutMS)*time.Millisecond/2))
 	defer cancel()
 	for {
 		p, fail := s.take(budget)

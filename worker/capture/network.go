@@ -40,7 +40,7 @@ func (t *tracker) network(method string, params json.RawMessage) {
 	main := e.FrameID == t.frame && e.RequestID == e.LoaderID && e.Type == "Document"
 	switch method {
 	case "Network.requestWillBeSent":
-		t.urls[e.RequestID] = e.Request.URL
+		t.urls[e.RequestID] = cut(e.Request.URL)
 		if main {
 			if e.Redirect != nil && len(t.redirects) < maxNoted {
 				t.redirects = append(t.redirects, cut(e.Redirect.URL))
@@ -91,7 +91,13 @@ func (t *tracker) note(list *[]job.Resource, url, reason string) {
 	}
 }
 
-func cut(url string) string { return url[:min(len(url), maxURL)] }
+// cut bounds a URL, and lets go of what is cut off.
+func cut(url string) string {
+	if len(url) <= maxURL {
+		return url
+	}
+	return strings.Clone(url[:maxURL])
+}
 
 // markerIn finds the proxy's marker among the headers of a response.
 func markerIn(headers json.RawMessage) string {
