@@ -69,6 +69,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return p.Scheduler(ctx, cfg.Scheduler)
 	case "worker":
 		return p.Worker(ctx, cfg.Worker)
+	case "backends":
+		return p.Backends(ctx, cfg.Stores)
 	case "migrate":
 		return p.Migrate(ctx, cfg.Migrate)
 	case "shot":

@@ -237,7 +237,7 @@ func (w *world) client(url, in string, args ...string) (out, errOut string, code
 	return o.String(), e.String(), cmd.ProcessState.ExitCode()
 }
 
-// instance is a running `tintype up`.
+// instance is a running `tintype up` or `tintype backends`.
 type instance struct {
 	cmd    *exec.Cmd
 	url    string
@@ -248,7 +248,19 @@ type instance struct {
 // up starts a farm and returns once it has printed its banner.
 func (w *world) up(args ...string) *instance {
 	w.t.Helper()
-	f := &instance{cmd: w.command(append([]string{"up", "--listen", "127.0.0.1:0", "--seats", "1"}, args...)...), ended: make(chan struct{})}
+	f := w.start(append([]string{"up", "--listen", "127.0.0.1:0", "--seats", "1"}, args...)...)
+	found := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(f.banner)
+	if found == "" {
+		w.t.Fatalf("no address in %q", f.banner)
+	}
+	f.url = found
+	return f
+}
+
+// start runs a mode that prints a banner and returns once it has.
+func (w *world) start(args ...string) *instance {
+	w.t.Helper()
+	f := &instance{cmd: w.command(args...), ended: make(chan struct{})}
 	f.cmd.Stderr = w.t.Output()
 	r, pipe, err := os.Pipe()
 	if err != nil {
@@ -286,12 +298,10 @@ func (w *world) up(args ...string) *instance {
 		_ = f.cmd.Process.Kill() // it has ended already where all went well
 		<-f.ended
 	})
-	found := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(f.banner)
-	if found == "" {
+	if !strings.Contains(f.banner, "Ctrl-C stops") {
 		<-f.ended
-		w.t.Fatalf("up ended with %s and printed %q", f.cmd.ProcessState, f.banner)
+		w.t.Fatalf("%s ended with %s and printed %q", args[0], f.cmd.ProcessState, f.banner)
 	}
-	f.url = found
 	return f
 }
 

@@ -38,6 +38,8 @@ func (p *Parsed) check() []string {
 		c.need("TINTYPE_WORKER_TOKEN", s.WorkerToken, "the token that workers show")
 	case "worker":
 		p.Worker.check(&c)
+	case "backends":
+		c.stores(p.Stores.StoreListen)
 	case "migrate":
 		c.need("TINTYPE_DATABASE_URL", p.Migrate.DatabaseURL, "the database to bring up to date")
 	case "shot":
@@ -176,6 +178,17 @@ func (c *checker) cluster(s Cluster) {
 	}
 	if !loopback(s.ClusterListen) && !s.InsecureCluster {
 		c.add("--cluster-listen %s: gRPC off loopback is without TLS; give --insecure-cluster if nobody else reads that network", s.ClusterListen)
+	}
+}
+
+func (c *checker) stores(s StoreListen) {
+	for _, at := range [][2]string{
+		{"--nats-listen", s.NATSListen}, {"--postgres-listen", s.PostgresListen}, {"--s3-listen", s.S3Listen},
+	} {
+		c.hostPort(at[0], at[1])
+		if !loopback(at[1]) && !s.InsecureBackends {
+			c.add("%s %s: off loopback passwords and pages travel in clear; give --insecure-backends if nobody else reads that network", at[0], at[1])
+		}
 	}
 }
 

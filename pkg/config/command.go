@@ -45,6 +45,14 @@ type Worker struct {
 	Drain
 }
 
+// Stores serves the embedded back ends of a data folder and nothing else.
+type Stores struct {
+	Folder
+	StoreListen
+	S3Bucket string `name:"s3-bucket" env:"TINTYPE_S3_BUCKET" default:"tintype" help:"The bucket that the tiers are told to use." envonly:"" hidden:""`
+	Embedded
+}
+
 // Migrate brings the database to this release's schema.
 type Migrate struct {
 	DatabaseURL string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer." secret:"" envonly:"" hidden:""`
@@ -162,6 +170,7 @@ type Show struct {
 	Drain
 	Backends
 	Embedded
+	StoreListen
 	Schedulers []string `name:"scheduler" help:"Schedulers that a worker asks for jobs." env:"TINTYPE_SCHEDULER" placeholder:"HOST:PORT"`
 	Name       string   `help:"A worker's name." env:"TINTYPE_WORKER_NAME" default:"${hostname}"`
 	Client

@@ -26,6 +26,7 @@ type Config struct {
 	API       API       `cmd:"" name:"api" help:"Run one replica of the HTTP tier."`
 	Scheduler Scheduler `cmd:"" help:"Run one scheduler, the leader or a standby."`
 	Worker    Worker    `cmd:"" help:"Run one worker: it renders what a scheduler leases to it."`
+	Stores    Stores    `cmd:"" name:"backends" help:"Serve only the embedded NATS, Postgres and S3, to tiers in other processes."`
 	Migrate   Migrate   `cmd:"" help:"Bring the database to this release's schema."`
 
 	Shot        Shot        `cmd:"" help:"Take a screenshot of a page and write it to a file."`
@@ -109,9 +110,17 @@ type S3 struct {
 	S3PublicURL string `name:"s3-public-url" env:"TINTYPE_S3_PUBLIC_URL" help:"Address under which clients reach it; results are then redirects." envonly:"" hidden:""`
 }
 
-// Embedded is how the embedded back ends of `up` are run.
+// Embedded is how the embedded back ends are run.
 type Embedded struct {
 	PostgresBin string `env:"TINTYPE_POSTGRES_BIN" help:"Folder of initdb and postgres. Empty: the newest that Debian installed." envonly:"" hidden:""`
+}
+
+// StoreListen is where `backends` serves.
+type StoreListen struct {
+	NATSListen       string `name:"nats-listen" help:"Address of NATS." env:"TINTYPE_NATS_LISTEN" default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
+	PostgresListen   string `name:"postgres-listen" help:"Address of Postgres." env:"TINTYPE_POSTGRES_LISTEN" default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	S3Listen         string `name:"s3-listen" help:"Address of S3." env:"TINTYPE_S3_LISTEN" default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
+	InsecureBackends bool   `help:"Allow the stores off loopback, where passwords and pages travel in clear: on a network that nobody else reads." env:"TINTYPE_INSECURE_BACKENDS"`
 }
 
 // Target is the farm that a client command talks to.

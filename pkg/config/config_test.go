@@ -160,6 +160,8 @@ func TestProblems(t *testing.T) {
 		"worker without seats":   {map[string]string{"TINTYPE_SEATS": "0"}, []string{"worker"}, "at least 1"},
 		"worker off loopback":    {map[string]string{"TINTYPE_WORKER_TOKEN": "t"}, []string{"worker", "--scheduler", "10.0.0.1:1"}, "--insecure-cluster"},
 		"migrate without a base": {nil, []string{"migrate"}, "TINTYPE_DATABASE_URL is missing"},
+		"open backends":          {nil, []string{"backends", "--s3-listen", "0.0.0.0:9000"}, "--insecure-backends"},
+		"backends elsewhere":     {map[string]string{"TINTYPE_NATS_LISTEN": "4222"}, []string{"backends"}, "--nats-listen: want HOST:PORT"},
 		"server":                 {nil, []string{"healthcheck", "--server", "localhost:8080"}, "--server: want http(s)://"},
 		"json on the same pipe":  {nil, []string{"shot", "http://x", "--json", "-o", "-"}, "standard output"},
 	} {

@@ -56,20 +56,24 @@ func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, soc
 	if cfg.NATSURL != "" {
 		nc, err = p.dialNATS(ctx, cfg.NATSURL)
 	} else {
-		nc, err = p.startNATS(parts, f)
+		nc, err = p.embeddedNATS(parts, f)
 	}
 	if err != nil {
 		return nil, err
 	}
 	b := cfg.Backends
 	if b.DatabaseURL == "" {
-		if b.DatabaseURL, err = p.startPostgres(ctx, parts, f, sockets, cfg.PostgresBin); err != nil {
+		srv, err := p.startPostgres(ctx, parts, postgres.Config{
+			Dir: f.join("postgres"), SocketDir: sockets + "/pg", BinDir: cfg.PostgresBin,
+		})
+		if err != nil {
 			nc.Close()
 			return nil, err
 		}
+		b.DatabaseURL = srv.URL()
 	}
 	if b.S3Endpoint == "" {
-		if b.S3, err = p.startS3(ctx, parts, f, b.S3Bucket); err != nil {
+		if b.S3, err = p.embeddedBucket(ctx, parts, f, b.S3Bucket); err != nil {
 			nc.Close()
 			return nil, err
 		}
@@ -77,13 +81,23 @@ func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, soc
 	return p.clients(ctx, parts, nc, b)
 }
 
-func (p *Process) startNATS(parts *parts, f *folder) (*natsgo.Conn, error) {
-	srv, err := nats.New(nats.Config{Dir: f.join("nats"), MaxStore: natsStore, Log: p.Log})
+func (p *Process) embeddedNATS(parts *parts, f *folder) (*natsgo.Conn, error) {
+	srv, err := p.startNATS(parts, nats.Config{Dir: f.join("nats")})
+	if err != nil {
+		return nil, err
+	}
+	return srv.Connect(p.natsOptions()...)
+}
+
+// startNATS runs cfg with this process's log and bounds.
+func (p *Process) startNATS(parts *parts, cfg nats.Config) (*nats.Server, error) {
+	cfg.MaxStore, cfg.Log = natsStore, p.Log
+	srv, err := nats.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	parts.opened("nats server", func() error { srv.Close(); return nil })
-	return srv.Connect(p.natsOptions()...)
+	return srv, nil
 }
 
 func (p *Process) dialNATS(ctx context.Context, url string) (*natsgo.Conn, error) {
@@ -121,27 +135,43 @@ func (p *Process) natsOptions() []natsgo.Option {
 	}
 }
 
-func (p *Process) startPostgres(ctx context.Context, parts *parts, f *folder, sockets, bin string) (string, error) {
-	srv, err := postgres.New(postgres.Config{
-		Dir: f.join("postgres"), SocketDir: sockets + "/pg", BinDir: bin, Log: p.Log,
-	})
+func (p *Process) startPostgres(ctx context.Context, parts *parts, cfg postgres.Config) (*postgres.Server, error) {
+	cfg.Log = p.Log
+	srv, err := postgres.New(cfg)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, fmt.Errorf("postgres was not ready within %s", startWithin))
 	defer cancel()
 	if err := srv.Start(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
 	parts.watch("postgres", srv.Done(), srv.Err, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 		defer cancel()
 		return srv.Stop(ctx)
 	})
-	return srv.URL(), nil
+	return srv, nil
 }
 
-func (p *Process) startS3(ctx context.Context, parts *parts, f *folder, bucket string) (config.S3, error) {
+func (p *Process) startS3(ctx context.Context, parts *parts, cfg s3.Config) (*s3.Server, error) {
+	cfg.Log = p.Log
+	srv, err := s3.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, fmt.Errorf("s3 was not ready within %s", startWithin))
+	defer cancel()
+	if err := srv.Start(ctx); err != nil {
+		return nil, err
+	}
+	parts.watch("s3", srv.Done(), srv.Err, srv.Close)
+	return srv, nil
+}
+
+// embeddedBucket is a bucket that this process alone is told of, on a port
+// that is another one at each start.
+func (p *Process) embeddedBucket(ctx context.Context, parts *parts, f *folder, bucket string) (config.S3, error) {
 	access, err := f.secret("", "s3.access")
 	if err != nil {
 		return config.S3{}, err
@@ -150,16 +180,10 @@ func (p *Process) startS3(ctx context.Context, parts *parts, f *folder, bucket s
 	if err != nil {
 		return config.S3{}, err
 	}
-	srv, err := s3.New(s3.Config{Dir: f.join("s3"), AccessKey: access, SecretKey: secret, Log: p.Log})
+	srv, err := p.startS3(ctx, parts, s3.Config{Dir: f.join("s3"), AccessKey: access, SecretKey: secret})
 	if err != nil {
 		return config.S3{}, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, fmt.Errorf("s3 was not ready within %s", startWithin))
-	defer cancel()
-	if err := srv.Start(ctx); err != nil {
-		return config.S3{}, err
-	}
-	parts.watch("s3", srv.Done(), srv.Err, srv.Close)
 	return config.S3{
 		S3Endpoint: "http://" + srv.Endpoint(), S3Bucket: bucket, S3Region: s3.Region, S3AccessKey: access, S3SecretKey: secret,
 	}, nil

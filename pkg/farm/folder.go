@@ -24,6 +24,8 @@ import (
 //	worker.token      opens the Work service
 //	s3.access, s3.secret  the embedded bucket's keys
 //	first.key         API key of the account "default"
+//	nats.token, postgres.password, nats.url, postgres.url, backends.env
+//	                  how other processes reach the stores (backends)
 //	nats/ postgres/ s3/   the embedded back ends' own
 //	demo/             the pictures of up --demo
 type folder struct {

@@ -6,7 +6,8 @@
 //  1. Every write that a stream acknowledges has been synced to the disk
 //     (SyncAlways), so a kill or a power cut after an ack loses nothing.
 //  2. Nothing listens on the network unless Config.Listen is set, and then
-//     only on loopback and only for clients that know the token.
+//     only on loopback (unless Config.Open) and only for clients that know the
+//     token.
 //  3. The server's own log arrives in slog, its warnings and errors included.
 //
 // It leaves to others: the streams and their bounds, the client's options
@@ -60,6 +61,9 @@ type Config struct {
 
 	// Token is what every client must present. Required with Listen.
 	Token string
+
+	// Open allows Listen to be off loopback, where the token is sent in clear.
+	Open bool
 
 	// Log receives the server's log. Nil discards it.
 	Log *slog.Logger
@@ -133,7 +137,7 @@ func options(cfg Config) (*server.Options, error) {
 	if cfg.Listen == "" {
 		return opts, nil
 	}
-	host, port, err := loopback(cfg.Listen)
+	host, port, err := listenAt(cfg.Listen, cfg.Open)
 	if err != nil {
 		return nil, err
 	}
@@ -144,14 +148,15 @@ func options(cfg Config) (*server.Options, error) {
 	return opts, nil
 }
 
-// loopback splits addr and refuses a host that others on the network can reach.
-// Port 0 becomes the server's own word for "any free port".
-func loopback(addr string) (host string, port int, err error) {
+// listenAt splits addr and, unless it may be open, refuses a host that others on
+// the network can reach. Port 0 becomes the server's own word for "any free
+// port".
+func listenAt(addr string, open bool) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", 0, fmt.Errorf("listen address %q is not host:port: %w", addr, err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if ip := net.ParseIP(host); !open && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return "", 0, fmt.Errorf("listen address %q is not a loopback address", addr)
 	}
 	n, err := strconv.ParseUint(text, 10, 16)

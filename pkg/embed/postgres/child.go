@@ -35,6 +35,10 @@ func (s *Server) launch(ctx context.Context) (*child, error) {
 		if err := s.awaitPredecessor(patience); err != nil {
 			return nil, err
 		}
+		// Not earlier: the predecessor held the port, too.
+		if err := s.choosePort(); err != nil {
+			return nil, err
+		}
 		c, err := s.spawn()
 		if err != nil {
 			return nil, err
@@ -57,9 +61,13 @@ func (s *Server) launch(ctx context.Context) (*child, error) {
 // spawn starts the process.
 func (s *Server) spawn() (*child, error) {
 	c := &child{log: &logWriter{log: s.cfg.Log}, done: make(chan struct{})}
-	c.cmd = exec.Command(s.bin.postgres(), "-D", s.cfg.Dir, "-k", s.socketDir,
-		"-c", "listen_addresses=",
-		"-c", "port="+port,
+	listening, err := s.listening()
+	if err != nil {
+		return nil, err
+	}
+	c.cmd = exec.Command(s.bin.postgres(), append([]string{
+		"-D", s.cfg.Dir, "-k", s.socketDir,
+		"-c", "port=" + s.port,
 		"-c", "unix_socket_permissions=0700",
 		"-c", "shared_buffers=32MB",
 		"-c", "max_connections=60",
@@ -67,7 +75,8 @@ func (s *Server) spawn() (*child, error) {
 		// slog has the time, and lines start with their severity then.
 		"-c", "log_line_prefix=",
 		// What a statement was about belongs to accounts, not into a log.
-		"-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic")
+		"-c", "log_error_verbosity=terse", "-c", "log_min_error_statement=panic",
+	}, listening...)...)
 	c.cmd.Dir = s.cfg.Dir
 	c.cmd.Env = environment()
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log

@@ -14,7 +14,8 @@
 //  4. Data made by another major version is refused in words, never upgraded.
 //
 // The cluster trusts whoever reaches its socket. The socket's folder, mode 0700,
-// is the lock.
+// is the lock. Nothing listens on TCP unless Config.Listen is set, and whoever
+// comes that way needs the password.
 //
 // It leaves to others: tables and migrations, and the lock on the data folder.
 package postgres
@@ -40,8 +41,8 @@ const (
 	database = "tintype"
 	role     = "tintype"
 
-	// port is part of the socket's name; nothing listens on TCP.
-	port = "5432"
+	// defaultPort is part of the socket's name where nothing listens on TCP.
+	defaultPort = "5432"
 
 	// maxSocketPath is the longest path, in bytes, that a unix socket can have.
 	maxSocketPath = 107
@@ -69,6 +70,17 @@ type Config struct {
 	// BinDir holds initdb and postgres. Empty: Debian's places, then PATH.
 	BinDir string
 
+	// Listen is a loopback host:port (port 0 picks a free one) for other
+	// processes, beside the socket. Empty: the socket alone.
+	Listen string
+
+	// Password is what those must know. Required with Listen.
+	Password string
+
+	// Open allows Listen to be off loopback, where connections are not
+	// encrypted.
+	Open bool
+
 	// Log receives Postgres' log. Nil discards it.
 	Log *slog.Logger
 }
@@ -83,6 +95,8 @@ type Server struct {
 	socketDir  string // set by Start
 	ownsSocket bool   // Start made socketDir and Stop removes it
 	child      *child // set by Start; nil before
+	port       string // of the socket's name and of address; set by Start
+	address    string // on TCP; set by Start, empty without Config.Listen
 
 	done chan struct{}
 
@@ -93,7 +107,7 @@ type Server struct {
 
 // New checks cfg, finds the binaries and the user to run as, and starts nothing.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, done: make(chan struct{})}
+	s := &Server{cfg: cfg, port: defaultPort, done: make(chan struct{})}
 	if err := s.prepare(); err != nil {
 		return nil, fmt.Errorf("embedded postgres: %w", err)
 	}
@@ -114,7 +128,7 @@ func (s *Server) prepare() error {
 		}
 		*dir = abs
 	}
-	if err := checkSocketPath(s.cfg.SocketDir); err != nil {
+	if err := errors.Join(checkSocketPath(s.cfg.SocketDir), s.checkListen()); err != nil {
 		return err
 	}
 	if s.cfg.Log == nil {
@@ -140,7 +154,7 @@ func (s *Server) prepare() error {
 
 // checkSocketPath refuses a folder in which the socket's path would be cut off.
 func checkSocketPath(dir string) error {
-	if n := len(filepath.Join(dir, ".s.PGSQL."+port)); n > maxSocketPath {
+	if n := len(filepath.Join(dir, ".s.PGSQL.65535")); n > maxSocketPath {
 		return fmt.Errorf("the socket folder %s is too long: the socket's path would have %d bytes, and the system allows %d", dir, n, maxSocketPath)
 	}
 	return nil
@@ -208,7 +222,8 @@ func (s *Server) dropSocketDir() {
 	}
 }
 
-// makeDatabase makes the farm's database in a cluster that runs.
+// makeDatabase makes the farm's database, and the password of its port, in a
+// cluster that runs.
 func (s *Server) makeDatabase(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, databaseWithin, fmt.Errorf("the server made no database within %s", databaseWithin))
 	defer cancel()
@@ -217,6 +232,9 @@ func (s *Server) makeDatabase(ctx context.Context) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close(ctx)
+	if err := s.setPassword(ctx, conn); err != nil {
+		return err
+	}
 	var there bool
 	const look = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = @name)`
 	if err := conn.QueryRow(ctx, look, pgx.NamedArgs{"name": database}).Scan(&there); err != nil {
@@ -246,7 +264,7 @@ func (s *Server) watch() {
 func (s *Server) URL() string { return s.url(database) }
 
 func (s *Server) url(db string) string {
-	query := url.Values{"host": {s.socketDir}, "port": {port}, "user": {role}, "sslmode": {"disable"}}
+	query := url.Values{"host": {s.socketDir}, "port": {s.port}, "user": {role}, "sslmode": {"disable"}}
 	return (&url.URL{Scheme: "postgres", Path: "/" + db, RawQuery: query.Encode()}).String()
 }
 

@@ -6,8 +6,8 @@
 //  1. A PUT or a completed multipart upload is answered only after the file,
 //     its metadata and every folder above it have been synced. versitygw itself
 //     never syncs.
-//  2. It listens on loopback only, and every request must be signed with the
-//     keys of Config.
+//  2. It listens on loopback only (unless Config.Open), and every request must
+//     be signed with the keys of Config.
 //  3. It prints nothing, and leaves the process's working directory alone.
 //
 // It serves what Tintype's own client uses and answers NotImplemented to the
@@ -59,8 +59,12 @@ type Config struct {
 	// attributes, metadata/ holds what would be in them. Required.
 	Dir string
 
-	// Addr is a loopback host:port. Empty picks a free port of 127.0.0.1.
+	// Addr is a loopback host:port. Empty picks a free port of 127.0.0.1, and
+	// port 0 one of its host.
 	Addr string
+
+	// Open allows Addr to be off loopback, where nothing is encrypted.
+	Open bool
 
 	// AccessKey and SecretKey are the one account. Required.
 	AccessKey, SecretKey string
@@ -72,7 +76,8 @@ type Config struct {
 
 // Server is an S3 server. Its methods are safe for concurrent use.
 type Server struct {
-	cfg Config
+	cfg   Config
+	picks bool // a free port of Addr's host
 
 	mu   sync.Mutex
 	addr string             // guarded by mu; set by Start
@@ -95,19 +100,20 @@ func New(cfg Config) (*Server, error) {
 	if cfg.AccessKey == "" || cfg.SecretKey == "" {
 		return nil, errors.New("embedded s3: access key and secret key are required")
 	}
-	if cfg.Addr != "" {
-		host, _, err := net.SplitHostPort(cfg.Addr)
-		if err != nil {
-			return nil, fmt.Errorf("embedded s3: address %q is not host:port: %w", cfg.Addr, err)
-		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return nil, fmt.Errorf("embedded s3: address %q is not a loopback address", cfg.Addr)
-		}
+	if cfg.Addr == "" {
+		cfg.Addr = "127.0.0.1:0"
+	}
+	host, port, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("embedded s3: address %q is not host:port: %w", cfg.Addr, err)
+	}
+	if ip := net.ParseIP(host); !cfg.Open && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("embedded s3: address %q is not a loopback address", cfg.Addr)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, done: make(chan struct{})}, nil
+	return &Server{cfg: cfg, picks: port == "0", done: make(chan struct{})}, nil
 }
 
 // Start serves and returns once requests are accepted. A Server is started
@@ -126,9 +132,9 @@ func (s *Server) Start(ctx context.Context) error {
 func (s *Server) start(ctx context.Context) error {
 	addr, picked := s.cfg.Addr, false
 	for {
-		if s.cfg.Addr == "" {
+		if s.picks {
 			var err error
-			if addr, err = freePort(); err != nil {
+			if addr, err = freePort(s.cfg.Addr); err != nil {
 				return err
 			}
 		}
@@ -136,7 +142,7 @@ func (s *Server) start(ctx context.Context) error {
 		// versitygw takes no listener, only an address, so another process can
 		// take the port between our look and its bind. Twice in a row is
 		// something else.
-		if s.cfg.Addr == "" && !picked && errors.Is(err, syscall.EADDRINUSE) {
+		if s.picks && !picked && errors.Is(err, syscall.EADDRINUSE) {
 			picked = true
 			continue
 		}
@@ -218,13 +224,13 @@ func addrInUse(err error) error {
 	return err
 }
 
-// freePort is an address of 127.0.0.1 on which nobody listened a moment ago.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// freePort is an address of addr's host on which nobody listened a moment ago.
+func freePort(addr string) (string, error) {
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
-	addr := l.Addr().String()
+	addr = l.Addr().String()
 	if err := l.Close(); err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
