@@ -19,7 +19,6 @@ package api
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +31,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
@@ -53,8 +53,8 @@ type Config struct {
 	// Policy has the plans of accounts. It is to be the scheduler's. Nil: the
 	// built-in one.
 	Policy *account.Policy
-	// FrontTLS dials schedulers on other machines. Nil: plain connections.
-	FrontTLS *tls.Config
+	// Front dials schedulers. Nil: plain connections, for tests.
+	Front credentials.TransportCredentials
 	// DrainWithin bounds how long Run waits for requests once its context has
 	// ended. Zero: 30 seconds.
 	DrainWithin time.Duration
@@ -162,7 +162,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		draining: make(chan struct{}),
 	}
 	s.hard, s.stop = context.WithCancel(context.Background())
-	s.front = newFront(s.boot, dialer(cfg.FrontTLS), s.log)
+	s.front = newFront(s.boot, dialer(cfg.Front), s.log)
 	s.metrics = newMetrics(deps.Metrics, s.front.led)
 	ops, err := loadContract()
 	if err != nil {

@@ -46,7 +46,7 @@ func (f *front) run(ctx context.Context) error {
 	}()
 	defer func() { <-sweeping }()
 
-	pause, hint := firstPause, ""
+	pause, hint, warned := firstPause, "", ""
 	for ctx.Err() == nil {
 		to, ok := f.leader()
 		if ok {
@@ -61,8 +61,11 @@ func (f *front) run(ctx context.Context) error {
 				hint = n.address
 			}
 			level := slog.LevelDebug
-			if welcomed {
-				level, pause = slog.LevelInfo, firstPause
+			switch {
+			case welcomed:
+				level, pause, warned = slog.LevelInfo, firstPause, ""
+			case untrusted(err) && err.Error() != warned: // once, not at every try
+				level, warned = slog.LevelWarn, err.Error()
 			}
 			f.log.Log(ctx, level, "no stream to the scheduler", "address", to.address, "err", err)
 		}

@@ -224,14 +224,3 @@ func TestFollowNotLeader(t *testing.T) {
 	f.welcomed()
 	f.submit(`{"html":"x"}`)
 }
-
-func TestLocalTargets(t *testing.T) {
-	for target, want := range map[string]bool{
-		"unix:///run/x.sock": true, "127.0.0.1:1": true, "[::1]:1": true, "localhost:1": true,
-		"10.0.0.1:1": false, "scheduler:1": false, "scheduler": false, "": false,
-	} {
-		if local(target) != want {
-			t.Errorf("%q: %v", target, !want)
-		}
-	}
-}

@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/tintype/tintype/pkg/wire"
@@ -273,11 +272,11 @@ func (w *Worker) heed(down *pb.WorkDown) error {
 // dialOptions keep gRPC to one honest connection: no proxy from the
 // environment, no configuration from DNS, no retries under our own.
 func (w *Worker) dialOptions() []grpc.DialOption {
-	secure := w.cfg.TLS != nil
-	transport := insecure.NewCredentials()
-	if secure {
-		transport = credentials.NewTLS(w.cfg.TLS)
+	transport := w.cfg.Credentials
+	if transport == nil {
+		transport = insecure.NewCredentials()
 	}
+	secure := transport.Info().SecurityProtocol == "tls"
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithNoProxy(),

@@ -27,7 +27,6 @@ package worker
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,6 +38,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker/capture"
@@ -87,9 +87,9 @@ type Config struct {
 	// Token opens the Work service. Empty sends none.
 	Token string
 
-	// TLS is for the connection to the schedulers. Nil means plain text, which
-	// suits a unix socket and loopback.
-	TLS *tls.Config
+	// Credentials are for the connection to the schedulers. Nil means plain
+	// text, which suits a unix socket and loopback.
+	Credentials credentials.TransportCredentials
 
 	// Log receives the worker's log. Nil discards it.
 	Log *slog.Logger

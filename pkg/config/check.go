@@ -10,6 +10,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/identity"
 )
 
 // check finds the values of the chosen command that break a rule or do not go
@@ -26,6 +27,7 @@ func (p *Parsed) check() []string {
 	case "api":
 		c.policy(p.API.Policy)
 		c.http(p.API.HTTP)
+		c.grpc(p.API.GRPC, identity.Dials)
 		c.drain(p.API.Drain)
 		c.external(p.API.Backends)
 		c.need("TINTYPE_ADMIN_TOKEN", p.API.AdminToken, "the token that opens /admin")
@@ -33,7 +35,8 @@ func (p *Parsed) check() []string {
 		s := p.Scheduler
 		c.policy(s.Policy)
 		c.need("--cluster-listen", s.ClusterListen, "the address on which this scheduler serves the other tiers")
-		c.cluster(s.Cluster)
+		c.cluster(s.Cluster, s.GRPC)
+		c.grpc(s.GRPC, identity.Listens)
 		c.external(s.Backends)
 		c.need("TINTYPE_WORKER_TOKEN", s.WorkerToken, "the token that workers show")
 	case "worker":
@@ -69,7 +72,8 @@ func (u *Up) check(c *checker) {
 	c.policy(u.Policy)
 	c.render(u.Render)
 	c.drain(u.Drain)
-	c.cluster(u.Cluster)
+	c.cluster(u.Cluster, u.GRPC)
+	c.grpc(u.GRPC, identity.Listens, identity.Dials)
 	c.s3(u.S3)
 	if u.Demo && u.Seats == 0 {
 		c.add("--demo renders a page; give --seats of at least 1")
@@ -90,10 +94,11 @@ func (w *Worker) check(c *checker) {
 	}
 	for _, s := range w.Schedulers {
 		c.hostPort("--scheduler", s)
-		if !loopback(s) && !w.InsecureCluster {
-			c.add("--scheduler %s: gRPC there is without TLS; give --insecure-cluster if nobody else reads that network", s)
+		if !loopback(s) {
+			c.secured("--scheduler "+s, w.GRPC)
 		}
 	}
+	c.grpc(w.GRPC, identity.Dials)
 	switch {
 	case w.TokenFile != "" && w.WorkerToken != "":
 		c.add("the worker's token is set twice: give --worker-token-file or TINTYPE_WORKER_TOKEN")
@@ -165,7 +170,7 @@ func (c *checker) drain(d Drain) {
 	}
 }
 
-func (c *checker) cluster(s Cluster) {
+func (c *checker) cluster(s Cluster, g GRPC) {
 	if s.ClusterListen == "" {
 		if s.Advertise != "" {
 			c.add("--advertise says where --cluster-listen is reached; give both")
@@ -175,9 +180,29 @@ func (c *checker) cluster(s Cluster) {
 	c.hostPort("--cluster-listen", s.ClusterListen)
 	if s.Advertise != "" {
 		c.hostPort("--advertise", s.Advertise)
+	} else if host, _, err := net.SplitHostPort(s.ClusterListen); err == nil && (host == "" || net.ParseIP(host).IsUnspecified()) {
+		c.add("--cluster-listen %s is no address that others can dial; give --advertise HOST:PORT, where they reach it", s.ClusterListen)
 	}
-	if !loopback(s.ClusterListen) && !s.InsecureCluster {
-		c.add("--cluster-listen %s: gRPC off loopback is without TLS; give --insecure-cluster if nobody else reads that network", s.ClusterListen)
+	if !loopback(s.ClusterListen) {
+		c.secured("--cluster-listen "+s.ClusterListen, g)
+	}
+}
+
+// secured is for gRPC off loopback.
+func (c *checker) secured(what string, g GRPC) {
+	if !g.Files().Given() && !g.InsecureCluster {
+		c.add("%s: gRPC off loopback needs mutual TLS; give --grpc-cert, --grpc-key and --grpc-ca, or --insecure-cluster if nobody else reads that network", what)
+	}
+}
+
+// grpc reads the certificates to report what is wrong with them beside the
+// rest.
+func (c *checker) grpc(g GRPC, roles ...identity.Role) {
+	if !g.Files().Given() {
+		return
+	}
+	if _, err := identity.Load(g.Files(), nil, roles...); err != nil {
+		c.add("%v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ type Up struct {
 	Join
 	Render
 	Cluster
+	GRPC
 	Drain
 	Backends
 	Embedded
@@ -22,6 +23,7 @@ type API struct {
 	HTTP
 	Admin
 	Policy
+	GRPC
 	Drain
 	Backends
 }
@@ -30,6 +32,7 @@ type API struct {
 type Scheduler struct {
 	Policy
 	Cluster
+	GRPC
 	Join
 	Backends
 }
@@ -40,7 +43,7 @@ type Worker struct {
 	Name       string   `help:"Name in logs, stable over restarts and its own among the workers." env:"TINTYPE_WORKER_NAME" default:"${hostname}"`
 	TokenFile  string   `name:"worker-token-file" help:"File with the farm's worker token, <data>/worker.token there." placeholder:"FILE"`
 	Join
-	InsecureCluster bool `help:"Allow gRPC without TLS off loopback: on a network that nobody else reads." env:"TINTYPE_INSECURE_CLUSTER"`
+	GRPC
 	Render
 	Drain
 }
@@ -167,6 +170,7 @@ type Show struct {
 	Join
 	Render
 	Cluster
+	GRPC
 	Drain
 	Backends
 	Embedded

@@ -15,7 +15,11 @@
 // with the values is left to main, pkg/farm and pkg/command.
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/tintype/tintype/pkg/identity"
+)
 
 // Config is the one struct: a field for each command, made of the sections
 // below, which are the same wherever they appear.
@@ -87,9 +91,23 @@ type Drain struct {
 
 // Cluster is where tiers in other processes find a scheduler.
 type Cluster struct {
-	ClusterListen   string `help:"Address for tiers in other processes (gRPC). Empty: none." env:"TINTYPE_CLUSTER_LISTEN" placeholder:"HOST:PORT"`
-	Advertise       string `help:"Address under which others reach this scheduler. Empty: the one it listens on." env:"TINTYPE_ADVERTISE" placeholder:"HOST:PORT"`
+	ClusterListen string `help:"Address for tiers in other processes (gRPC). Empty: none." env:"TINTYPE_CLUSTER_LISTEN" placeholder:"HOST:PORT"`
+	Advertise     string `help:"Address under which others reach this scheduler. Empty: the one it listens on." env:"TINTYPE_ADVERTISE" placeholder:"HOST:PORT"`
+}
+
+// GRPC is who this process is to the other tiers. With the files every
+// connection is mutual TLS; a process shows the certificate when it listens and
+// when it dials.
+type GRPC struct {
+	GRPCCert        string `name:"grpc-cert" help:"This process's certificate, PEM: gRPC between the tiers is mutual TLS." env:"TINTYPE_GRPC_CERT" placeholder:"FILE"`
+	GRPCKey         string `name:"grpc-key" help:"The certificate's key, PEM." env:"TINTYPE_GRPC_KEY" placeholder:"FILE"`
+	GRPCCA          string `name:"grpc-ca" help:"The CA that signs the certificates of this farm and of nothing else, PEM." env:"TINTYPE_GRPC_CA" placeholder:"FILE"`
 	InsecureCluster bool   `help:"Allow gRPC without TLS off loopback: on a network that nobody else reads." env:"TINTYPE_INSECURE_CLUSTER"`
+}
+
+// Files are where the identity is kept.
+func (g GRPC) Files() identity.Files {
+	return identity.Files{Cert: g.GRPCCert, Key: g.GRPCKey, CA: g.GRPCCA}
 }
 
 // Backends are the stores. In `up` each address replaces the embedded part of

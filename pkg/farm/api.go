@@ -7,15 +7,22 @@ import (
 	"net"
 	"time"
 
+	"google.golang.org/grpc/credentials"
+
 	"github.com/tintype/tintype/api"
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/scheduler"
 )
 
 // API runs one replica of the HTTP tier until ctx ends.
 func (p *Process) API(ctx context.Context, cfg config.API) error {
 	policy, err := account.ReadPolicy(cfg.File)
+	if err != nil {
+		return err
+	}
+	peers, err := p.peers(cfg.GRPC, identity.Dials)
 	if err != nil {
 		return err
 	}
@@ -30,7 +37,7 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 			return err
 		}
 		return p.startAPI(parts, s, doors, replica{
-			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy,
+			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy, front: peers.dial,
 		})
 	})
 }
@@ -40,6 +47,7 @@ type replica struct {
 	adminToken string
 	drain      time.Duration
 	policy     *account.Policy
+	front      credentials.TransportCredentials
 	redirect   bool                 // results are at the bucket's public address
 	scheduler  *scheduler.Scheduler // in this process; nil elsewhere
 }
@@ -47,7 +55,7 @@ type replica struct {
 func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
 	publisher := s.streams.Publisher()
 	server, err := api.New(api.Config{
-		AdminToken: how.adminToken, RedirectResults: how.redirect, Policy: how.policy,
+		AdminToken: how.adminToken, RedirectResults: how.redirect, Policy: how.policy, Front: how.front,
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket,

@@ -12,10 +12,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 	"github.com/tintype/tintype/scheduler"
@@ -36,6 +39,10 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 	if err != nil {
 		return err
 	}
+	peers, err := p.peers(cfg.GRPC, identity.Listens)
+	if err != nil {
+		return err
+	}
 	return p.live(ctx, func(parts *parts) error {
 		s, err := p.openStores(ctx, parts, cfg.Backends)
 		if err != nil {
@@ -50,7 +57,7 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 			address = cfg.ClusterListen
 		}
 		_, err = p.startScheduler(parts, s, schedule{
-			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policy: policy,
+			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policy: policy, creds: peers.listen,
 		})
 		return err
 	})
@@ -63,6 +70,25 @@ type schedule struct {
 	token   string   // that workers show
 	alone   bool     // no other scheduler can reach these stores
 	policy  *account.Policy
+	creds   credentials.TransportCredentials // of the listeners
+}
+
+// peers is how this process meets the other tiers.
+type peers struct {
+	listen, dial credentials.TransportCredentials
+}
+
+// peers are mutual TLS where there is an identity. Without one, processes are
+// met on this machine, and elsewhere if that was allowed.
+func (p *Process) peers(cfg config.GRPC, roles ...identity.Role) (peers, error) {
+	if !cfg.Files().Given() {
+		return peers{listen: insecure.NewCredentials(), dial: identity.Plain(cfg.InsecureCluster)}, nil
+	}
+	who, err := identity.Load(cfg.Files(), p.Log, roles...)
+	if err != nil {
+		return peers{}, err
+	}
+	return peers{listen: who.Listening(), dial: who.Dialling()}, nil
 }
 
 func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*scheduler.Scheduler, error) {
@@ -74,6 +100,7 @@ func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*schedu
 		return nil, err
 	}
 	server := grpc.NewServer(
+		grpc.Creds(how.creds),
 		grpc.StreamInterceptor(wire.RequireToken(func(method string) string {
 			switch {
 			case strings.HasPrefix(method, "/"+pb.Front_ServiceDesc.ServiceName+"/"):

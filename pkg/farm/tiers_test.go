@@ -15,13 +15,20 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/tintype/tintype/pkg/client"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/embed/nats"
 	"github.com/tintype/tintype/pkg/embed/postgres"
 	"github.com/tintype/tintype/pkg/embed/s3"
+	"github.com/tintype/tintype/pkg/identity"
+	"github.com/tintype/tintype/pkg/identity/identitytest"
 	"github.com/tintype/tintype/pkg/telemetry"
+	"github.com/tintype/tintype/pkg/wire"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 // needed leaves a test out where a program is missing, but never in CI.
@@ -172,8 +179,9 @@ func noLeaks(t *testing.T) {
 }
 
 // Each tier in a process of its own, on stores that it is given: the same
-// tiers as in `up`, with nothing between them but addresses. A second
-// scheduler takes over from the first.
+// tiers as in `up`, with nothing between them but addresses, and mutual TLS on
+// the way. A second scheduler takes over from the first. Who lacks a
+// certificate of the farm's CA, or a service's own token, gets nowhere.
 func TestTiersApart(t *testing.T) {
 	needed(t)
 	noLeaks(t)
@@ -183,12 +191,15 @@ func TestTiersApart(t *testing.T) {
 	}
 	t.Setenv("TMPDIR", dir) // where the browsers' folders go
 
+	certs, ca := t.TempDir(), identitytest.New(t)
+	tls := func(name string) config.GRPC { return grpcFiles(ca.Issue(t, certs, name)) }
 	first, second, door := freeAddress(t), freeAddress(t), freeAddress(t)
 	schedule := func(address string) func(context.Context) error {
 		p := process(t, "scheduler "+address)
 		return func(ctx context.Context) error {
 			return p.Scheduler(ctx, config.Scheduler{
 				Cluster: config.Cluster{ClusterListen: address}, Join: config.Join{WorkerToken: "join"}, Backends: stores,
+				GRPC: tls("scheduler"),
 			})
 		}
 	}
@@ -196,12 +207,13 @@ func TestTiersApart(t *testing.T) {
 	drain := config.Drain{DrainLimit: 10 * time.Second}
 	a := process(t, "api")
 	start(t, "api", func(ctx context.Context) error {
-		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Drain: drain, Backends: stores})
+		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Drain: drain, Backends: stores, GRPC: tls("api")})
 	})
 	w := process(t, "worker")
 	start(t, "worker", func(ctx context.Context) error {
 		return w.Worker(ctx, config.Worker{
 			Schedulers: []string{first, second}, Name: "w1", Join: config.Join{WorkerToken: "join"}, Render: config.Render{Seats: 1}, Drain: drain,
+			GRPC: tls("worker"),
 		})
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -217,10 +229,62 @@ func TestTiersApart(t *testing.T) {
 	}
 	c := clientOf(t, door, made.Key)
 	renders(t, ctx, c)
+	refuses(t, ctx, first, grpcFiles(ca.Issue(t, certs, "stranger")), grpcFiles(identitytest.New(t).Issue(t, certs, "foreigner")))
 
 	start(t, "second scheduler", schedule(second))
 	stopFirst()
 	renders(t, ctx, c)
+}
+
+func grpcFiles(f identity.Files) config.GRPC {
+	return config.GRPC{GRPCCert: f.Cert, GRPCKey: f.Key, GRPCCA: f.CA}
+}
+
+// refuses asks a scheduler for what it must not give.
+func refuses(t *testing.T, ctx context.Context, address string, own, foreign config.GRPC) {
+	t.Helper()
+	for name, try := range map[string]struct {
+		creds config.GRPC
+		token string
+		front bool
+		want  codes.Code
+	}{
+		"worker":               {own, "join", false, codes.InvalidArgument}, // let in, and its hello has no seats
+		"no certificate":       {config.GRPC{}, "join", false, codes.Unavailable},
+		"another CA":           {foreign, "join", false, codes.Unavailable},
+		"no token":             {own, "", false, codes.Unauthenticated},
+		"a wrong token":        {own, "guess", false, codes.Unauthenticated},
+		"Front for a worker":   {own, "join", true, codes.Unauthenticated},
+		"Front without anyone": {own, "", true, codes.Unauthenticated},
+	} {
+		peers, err := process(t, name).peers(try.creds, identity.Dials)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(peers.dial), grpc.WithPerRPCCredentials(wire.BearerToken(try.token, false)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if try.front {
+			var s pb.Front_ConnectClient
+			if s, err = pb.NewFrontClient(conn).Connect(ctx); err == nil {
+				_, err = s.Recv()
+			}
+		} else {
+			var s pb.Work_ConnectClient
+			if s, err = pb.NewWorkClient(conn).Connect(ctx); err == nil {
+				// An error here comes with the answer, too.
+				_ = s.Send(&pb.WorkUp{Hello: &pb.Hello{Worker: name, Boot: name}})
+				_, err = s.Recv()
+			}
+		}
+		if got := status.Code(err); got != try.want {
+			t.Errorf("%s: %v, want %s", name, err, try.want)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func clientOf(t *testing.T, server, key string) *client.Client {

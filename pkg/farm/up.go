@@ -8,6 +8,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/worker"
 )
 
@@ -18,17 +19,21 @@ func (p *Process) Up(ctx context.Context, cfg config.Up) error {
 	if err != nil {
 		return err
 	}
+	peers, err := p.peers(cfg.GRPC, identity.Listens, identity.Dials)
+	if err != nil {
+		return err
+	}
 	f, err := openFolder(cfg.Data)
 	if err != nil {
 		return err
 	}
 	return p.live(ctx, func(parts *parts) error {
 		parts.opened("data folder", f.close)
-		return p.up(ctx, parts, f, cfg, policy)
+		return p.up(ctx, parts, f, cfg, policy, peers)
 	})
 }
 
-func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up, policy *account.Policy) error {
+func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up, policy *account.Policy, peers peers) error {
 	adminToken, err := f.secret(cfg.AdminToken, "admin.token")
 	if err != nil {
 		return err
@@ -61,7 +66,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	}
 
 	local := "unix://" + sockets + "/scheduler.sock"
-	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policy: policy}
+	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policy: policy, creds: peers.listen}
 	if cfg.ClusterListen != "" {
 		how.listen = append(how.listen, cfg.ClusterListen)
 		how.address = cfg.ClusterListen
@@ -81,7 +86,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 		}
 	}
 	if err := p.startAPI(parts, s, doors, replica{
-		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy, scheduler: sched,
+		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy, scheduler: sched, front: peers.dial,
 	}); err != nil {
 		return err
 	}

@@ -6,15 +6,20 @@ import (
 
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/browser"
 )
 
 // Worker runs one worker until ctx ends and its jobs are done.
 func (p *Process) Worker(ctx context.Context, cfg config.Worker) error {
+	peers, err := p.peers(cfg.GRPC, identity.Dials)
+	if err != nil {
+		return err
+	}
 	return p.live(ctx, func(parts *parts) error {
 		return p.startWorker(parts, cfg.Render, worker.Config{
-			Name: cfg.Name, Schedulers: cfg.Schedulers, Token: cfg.WorkerToken, DrainLimit: cfg.DrainLimit,
+			Name: cfg.Name, Schedulers: cfg.Schedulers, Token: cfg.WorkerToken, DrainLimit: cfg.DrainLimit, Credentials: peers.dial,
 		})
 	})
 }
