@@ -74,8 +74,15 @@ func (s *shelf) Project(_ context.Context, _, to store.Projection, ends []store.
 	return 0, nil
 }
 
-// start runs a scheduler; stop ends it as a kill does: it says nothing more.
-func (b *bubble) start(name string, cfg Config) (s *Scheduler, stop func()) {
+// start runs a scheduler; kill ends it at once: it says nothing more.
+func (b *bubble) start(name string, cfg Config) (s *Scheduler, kill func()) {
+	b.t.Helper()
+	s, _, kill = b.run(name, cfg)
+	return s, kill
+}
+
+// run is start for a scheduler that is also stopped as SIGTERM does.
+func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) {
 	b.t.Helper()
 	cfg.Address, cfg.Log = name, slog.New(slog.DiscardHandler)
 	cfg.Plans = []account.Plan{{
@@ -86,14 +93,15 @@ func (b *bubble) start(name string, cfg Config) (s *Scheduler, stop func()) {
 		b.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(b.ctx)
+	asked, ask := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	b.wg.Go(func() {
 		defer close(done)
-		if err := s.Run(ctx); err != nil {
+		if err := s.Run(asked, ctx); err != nil {
 			b.t.Errorf("scheduler %s: %v", name, err)
 		}
 	})
-	return s, func() { cancel(); <-done }
+	return s, func() { ask(); <-done }, func() { cancel(); <-done }
 }
 
 // leading waits until a scheduler leads.

@@ -92,7 +92,8 @@ func (f *farm) background(run func(context.Context) error) (stop func()) {
 type node struct {
 	*Scheduler
 	conn *grpc.ClientConn
-	stop func()
+	stop func() // as SIGTERM does
+	kill func() // it says nothing more
 }
 
 // presigner signs nothing; what the worker does with a URL is not this tier's.
@@ -123,10 +124,16 @@ func (f *farm) start(name string, cfg Config) *node {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	stopRun := f.background(s.Run)
+	stop, handOver := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	drop := f.background(func(ctx context.Context) error {
+		defer close(ended)
+		return s.Run(stop, ctx)
+	})
 	n := &node{Scheduler: s, conn: conn}
-	n.stop = func() { stopRun(); srv.Stop() }
-	f.t.Cleanup(func() { conn.Close(); srv.Stop() })
+	n.stop = func() { handOver(); <-ended; srv.GracefulStop() }
+	n.kill = func() { srv.Stop(); drop() }
+	f.t.Cleanup(func() { conn.Close(); srv.Stop(); handOver() })
 	return n
 }
 

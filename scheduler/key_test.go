@@ -103,7 +103,7 @@ func TestKeyThroughTakeover(t *testing.T) {
 	f.publish(waiting)
 	decision(api, waiting.Envelope.Id)
 	f.archived(first.Scheduler, ended.Envelope.Id)
-	first.stop()
+	first.kill()
 
 	undecided := f.keyed("k2", "r2") // by nobody when the next leader comes
 	f.publish(undecided)

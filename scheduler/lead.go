@@ -26,31 +26,35 @@ const (
 // errWon ends the follower's reading: the frame it just appended is its own.
 var errWon = errors.New("scheduler: this process leads now")
 
-// Run folds the ledger and leads whenever it can, until ctx ends.
-func (s *Scheduler) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+// Run folds the ledger and leads whenever it can, until stop ends; then, if it
+// leads, it hands over. If now ends too, it drops everything, as a kill does.
+func (s *Scheduler) Run(stop, now context.Context) error {
+	now, end := context.WithCancel(now)
+	defer end()
+	g, now := errgroup.WithContext(now)
 	g.Go(func() error {
-		return s.streams.Heartbeats(ctx, func(hb *pb.Heartbeat) {
+		return s.streams.Heartbeats(now, func(hb *pb.Heartbeat) {
 			if hb.Scheduler != s.boot {
 				s.hear(hb)
 			}
 		})
 	})
 	g.Go(func() error {
-		for ctx.Err() == nil {
-			err := s.reign(ctx)
-			if ctx.Err() != nil {
-				break
+		defer end()
+		for {
+			err := s.reign(stop, now)
+			if stop.Err() != nil || now.Err() != nil {
+				return nil
 			}
 			s.log.Warn("not leading", "err", err)
 			if !errors.Is(err, stream.ErrDeposed) && !errors.Is(err, stream.ErrGap) {
 				select {
-				case <-ctx.Done():
+				case <-stop.Done():
+				case <-now.Done():
 				case <-time.After(restAfterFail):
 				}
 			}
 		}
-		return ctx.Err()
 	})
 	err := g.Wait()
 	s.tenants.wait()
@@ -65,24 +69,36 @@ func (s *Scheduler) hear(hb *pb.Heartbeat) {
 	s.heard = heard{time.Now(), hb.Address}
 	s.mu.Unlock()
 	if l := s.leader.Load(); l != nil && hb.Epoch > l.epoch {
+		select {
+		case l.heir <- struct{}{}:
+		default:
+		}
 		l.probe()
 	}
 }
 
-// leaderAddress is where the leader was last heard of.
+// leaderAddress is where the leader beats; "" when none has been heard for so
+// long that it may be dead: a peer is not sent to wait for an answer there.
 func (s *Scheduler) leaderAddress() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if time.Since(s.heard.at) > silence {
+		return ""
+	}
 	return s.heard.address
 }
 
-// reign follows until this process may lead, and leads until it may not.
-func (s *Scheduler) reign(ctx context.Context) error {
+// reign follows until this process may lead, and leads until it may not, or
+// until stop ends; then it hands over, unless now ends too.
+func (s *Scheduler) reign(stop, now context.Context) error {
+	ctx, cancel := context.WithCancel(now)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
 	f, proved, err := s.follow(ctx)
 	if err != nil {
 		return fmt.Errorf("following the ledger: %w", err)
 	}
-	return s.lead(ctx, f, proved)
+	return s.lead(stop, now, f, proved)
 }
 
 // follow folds the ledger from its front and returns the fold once this
@@ -113,6 +129,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 
 	// Alone, there is nobody to wait for; else silence is counted from now.
 	started := time.Now()
+	var end horizon
 	var learned time.Time // when the accounts of what waits were last asked for
 	patience := silence + rand.N(silenceJitter)
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -125,12 +142,19 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 			read <- err // for the deferred wait
 			return nil, time.Time{}, err
 		case batch := <-links:
+			stoodBy := end.newer != 0
 			for _, l := range batch {
 				f.fold(l)
+				end.meet(l)
 			}
 			f.forget(s.filed.upTo(s.projected.Load(), time.Now()))
 			started = time.Now() // a frame is a sign of life as good as a heartbeat
-			continue
+			if end.newer != 0 && !stoodBy {
+				s.log.Warn("this process will not lead: a newer release has written the ledger; upgrade it", "frame", end.newer)
+			}
+			if !end.closed {
+				continue
+			}
 		case <-tick.C:
 			if time.Since(learned) > tenantFresh {
 				// A standby knows them already when the archive is gone with the leader.
@@ -141,9 +165,12 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 			s.mu.Lock()
 			last := s.heard.at
 			s.mu.Unlock()
-			if !s.cfg.Alone && time.Since(maxTime(started, last)) < patience {
+			if !end.closed && !s.cfg.Alone && time.Since(maxTime(started, last)) < patience {
 				continue
 			}
+		}
+		if end.newer != 0 {
+			continue
 		}
 		tried := time.Now()
 		won, err := s.campaign(ctx, f)
@@ -209,17 +236,18 @@ func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
 }
 
 // lead is one reign, from the fold to the last frame this process could
-// append. proved is when the frame that began it was not yet sent.
-func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error {
+// append, or until stop or now ends. proved is when the frame that began it was
+// not yet sent.
+func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) error {
 	l := &leader{
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
-		sent: make(chan *frame, 1), now: time.Now(), proved: proved,
+		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.
 	s.tenants.need(f.accounts())
-	s.tenants.load(ctx)
+	s.tenants.load(stop)
 	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	s.leader.Store(l)
@@ -228,7 +256,8 @@ func (s *Scheduler) lead(ctx context.Context, f *facts, proved time.Time) error 
 		l.depose()
 	}()
 
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(now)
+	g.Go(func() error { return l.handOver(ctx, stop.Done()) })
 	g.Go(func() error { return l.settle(ctx) })
 	g.Go(func() error { return l.sweep(ctx) })
 	g.Go(func() error { return l.expire(ctx) })

@@ -37,7 +37,8 @@ type leader struct {
 	chain   stream.Chain
 	timeUS  int64
 	proved  time.Time // when the last acknowledged append was sent
-	over    bool      // the reign has ended: nothing is appended or told any more
+	over    bool      // the reign has ended: nothing happens any more
+	last    uint64    // the frame that ends it, still to be stored; 0: none is
 	now     time.Time // of the present entry
 
 	fronts  map[string]*frontSession // by boot id of the API replica
@@ -46,7 +47,8 @@ type leader struct {
 	waiting map[string][]*lookup     // look-ups by job
 	pace    pace
 
-	sent chan *frame // to settle, in order
+	sent chan *frame   // to settle, in order
+	heir chan struct{} // capacity 1: another reign has been heard of
 }
 
 // frame is one ledger message being gathered or sent.
@@ -70,8 +72,8 @@ func (l *leader) enter() {
 func (l *leader) leave() {
 	if !l.over {
 		l.dispatch()
-		l.send()
 	}
+	l.send()
 	l.mu.Unlock()
 }
 
@@ -85,10 +87,11 @@ func (l *leader) nowUS() int64 {
 // time, when it is opened.
 func (l *leader) open() *frame {
 	if n := len(l.frames); n > 0 {
-		if f := l.frames[n-1]; f.bytes < frameBytes && len(f.body.Events) < frameEvents {
+		f := l.frames[n-1]
+		if f.sealed.Data == nil && f.bytes < frameBytes && len(f.body.Events) < frameEvents {
 			return f
 		}
-		l.seal(l.frames[n-1])
+		l.seal(f)
 	}
 	l.seq++
 	f := &frame{sealed: stream.Sealed{Seq: l.seq}, body: &pb.Frame{Epoch: l.epoch, TimeUs: l.nowUS()}}
@@ -150,6 +153,9 @@ func (l *leader) send() {
 		return
 	}
 	f := l.frames[0]
+	if l.over && f.sealed.Seq > l.last {
+		return
+	}
 	l.seal(f)
 	l.frames, l.flying = l.frames[1:], f
 	f.sentAt = time.Now()
@@ -188,7 +194,7 @@ func (l *leader) settle(ctx context.Context) error {
 func (l *leader) depose() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.over = true
+	l.over, l.last = true, 0
 	address := l.s.leaderAddress()
 	for _, f := range l.fronts {
 		f.out.put(0, func(m *pb.FrontDown) { m.NotLeader = &pb.NotLeader{Address: address} })

@@ -29,6 +29,7 @@ type memory struct {
 	frameFirst uint64
 	beats      []*pb.Heartbeat
 	slow       time.Duration // what reading a record takes; set before anybody reads
+	stuck      bool          // appends are not acknowledged any more
 }
 
 func newMemory() *memory { return &memory{changed: make(chan struct{}), jobsFirst: 1, frameFirst: 1} }
@@ -104,16 +105,23 @@ func (m *memory) PurgeJobs(_ context.Context, seq uint64) error {
 
 func (m *memory) Append(f stream.Sealed) (jetstream.PubAckFuture, error) {
 	m.change(func() {
-		if f.Seq == uint64(len(m.frames))+1 {
+		if f.Seq == uint64(len(m.frames))+1 && !m.stuck {
 			m.frames = append(m.frames, f.Data)
 		}
 	})
 	return nil, nil //nolint:nilnil // Settle finds out what became of it
 }
 
-func (m *memory) Settle(_ context.Context, f stream.Sealed, _ jetstream.PubAckFuture) error {
+func (m *memory) Settle(ctx context.Context, f stream.Sealed, _ jetstream.PubAckFuture) error {
 	if _, err := m.Append(f); err != nil {
 		return err
+	}
+	m.mu.Lock()
+	stuck := m.stuck
+	m.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

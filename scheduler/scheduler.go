@@ -13,7 +13,7 @@
 // EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
 // work.go, finish.go, expire.go and project.go; board.go says who waits and who
 // runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
-// the frames, lead.go the reigns.
+// the frames, lead.go the reigns, handover.go their planned end.
 package scheduler
 
 import (

@@ -190,7 +190,7 @@ func TestTakeover(t *testing.T) {
 	a1, a2 := assigned(w), assigned(w)
 	f.publish(waiting)
 	decision(api, waiting.Envelope.Id)
-	first.stop()
+	first.kill()
 
 	// A record that nobody has decided when the next leader comes.
 	undecided := f.record()

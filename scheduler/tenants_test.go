@@ -106,7 +106,7 @@ func TestTakeoverReadsPlans(t *testing.T) {
 			decision(api, rec.Envelope.Id)
 			ids = append(ids, rec.Envelope.Id)
 		}
-		first.stop()
+		first.kill()
 
 		archive := &shutArchive{Store: f.store}
 		archive.open.Store(!down)

@@ -31,6 +31,8 @@ const (
 	// peerSilence is after how long without any sign a peer is asked whether
 	// it lives; as long again, and its stream is cut.
 	peerSilence = 5 * time.Second
+	// partWithin is how long peers get to read the last words of their streams.
+	partWithin = time.Second
 )
 
 // Scheduler runs one scheduler until ctx ends.
@@ -120,8 +122,9 @@ func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*schedu
 	if err != nil {
 		return nil, err
 	}
-	parts.service("scheduler", sched.Run)
+	// Closed after the scheduler: a leader that hands over tells its peers.
 	parts.service("grpc", func(ctx context.Context) error { return serveGRPC(ctx, server, listeners) })
+	parts.service("scheduler", func(ctx context.Context) error { return sched.Run(ctx, p.hurry()) })
 	return sched, nil
 }
 
@@ -160,8 +163,9 @@ func listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// serveGRPC serves until ctx ends. By then its peers are gone, or are to find
-// another leader: streams do not end by themselves, so they are cut.
+// serveGRPC serves until ctx ends. By then its peers are gone, or have been
+// told where to go and their streams end once they have read it; what is left
+// after a moment is cut.
 func serveGRPC(ctx context.Context, server *grpc.Server, listeners []net.Listener) error {
 	var g errgroup.Group
 	ended, stop := context.WithCancel(ctx)
@@ -173,7 +177,9 @@ func serveGRPC(ctx context.Context, server *grpc.Server, listeners []net.Listene
 	}
 	<-ended.Done()
 	stop()
-	server.Stop()
+	cut := time.AfterFunc(partWithin, server.Stop)
+	server.GracefulStop()
+	cut.Stop()
 	if err := g.Wait(); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err
 	}

@@ -133,7 +133,7 @@ func (x Released_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Released_Reason.Descriptor instead.
 func (Released_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7, 0}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8, 0}
 }
 
 // Record is one message of the stream JOBS, the door: a submitted job. API
@@ -392,6 +392,10 @@ func (x *Frame) GetEvents() []*Event {
 //
 // The token of an event is its frame's stream sequence << 16 | its index in
 // the frame: tokens rise across leaders for free.
+//
+// A scheduler that meets an event without a fact that it knows stands by and
+// never opens a reign: a newer release wrote it. So kinds may be added: upgrade
+// the standbys first, the leader last.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Fact:
@@ -401,6 +405,7 @@ type Event struct {
 	//	*Event_Started
 	//	*Event_Released
 	//	*Event_Finished
+	//	*Event_EpochClosed
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -488,6 +493,15 @@ func (x *Event) GetFinished() *Finished {
 	return nil
 }
 
+func (x *Event) GetEpochClosed() *EpochClosed {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_EpochClosed); ok {
+			return x.EpochClosed
+		}
+	}
+	return nil
+}
+
 type isEvent_Fact interface {
 	isEvent_Fact()
 }
@@ -512,6 +526,10 @@ type Event_Finished struct {
 	Finished *Finished `protobuf:"bytes,5,opt,name=finished,proto3,oneof"`
 }
 
+type Event_EpochClosed struct {
+	EpochClosed *EpochClosed `protobuf:"bytes,8,opt,name=epoch_closed,json=epochClosed,proto3,oneof"`
+}
+
 func (*Event_EpochOpened) isEvent_Fact() {}
 
 func (*Event_Accepted) isEvent_Fact() {}
@@ -521,6 +539,8 @@ func (*Event_Started) isEvent_Fact() {}
 func (*Event_Released) isEvent_Fact() {}
 
 func (*Event_Finished) isEvent_Fact() {}
+
+func (*Event_EpochClosed) isEvent_Fact() {}
 
 // EpochOpened begins a reign. Whoever could append it, at the sequence it
 // expected, had read everything before it.
@@ -576,6 +596,53 @@ func (x *EpochOpened) GetAddress() string {
 	return ""
 }
 
+// EpochClosed ends a reign on purpose: nothing of this leader follows it. A
+// scheduler that has read it need not wait for silence before it opens the next
+// reign, and whoever opens one first leads, as ever.
+type EpochClosed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scheduler     string                 `protobuf:"bytes,1,opt,name=scheduler,proto3" json:"scheduler,omitempty"` // boot id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochClosed) Reset() {
+	*x = EpochClosed{}
+	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochClosed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochClosed) ProtoMessage() {}
+
+func (x *EpochClosed) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochClosed.ProtoReflect.Descriptor instead.
+func (*EpochClosed) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *EpochClosed) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
 // Accepted is what a 202 stands on.
 type Accepted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -589,7 +656,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +668,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +681,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{5}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Accepted) GetEnvelope() *Envelope {
@@ -659,7 +726,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +738,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +751,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{6}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Started) GetId() string {
@@ -728,7 +795,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +807,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +820,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Released) GetId() string {
@@ -799,7 +866,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +878,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +891,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Finished) GetToken() uint64 {
@@ -879,7 +946,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +958,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +971,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Heartbeat) GetEpoch() uint64 {
@@ -966,17 +1033,20 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04jobs\x18\x02 \x01(\x04R\x04jobs\x12\x17\n" +
 	"\atime_us\x18\x03 \x01(\x03R\x06timeUs\x12)\n" +
-	"\x06events\x18\x04 \x03(\v2\x11.tintype.v1.EventR\x06events\"\xa6\x02\n" +
+	"\x06events\x18\x04 \x03(\v2\x11.tintype.v1.EventR\x06events\"\xe4\x02\n" +
 	"\x05Event\x12<\n" +
 	"\fepoch_opened\x18\x01 \x01(\v2\x17.tintype.v1.EpochOpenedH\x00R\vepochOpened\x122\n" +
 	"\baccepted\x18\x02 \x01(\v2\x14.tintype.v1.AcceptedH\x00R\baccepted\x12/\n" +
 	"\astarted\x18\x03 \x01(\v2\x13.tintype.v1.StartedH\x00R\astarted\x122\n" +
 	"\breleased\x18\x04 \x01(\v2\x14.tintype.v1.ReleasedH\x00R\breleased\x122\n" +
-	"\bfinished\x18\x05 \x01(\v2\x14.tintype.v1.FinishedH\x00R\bfinishedB\x06\n" +
+	"\bfinished\x18\x05 \x01(\v2\x14.tintype.v1.FinishedH\x00R\bfinished\x12<\n" +
+	"\fepoch_closed\x18\b \x01(\v2\x17.tintype.v1.EpochClosedH\x00R\vepochClosedB\x06\n" +
 	"\x04factJ\x04\b\x06\x10\aJ\x04\b\a\x10\b\"E\n" +
 	"\vEpochOpened\x12\x1c\n" +
 	"\tscheduler\x18\x01 \x01(\tR\tscheduler\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x94\x01\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"+\n" +
+	"\vEpochClosed\x12\x1c\n" +
+	"\tscheduler\x18\x01 \x01(\tR\tscheduler\"\x94\x01\n" +
 	"\bAccepted\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12\x19\n" +
 	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\x12\x12\n" +
@@ -1030,7 +1100,7 @@ func file_tintype_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_tintype_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_tintype_v1_ledger_proto_goTypes = []any{
 	(Place)(0),           // 0: tintype.v1.Place
 	(Released_Reason)(0), // 1: tintype.v1.Released.Reason
@@ -1039,32 +1109,34 @@ var file_tintype_v1_ledger_proto_goTypes = []any{
 	(*Frame)(nil),        // 4: tintype.v1.Frame
 	(*Event)(nil),        // 5: tintype.v1.Event
 	(*EpochOpened)(nil),  // 6: tintype.v1.EpochOpened
-	(*Accepted)(nil),     // 7: tintype.v1.Accepted
-	(*Started)(nil),      // 8: tintype.v1.Started
-	(*Released)(nil),     // 9: tintype.v1.Released
-	(*Finished)(nil),     // 10: tintype.v1.Finished
-	(*Heartbeat)(nil),    // 11: tintype.v1.Heartbeat
-	(*Body)(nil),         // 12: tintype.v1.Body
-	(*Job)(nil),          // 13: tintype.v1.Job
+	(*EpochClosed)(nil),  // 7: tintype.v1.EpochClosed
+	(*Accepted)(nil),     // 8: tintype.v1.Accepted
+	(*Started)(nil),      // 9: tintype.v1.Started
+	(*Released)(nil),     // 10: tintype.v1.Released
+	(*Finished)(nil),     // 11: tintype.v1.Finished
+	(*Heartbeat)(nil),    // 12: tintype.v1.Heartbeat
+	(*Body)(nil),         // 13: tintype.v1.Body
+	(*Job)(nil),          // 14: tintype.v1.Job
 }
 var file_tintype_v1_ledger_proto_depIdxs = []int32{
 	3,  // 0: tintype.v1.Record.envelope:type_name -> tintype.v1.Envelope
-	12, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
+	13, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
 	5,  // 2: tintype.v1.Frame.events:type_name -> tintype.v1.Event
 	6,  // 3: tintype.v1.Event.epoch_opened:type_name -> tintype.v1.EpochOpened
-	7,  // 4: tintype.v1.Event.accepted:type_name -> tintype.v1.Accepted
-	8,  // 5: tintype.v1.Event.started:type_name -> tintype.v1.Started
-	9,  // 6: tintype.v1.Event.released:type_name -> tintype.v1.Released
-	10, // 7: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
-	3,  // 8: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
-	0,  // 9: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
-	1,  // 10: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
-	13, // 11: tintype.v1.Finished.job:type_name -> tintype.v1.Job
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	8,  // 4: tintype.v1.Event.accepted:type_name -> tintype.v1.Accepted
+	9,  // 5: tintype.v1.Event.started:type_name -> tintype.v1.Started
+	10, // 6: tintype.v1.Event.released:type_name -> tintype.v1.Released
+	11, // 7: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
+	7,  // 8: tintype.v1.Event.epoch_closed:type_name -> tintype.v1.EpochClosed
+	3,  // 9: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
+	0,  // 10: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
+	1,  // 11: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
+	14, // 12: tintype.v1.Finished.job:type_name -> tintype.v1.Job
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_ledger_proto_init() }
@@ -1079,6 +1151,7 @@ func file_tintype_v1_ledger_proto_init() {
 		(*Event_Started)(nil),
 		(*Event_Released)(nil),
 		(*Event_Finished)(nil),
+		(*Event_EpochClosed)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1086,7 +1159,7 @@ func file_tintype_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_ledger_proto_rawDesc), len(file_tintype_v1_ledger_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
