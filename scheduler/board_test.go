@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
 
@@ -28,6 +29,7 @@ type bench struct {
 	slots  map[string]int // 1 where it says nothing
 	plans  map[string]terms
 	made   int
+	front  int // frames that were purged
 }
 
 // roomy is for tests that are not about the backlog.
@@ -68,9 +70,11 @@ func (b *bench) cut() {
 	}
 	seq := uint64(len(b.frames) + 1)
 	frame := &pb.Frame{Epoch: 1, Jobs: uint64(b.made), TimeUs: b.now.UnixMicro(), Events: b.open}
-	b.frames, b.open = append(b.frames, stream.Link{Seq: seq, Chain: stream.Chain(seq), Frame: frame}), nil
+	link := stream.Link{Seq: seq, Size: proto.Size(frame), Chain: stream.Chain(seq), Frame: frame}
+	b.frames, b.open = append(b.frames, link), nil
 	b.board.head(seq, 1, frame.Jobs, frame.TimeUs)
-	b.board.chain = stream.Chain(seq)
+	b.board.chain = link.Chain
+	b.board.bytes += uint64(link.Size)
 }
 
 // check ends a step.
@@ -102,8 +106,9 @@ func (b *bench) submitTo(account string, tier int32, host string) (*entry, verdi
 		return nil, v
 	}
 	b.made++
-	env := &pb.Envelope{Id: fmt.Sprintf("job_%04d", b.made), Account: account, Host: host}
-	e := b.board.accept(&pb.Accepted{Envelope: env, JobsSeq: uint64(b.made), Tier: tier, Place: place}, &pb.Body{}, b.now)
+	id := fmt.Sprintf("job_%04d", b.made)
+	env := &pb.Envelope{Id: id, Account: account, Host: host, KeyHash: []byte(id)}
+	e := b.board.accept(&pb.Accepted{Envelope: env, JobsSeq: uint64(b.made), Tier: tier, Place: place, Bytes: 100}, &pb.Body{}, b.now)
 	return e, v
 }
 
@@ -129,7 +134,10 @@ func (b *bench) finish(e *entry, state job.State) {
 }
 
 func (b *bench) end(e *entry, state job.State) {
-	b.board.finish(e, &pb.Finished{Job: &pb.Job{Id: e.id, Account: e.account, State: string(state)}}, b.now)
+	b.board.finish(e, &pb.Finished{
+		Job:     &pb.Job{Id: e.id, Account: e.account, Tier: e.tier, AcceptedUs: e.acceptedUS, State: string(state)},
+		KeyHash: e.env.KeyHash,
+	}, b.now)
 }
 
 func (b *bench) release(e *entry, reason pb.Released_Reason, wait time.Duration) {
@@ -142,7 +150,7 @@ func (b *bench) release(e *entry, reason pb.Released_Reason, wait time.Duration)
 func (b *bench) refold() *facts {
 	b.cut()
 	f := newFacts()
-	for _, l := range b.frames {
+	for _, l := range b.frames[b.front:] {
 		f.fold(l)
 	}
 	return f
@@ -419,6 +427,6 @@ func diffFacts(a, b *facts) string {
 	}
 	return cmp.Diff(list(a), list(b),
 		cmp.AllowUnexported(entry{}, lease{}), protocmp.Transform(),
-		cmpopts.IgnoreFields(entry{}, "element", "body", "standing", "waiting", "readyAt", "since", "turn", "waitUntil"),
+		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "waiting", "readyAt", "since", "turn", "waitUntil"),
 		cmpopts.IgnoreFields(lease{}, "beatBy", "endBy", "assigned"))
 }

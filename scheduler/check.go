@@ -12,7 +12,7 @@ import (
 // check verifies what board promises, by counting anew from the jobs; tests
 // call it after each step.
 func (b *board) check() error {
-	return errors.Join(b.checkPlaces(), b.checkTiers(), b.checkTenants())
+	return errors.Join(b.checkPlaces(), b.checkTiers(), b.checkTenants(), b.checkPins())
 }
 
 // checkPlaces: every unfinished job stands in the one list that its standing
@@ -156,6 +156,22 @@ func (b *board) checkTenants() error {
 	}
 	if len(busy) > 0 {
 		return fmt.Errorf("accounts with jobs and no share of the board: %v", busy)
+	}
+	return nil
+}
+
+// checkPins: every unfinished job, and no other, holds what it needs of the
+// streams, the first needs first.
+func (b *board) checkPins() error {
+	if n := b.fresh.Len() + b.carried.Len(); n != b.unfinished.Len() {
+		return fmt.Errorf("%d jobs need the streams, %d are unfinished", n, b.unfinished.Len())
+	}
+	last := uint64(0)
+	for e := range b.byFrame() {
+		if e.end != nil || e.pin.token <= last || !e.pin.carried && e.pin.token != e.order {
+			return fmt.Errorf("job %s needs the ledger from %d on, behind one that does from %d", e.id, e.pin.token, last)
+		}
+		last = e.pin.token
 	}
 	return nil
 }

@@ -16,6 +16,11 @@ import (
 // Its caller waited 10 s and has gone.
 const staleAfter = 12 * time.Second
 
+// recordMost bounds a record, in bytes: its body comes back in the ledger with
+// the job's end, and a frame must hold that. What the API publishes is far
+// smaller; larger specs go by way of the bucket.
+const recordMost = 256 << 10
+
 // decide judges what the door let in, in stream order. The whole batch is one
 // step: its decisions are told once the frame that covers it is durable.
 func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
@@ -47,7 +52,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too old → key not looked up → suspended → slots → tier depth.
+// known → too large → too old → key not looked up → suspended → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -63,6 +68,10 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 			Kind: fault.KeyReused, Code: "idempotency_key_reused",
 			Detail: "this Idempotency-Key was used for another request; use a new key for a new request",
 		})
+		return
+	}
+	if r.Size > recordMost {
+		l.refuse(env, fault.New(fault.TooLarge, "the job's record has %d bytes, and the farm takes %d", r.Size, recordMost))
 		return
 	}
 	if age := time.Duration(l.nowUS()-env.SentUs) * time.Microsecond; age > staleAfter {
@@ -103,7 +112,7 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		})
 		return
 	}
-	e := l.board.accept(&pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place}, r.Record.Body, l.now)
+	e := l.board.accept(&pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place, Bytes: uint32(r.Size)}, r.Record.Body, l.now)
 	l.s.metrics.decided.WithLabelValues("accepted").Inc()
 	l.tell(env.Api, accepted(e))
 }

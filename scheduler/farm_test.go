@@ -39,6 +39,12 @@ type farm struct {
 
 func newFarm(t *testing.T) *farm {
 	t.Helper()
+	return newFarmOf(t, stream.Config{JobsMaxBytes: 64 << 20, LedgerMaxBytes: 64 << 20})
+}
+
+// newFarmOf is a farm whose streams have bounds of their own.
+func newFarmOf(t *testing.T, cfg stream.Config) *farm {
+	t.Helper()
 	archive := storetest.Open(t)
 	srv, err := nats.New(nats.Config{Dir: t.TempDir(), MaxStore: 256 << 20, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -50,7 +56,7 @@ func newFarm(t *testing.T) *farm {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	streams, err := stream.Open(t.Context(), nc, stream.Config{JobsMaxBytes: 64 << 20, LedgerMaxBytes: 64 << 20})
+	streams, err := stream.Open(t.Context(), nc, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

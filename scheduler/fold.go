@@ -24,12 +24,14 @@ type facts struct {
 	chain  stream.Chain
 	jobs   uint64 // every JOBS record up to here is decided
 	timeUS int64  // of the last frame
+	bytes  uint64 // of the frames so far, as far as this fold has met them
 
 	entries    map[string]*entry
 	keys       map[string]string // key hash → id of its job
 	unfinished *list.List        // *entry, by acceptance
 	ended      *list.List        // *entry, by end
 	rolls      map[string]*roll  // by account
+	pins                         // what the unfinished ones need of the streams
 }
 
 // entry is one job that the farm knows.
@@ -37,6 +39,7 @@ type entry struct {
 	id, account string
 	env         *pb.Envelope // nil when the fold met only its end
 	jobsSeq     uint64
+	jobsBytes   uint32
 	order       uint64 // token of its Accepted
 	tier        int32
 	place       pb.Place
@@ -51,9 +54,10 @@ type entry struct {
 	endSeq      uint64
 	endUS       int64
 	element     *list.Element // in unfinished or in ended
+	pin         pin           // what it needs of the streams while it is unfinished
 
 	// What the leader adds. A standby leaves it empty.
-	body      *pb.Body // nil: still in JOBS at jobsSeq
+	body      *pb.Body // nil: in JOBS at jobsSeq, or in LEDGER where it was carried
 	standing  standing
 	waiting   *list.Element // in its tier's queue or its account's parked list
 	readyAt   time.Time     // while standing is retrying
@@ -80,7 +84,7 @@ func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.Aft
 func newFacts() *facts {
 	return &facts{
 		entries: map[string]*entry{}, keys: map[string]string{},
-		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{},
+		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(),
 	}
 }
 
@@ -94,14 +98,16 @@ func (f *facts) fold(l stream.Link) {
 	for i, ev := range l.Frame.Events {
 		f.apply(token(l.Seq, i), l.Frame.TimeUs, ev)
 	}
+	f.bytes += uint64(l.Size)
 }
 
 func (f *facts) head(seq, epoch, jobs uint64, timeUS int64) {
 	f.seq, f.epoch, f.jobs, f.timeUS = seq, epoch, max(f.jobs, jobs), max(f.timeUS, timeUS)
 }
 
-// apply adds one event. Events of a job whose acceptance was purged concern a
-// finished job, and only its end is worth keeping.
+// apply adds one event. Events of a job whose acceptance was purged, and that
+// was not carried before them, concern a finished job, of which only the end is
+// worth keeping, or one that is carried later, with all that they say.
 func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 	switch ev := ev.Fact.(type) {
 	case *pb.Event_Accepted:
@@ -110,12 +116,13 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 			return
 		}
 		e := &entry{
-			id: a.Envelope.Id, account: a.Envelope.Account, env: a.Envelope, jobsSeq: a.JobsSeq,
+			id: a.Envelope.Id, account: a.Envelope.Account, env: a.Envelope, jobsSeq: a.JobsSeq, jobsBytes: a.Bytes,
 			order: tok, tier: a.Tier, place: a.Place, acceptedUS: timeUS,
 		}
 		f.entries[e.id] = e
 		f.enroll(e)
 		e.element = f.unfinished.PushBack(e)
+		f.hold(e, tok, f.bytes)
 		if len(e.env.KeyHash) > 0 {
 			f.keys[string(e.env.KeyHash)] = e.id
 		}
@@ -124,10 +131,7 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		if e == nil || e.end != nil {
 			return
 		}
-		e.lease = &lease{
-			token: tok, worker: ev.Started.Worker, boot: ev.Started.Boot,
-			wall: time.Duration(ev.Started.WallMs) * time.Millisecond,
-		}
+		e.lease = newLease(tok, ev.Started)
 		e.startedUS, e.began, e.attempts, e.notBeforeUS = timeUS, true, e.attempts+1, 0
 	case *pb.Event_Released:
 		e := f.entries[ev.Released.Id]
@@ -144,6 +148,8 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		}
 	case *pb.Event_Finished:
 		f.finish(tok, timeUS, ev.Finished)
+	case *pb.Event_Carried:
+		f.carry(tok, ev.Carried)
 	}
 }
 
@@ -162,6 +168,7 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 	case e.end != nil:
 		return // one end per job (I5); the first one stands
 	default:
+		f.letGo(e)
 		f.unfinished.Remove(e.element)
 	}
 	e.end, e.endSeq, e.endUS, e.lease, e.body = fin, tok>>16, timeUS, nil, nil
@@ -195,15 +202,6 @@ func (f *facts) accounts() []string {
 		seen[el.Value.(*entry).account] = true
 	}
 	return slices.Collect(maps.Keys(seen))
-}
-
-// oldest is the unfinished job that was accepted first; nil when there is
-// none.
-func (f *facts) oldest() *entry {
-	if el := f.unfinished.Front(); el != nil {
-		return el.Value.(*entry)
-	}
-	return nil
 }
 
 // state is what a client may be told of e.

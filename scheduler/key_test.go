@@ -192,10 +192,11 @@ func TestKeyFiledAMomentAgo(t *testing.T) {
 		t.Errorf("%v, want the same as %s", d, id)
 	}
 	l.enter()
-	m, _ := l.floors([]mark{{at: l.now.Add(-2 * purgeMinAge), seq: 1}})
+	of := marks{young: []mark{{at: l.now.Add(-2 * purgeMinAge), seq: 1}}}
+	of.add(mark{at: l.now}, l.s.filed.upTo(n.projected.Load(), l.now))
 	l.leave()
-	if m.seq != 0 {
-		t.Errorf("the ledger is trimmed up to %d", m.seq)
+	if of.base.seq != 0 {
+		t.Errorf("the ledger is trimmed up to %d", of.base.seq)
 	}
 }
 

@@ -231,7 +231,7 @@ func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	f.fold(stream.Link{Seq: sealed.Seq, Chain: chain, Frame: frame})
+	f.fold(stream.Link{Seq: sealed.Seq, Size: len(data), Chain: chain, Frame: frame})
 	return true, nil
 }
 
@@ -243,6 +243,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
 		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
+		acked: f.seq, ackedBytes: f.bytes, trimmable: make(chan struct{}, 1),
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.
@@ -266,6 +267,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	})
 	g.Go(func() error { return s.project(ctx) })
 	g.Go(func() error { return l.purge(ctx) })
+	g.Go(func() error { return l.carry(ctx) })
 	g.Go(func() error { return l.beats(ctx) })
 	return g.Wait()
 }

@@ -37,6 +37,7 @@ type leader struct {
 	chain   stream.Chain
 	timeUS  int64
 	proved  time.Time // when the last acknowledged append was sent
+	acked   uint64    // the last acknowledged frame
 	over    bool      // the reign has ended: nothing happens any more
 	last    uint64    // the frame that ends it, still to be stored; 0: none is
 	now     time.Time // of the present entry
@@ -47,6 +48,11 @@ type leader struct {
 	waiting map[string][]*lookup     // look-ups by job
 	pace    pace
 
+	ackedBytes uint64 // of all frames up to acked, as the fold counts them
+	needed     floors // what jobs needed when all that had happened was last durable
+	marks      marks
+	trimmable  chan struct{} // needed has moved; capacity 1
+
 	sent chan *frame   // to settle, in order
 	heir chan struct{} // capacity 1: another reign has been heard of
 }
@@ -54,6 +60,7 @@ type leader struct {
 // frame is one ledger message being gathered or sent.
 type frame struct {
 	sealed  stream.Sealed
+	ends    uint64 // the fold's bytes up to its end
 	body    *pb.Frame
 	bytes   int
 	wanted  bool     // worth appending, even without an event
@@ -85,10 +92,14 @@ func (l *leader) nowUS() int64 {
 
 // open is the frame that gathers; it gets its place in the ledger, and its
 // time, when it is opened.
-func (l *leader) open() *frame {
+func (l *leader) open() *frame { return l.room(0) }
+
+// room is the open frame, or a new one when this one has no room for an event
+// of so many bytes. One event alone is far below the bound of a message.
+func (l *leader) room(bytes int) *frame {
 	if n := len(l.frames); n > 0 {
 		f := l.frames[n-1]
-		if f.sealed.Data == nil && f.bytes < frameBytes && len(f.body.Events) < frameEvents {
+		if f.sealed.Data == nil && (f.bytes == 0 || f.bytes+bytes <= frameBytes && len(f.body.Events) < frameEvents) {
 			return f
 		}
 		l.seal(f)
@@ -111,14 +122,17 @@ func (l *leader) seal(f *frame) {
 	}
 	f.sealed.Data, l.chain = data, chain
 	l.board.head(f.sealed.Seq, l.epoch, l.decided, f.body.TimeUs)
+	l.board.bytes += uint64(len(data))
+	f.ends = l.board.bytes
 }
 
 // emit appends an event to the open frame and applies it to the facts.
 func (l *leader) emit(ev *pb.Event) uint64 {
-	f := l.open()
+	size := proto.Size(ev) + 8
+	f := l.room(size)
 	tok := token(f.sealed.Seq, len(f.body.Events))
 	f.body.Events = append(f.body.Events, ev)
-	f.bytes += proto.Size(ev) + 8
+	f.bytes += size
 	f.wanted = true
 	l.board.apply(tok, f.body.TimeUs, ev)
 	return tok
@@ -180,7 +194,7 @@ func (l *leader) settle(ctx context.Context) error {
 		}
 		l.enter()
 		l.flying = nil
-		l.proved = f.sentAt
+		l.proved, l.acked, l.ackedBytes = f.sentAt, f.sealed.Seq, f.ends
 		for _, effect := range f.effects {
 			effect()
 		}
@@ -265,32 +279,3 @@ func (l *leader) sweep(ctx context.Context) error {
 
 // forget drops jobs that ended and were filed long enough ago.
 func (l *leader) forget() { l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now)) }
-
-// withBody calls fn under the lock with the job of this id, its body in
-// memory; with nil when no such job is known. After a takeover a body is still
-// in JOBS, and is read from there first.
-func (l *leader) withBody(ctx context.Context, id string, fn func(*entry)) {
-	for {
-		l.enter()
-		e := l.board.entries[id]
-		if l.over || e == nil || e.end != nil || e.body != nil {
-			fn(e)
-			l.leave()
-			return
-		}
-		seq := e.jobsSeq
-		l.leave()
-		body, err := l.s.body(ctx, seq)
-		if ctx.Err() != nil {
-			return
-		}
-		l.enter()
-		if e := l.board.entries[id]; e != nil && e.end == nil {
-			e.body = body
-		}
-		l.leave()
-		if err != nil {
-			l.s.log.Error("the body of an accepted job cannot be read", "job", id, "err", err)
-		}
-	}
-}

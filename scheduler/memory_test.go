@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -30,6 +31,8 @@ type memory struct {
 	beats      []*pb.Heartbeat
 	slow       time.Duration // what reading a record takes; set before anybody reads
 	stuck      bool          // appends are not acknowledged any more
+	jobsMax    int64         // bytes; 0: no bound. Set before anybody reads
+	ledgerMax  int64
 }
 
 func newMemory() *memory { return &memory{changed: make(chan struct{}), jobsFirst: 1, frameFirst: 1} }
@@ -71,7 +74,7 @@ func (m *memory) Tail(ctx context.Context, seq uint64, fn func([]stream.Submitte
 		err := m.wait(ctx, func() (func() error, bool) {
 			var out []stream.Submitted
 			for next := max(seq+1, m.jobsFirst); next <= uint64(len(m.records)); next++ {
-				out = append(out, stream.Submitted{Seq: next, Record: proto.CloneOf(m.records[next-1])})
+				out = append(out, stream.Submitted{Seq: next, Size: proto.Size(m.records[next-1]), Record: proto.CloneOf(m.records[next-1])})
 				seq = next
 			}
 			return func() error { fn(out); return nil }, len(out) > 0
@@ -95,7 +98,11 @@ func (m *memory) Record(_ context.Context, seq uint64) (*pb.Record, error) {
 func (m *memory) JobsState(context.Context) (stream.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return stream.State{First: m.jobsFirst, Last: uint64(len(m.records))}, nil
+	st := stream.State{First: m.jobsFirst, Last: uint64(len(m.records)), MaxBytes: m.jobsMax}
+	for _, rec := range m.records[m.jobsFirst-1:] {
+		st.Bytes += uint64(proto.Size(rec))
+	}
+	return st, nil
 }
 
 func (m *memory) PurgeJobs(_ context.Context, seq uint64) error {
@@ -133,7 +140,7 @@ func (m *memory) Settle(ctx context.Context, f stream.Sealed, _ jetstream.PubAck
 
 func (m *memory) link(seq uint64) (stream.Link, error) {
 	data := m.frames[seq-1]
-	l := stream.Link{Seq: seq, Chain: stream.Chain(binary.BigEndian.Uint32(data)), Frame: new(pb.Frame)}
+	l := stream.Link{Seq: seq, Size: len(data), Chain: stream.Chain(binary.BigEndian.Uint32(data)), Frame: new(pb.Frame)}
 	return l, proto.Unmarshal(data[4:], l.Frame)
 }
 
@@ -168,7 +175,11 @@ func (m *memory) Follow(ctx context.Context, seq uint64, _ stream.Chain, fn func
 func (m *memory) LedgerState(context.Context) (stream.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return stream.State{First: m.frameFirst, Last: uint64(len(m.frames))}, nil
+	st := stream.State{First: m.frameFirst, Last: uint64(len(m.frames)), MaxBytes: m.ledgerMax}
+	for _, data := range m.frames[m.frameFirst-1:] {
+		st.Bytes += uint64(len(data))
+	}
+	return st, nil
 }
 
 func (m *memory) ChainAt(_ context.Context, seq uint64) (stream.Chain, bool, error) {
@@ -179,6 +190,16 @@ func (m *memory) ChainAt(_ context.Context, seq uint64) (stream.Chain, bool, err
 	}
 	l, err := m.link(seq)
 	return l.Chain, err == nil, err
+}
+
+func (m *memory) Frame(_ context.Context, seq uint64) (*pb.Frame, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if seq < m.frameFirst || seq > uint64(len(m.frames)) {
+		return nil, stream.ErrNoFrame
+	}
+	l, err := m.link(seq)
+	return l.Frame, err
 }
 
 func (m *memory) PurgeLedger(_ context.Context, seq uint64) error {
@@ -303,7 +324,11 @@ func testStreams(t *testing.T, s Streams, publish func(*pb.Record)) {
 	}
 	first, last, err := follow(0, 0)
 	want("following from the front", first == 1 && last == 3, err)
+	frame, err := s.Frame(ctx, 2)
+	want("a frame", frame.GetJobs() == 2, err)
 	want("trimming the ledger", true, s.PurgeLedger(ctx, 3))
+	_, err = s.Frame(ctx, 2)
+	want("a frame that is gone", errors.Is(err, stream.ErrNoFrame), nil)
 	first, last, err = follow(0, 0)
 	want("following from what is left", first == 3 && last == 3, err)
 	_, _, err = follow(1, stream.Chain(binary.BigEndian.Uint32(sealed[0].Data)))

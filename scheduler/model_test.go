@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -159,9 +158,11 @@ type trial struct {
 	*bench
 	model *model
 	// As they were at the end of each frame.
-	models []*model
-	texts  []string
-	names  []string // of the jobs, by number
+	models  []*model
+	texts   []told
+	names   []string // of the jobs, by number
+	purges  []purged
+	durable int // frames that no takeover loses
 }
 
 // at is job i on the board.
@@ -268,7 +269,7 @@ func (b *trial) compare(rt *rapid.T) {
 		want[key] = numbers(func(j mjob) bool { return j.standing == parked && j.account == account }, byOrder)
 		got[key] = make([]string, len(want[key]))
 		for i := range b.model.jobs {
-			if e := b.at(i); e.standing == parked && e.account == account {
+			if e := b.at(i); e != nil && e.standing == parked && e.account == account {
 				_, position := b.board.waitsFor(e)
 				got[key][position-1] = e.id
 			}
@@ -278,10 +279,14 @@ func (b *trial) compare(rt *rapid.T) {
 		want[name] = numbers(func(j mjob) bool { return j.standing == s }, byOrder)
 		got[name] = []string{}
 		for i, j := range b.model.jobs {
-			if e := b.at(i); e.standing == s {
+			e := b.at(i)
+			if j.ended && (e == nil || e.env == nil) {
+				continue // its frames were purged, all or all but the end's
+			}
+			if e.standing == s {
 				got[name] = append(got[name], e.id)
 			}
-			if e := b.at(i); int(e.attempts) != j.attempts || (e.end != nil) != j.ended {
+			if int(e.attempts) != j.attempts || (e.end != nil) != j.ended {
 				rt.Fatalf("job %s: %d attempts, end %v; the model says %d, %v", e.id, e.attempts, e.end, j.attempts, j.ended)
 			}
 		}
@@ -392,8 +397,10 @@ func TestBoardAgainstModel(t *testing.T) {
 				b.board.fillAll(b.now)
 				b.model.settle(b.now, b.threads)
 			},
+			"carry": func(rt *rapid.T) { b.carry(rapid.IntRange(1, 5).Draw(rt, "jobs")) },
+			"purge": func(*rapid.T) { b.purge() },
 			"takeover": func(rt *rapid.T) {
-				keep := len(b.frames) - min(len(b.frames), rapid.IntRange(0, 2).Draw(rt, "lost frames"))
+				keep := max(b.durable, len(b.frames)-rapid.IntRange(0, 2).Draw(rt, "lost frames"))
 				b.frames, b.models, b.texts = b.frames[:keep], b.models[:keep], b.texts[:keep]
 				b.model = &model{queue: queue}
 				if keep > 0 {
@@ -407,7 +414,7 @@ func TestBoardAgainstModel(t *testing.T) {
 				b.cut()
 				b.compare(rt)
 				if len(b.frames) > len(b.models) {
-					b.models, b.texts = append(b.models, b.model.clone()), append(b.texts, text(b.board.facts))
+					b.models, b.texts = append(b.models, b.model.clone()), append(b.texts, told{b.front, text(b.board.facts, b.front)})
 				}
 			},
 		}
@@ -417,13 +424,14 @@ func TestBoardAgainstModel(t *testing.T) {
 		f := newFacts()
 		for i, l := range b.frames {
 			f.fold(l)
-			if diff := gocmp.Diff(b.texts[i], text(f)); diff != "" {
+			if diff := gocmp.Diff(b.texts[i].text, text(f, b.texts[i].front)); diff != "" {
 				rt.Fatalf("at frame %d a fresh fold is not what the leader had (-leader +fold):\n%s", l.Seq, diff)
 			}
 		}
-		if diff := diffFacts(f, b.board.facts); diff != "" {
+		if diff := diffFacts(b.refold(), b.board.facts); diff != "" && b.front == 0 {
 			rt.Fatalf("a fresh fold differs from the leader's facts (-fold +leader):\n%s", diff)
 		}
+		b.comparePurged(rt)
 	})
 }
 
@@ -435,28 +443,4 @@ func (b *trial) sameJobs(rt *rapid.T, what string, want []int, got []*entry) {
 	if diff := gocmp.Diff(names, ids(got)); diff != "" {
 		rt.Fatalf("%s (-model +board):\n%s", what, diff)
 	}
-}
-
-// text is all that facts say, and nothing that a leader adds.
-func text(f *facts) string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "seq %d, chain %d, jobs %d, time %d\n", f.seq, f.chain, f.jobs, f.timeUS)
-	line := func(e *entry) {
-		fmt.Fprintf(&out, "%s %s order %d record %d tier %d %s accepted %d started %d %t attempts %d lost by %v not before %d",
-			e.id, e.account, e.order, e.jobsSeq, e.tier, e.place, e.acceptedUS, e.startedUS, e.began, e.attempts, e.lostBy, e.notBeforeUS)
-		if e.lease != nil {
-			fmt.Fprintf(&out, " lease %d %s %s %s", e.lease.token, e.lease.worker, e.lease.boot, e.lease.wall)
-		}
-		if e.end != nil {
-			fmt.Fprintf(&out, " %s in %d at %d", e.end.Job.State, e.endSeq, e.endUS)
-		}
-		out.WriteString("\n")
-	}
-	for el := f.unfinished.Front(); el != nil; el = el.Next() {
-		line(el.Value.(*entry))
-	}
-	for el := f.ended.Front(); el != nil; el = el.Next() {
-		line(el.Value.(*entry))
-	}
-	return out.String()
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 )
 
@@ -10,6 +11,7 @@ const (
 	purgeEvery = 5 * time.Second
 	// purgeMinAge keeps frames readable for those who tail the ledger.
 	purgeMinAge = time.Minute
+	purgeWait   = 10 * time.Second
 )
 
 // purge trims both streams from the front. The floors come from acknowledged
@@ -20,61 +22,69 @@ const (
 func (l *leader) purge(ctx context.Context) error {
 	t := time.NewTicker(purgeEvery)
 	defer t.Stop()
-	var marks []mark
-	var done mark
-	durable := make(chan mark, 1)
+	var done floors
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
-		case m := <-durable:
-			if m.jobs > done.jobs && l.trim(ctx, l.s.streams.PurgeJobs, m.jobs) == nil {
-				done.jobs = m.jobs
-			}
-			if m.seq > done.seq && l.trim(ctx, l.s.streams.PurgeLedger, m.seq) == nil {
-				done.seq = m.seq
-			}
-			continue
+		case <-l.trimmable: // more of the need is known to be durable
 		}
 		l.enter()
-		var m mark
-		m, marks = l.floors(marks)
-		if m.jobs > done.jobs || m.seq > done.seq {
+		l.marks.add(mark{at: l.now, seq: l.acked, bytes: l.ackedBytes}, l.s.filed.upTo(l.s.projected.Load(), l.now))
+		if need := l.need(); need != l.needed {
 			l.after(func() {
+				l.needed = need
 				select {
-				case durable <- m:
-				default: // the last one is still being trimmed
+				case l.trimmable <- struct{}{}:
+				default:
 				}
 			})
 		}
+		to := floors{seq: min(l.needed.seq, l.marks.base.seq), jobs: l.needed.jobs}
 		l.leave()
+		if to.jobs > done.jobs && l.trim(ctx, l.s.streams.PurgeJobs, to.jobs) == nil {
+			done.jobs = to.jobs
+		}
+		if to.seq > done.seq && l.trim(ctx, l.s.streams.PurgeLedger, to.seq) == nil {
+			done.seq = to.seq
+		}
 	}
 }
 
-// mark says where the streams were at a moment: the first of each to keep.
+// floors are the first frame and the first record to keep.
+type floors struct{ seq, jobs uint64 }
+
+// need is what the jobs of this moment need.
+func (l *leader) need() floors {
+	seq, jobs := l.board.needs(math.MaxUint64, l.decided+1)
+	return floors{seq, jobs}
+}
+
+// mark says how long the ledger was at a moment.
 type mark struct {
-	at        time.Time
-	seq, jobs uint64
+	at    time.Time
+	seq   uint64 // the last frame
+	bytes uint64 // of all up to it, as the fold counts them
 }
 
-// floors computes what may go once all that has happened so far is durable. It
-// returns the marks that are still young.
-func (l *leader) floors(marks []mark) (mark, []mark) {
-	marks = append(marks, mark{at: l.now, seq: l.seq})
-	old := uint64(0)
-	for len(marks) > 1 && l.now.Sub(marks[0].at) > purgeMinAge {
-		old, marks = marks[0].seq, marks[1:]
+// marks find the frames that nobody tails and the projection has passed.
+type marks struct {
+	base  mark   // the newest that is so; what is before it may go as far as jobs allow
+	young []mark // after it, oldest first
+}
+
+func (m *marks) add(now mark, filed uint64) {
+	for len(m.young) > 0 && now.at.Sub(m.young[0].at) > purgeMinAge && m.young[0].seq <= filed {
+		m.base, m.young = m.young[0], m.young[1:]
 	}
-	m := mark{seq: min(old, l.s.filed.upTo(l.s.projected.Load(), l.now)), jobs: l.decided + 1}
-	if e := l.board.oldest(); e != nil { // records are decided in order, so it has the oldest record too
-		m.seq, m.jobs = min(m.seq, e.order>>16), min(m.jobs, e.jobsSeq)
+	if n := len(m.young); n == 0 || now.at.Sub(m.young[n-1].at) >= purgeEvery/2 {
+		m.young = append(m.young, now)
 	}
-	return m, marks
 }
 
 func (l *leader) trim(ctx context.Context, purge func(context.Context, uint64) error, seq uint64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("purging a stream"))
+	ctx, cancel := context.WithTimeoutCause(ctx, purgeWait, errors.New("purging a stream"))
 	defer cancel()
 	err := purge(ctx, seq)
 	if err != nil {

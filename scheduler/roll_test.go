@@ -46,7 +46,8 @@ func TestRollHolds(t *testing.T) {
 				}
 				apply(&pb.Event{Fact: &pb.Event_Accepted{Accepted: &pb.Accepted{Envelope: &pb.Envelope{Id: id, Account: "other"}}}})
 			case 3:
-				if e := f.oldest(); e != nil {
+				if el := f.unfinished.Front(); el != nil {
+					e := el.Value.(*entry)
 					if e.account == "acme" {
 						known[e.id], ended = job.Failed, append(ended, e.id)
 					}

@@ -85,6 +85,7 @@ type Streams interface {
 	Follow(ctx context.Context, seq uint64, chain stream.Chain, fn func([]stream.Link) error) error
 	LedgerState(ctx context.Context) (stream.State, error)
 	ChainAt(ctx context.Context, seq uint64) (c stream.Chain, ok bool, err error)
+	Frame(ctx context.Context, seq uint64) (*pb.Frame, error)
 	PurgeLedger(ctx context.Context, seq uint64) error
 
 	Beat(hb *pb.Heartbeat) error
@@ -121,6 +122,7 @@ type Scheduler struct {
 	leader     atomic.Pointer[leader] // nil while another one leads, or none
 	projected  atomic.Uint64          // last frame in the archive, as far as this process knows
 	filed      filed                  // how far projected was a while ago
+	carriers   carriers
 
 	mu    sync.Mutex
 	heard heard // guarded by mu
@@ -197,30 +199,4 @@ func (s *Scheduler) Seats() int {
 		n += w.seats
 	}
 	return n
-}
-
-// body reads what JOBS holds of an accepted job. It tries until there is an
-// answer; a record that is not there is an error that will not go away.
-func (s *Scheduler) body(ctx context.Context, seq uint64) (*pb.Body, error) {
-	for {
-		rec, err := s.record(ctx, seq)
-		switch {
-		case err == nil && rec.Body != nil:
-			return rec.Body, nil
-		case err == nil, errors.Is(err, stream.ErrNoRecord):
-			return &pb.Body{Spec: []byte("{}")}, errors.Join(err, stream.ErrNoRecord)
-		}
-		s.log.Warn("the body of a job cannot be read yet", "err", err)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
-}
-
-func (s *Scheduler) record(ctx context.Context, seq uint64) (*pb.Record, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("reading a record of JOBS"))
-	defer cancel()
-	return s.streams.Record(ctx, seq)
 }

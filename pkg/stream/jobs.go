@@ -202,7 +202,8 @@ func refusal(err error) error {
 // A Submitted is a record as the leader reads it.
 type Submitted struct {
 	Seq    uint64
-	Record *pb.Record // nil when the stored bytes are no record
+	Size   int        // of the stored bytes
+	Record *pb.Record // nil when they are no record
 }
 
 // Tail calls fn with every record after seq, in order, until ctx ends. It
@@ -213,7 +214,7 @@ func (s *Streams) Tail(ctx context.Context, seq uint64, fn func([]Submitted)) er
 	return s.read(ctx, s.jobs, seq+1, func(msgs []message) error {
 		recs := make([]Submitted, len(msgs))
 		for i, m := range msgs {
-			recs[i].Seq = m.seq
+			recs[i].Seq, recs[i].Size = m.seq, len(m.data)
 			rec := new(pb.Record)
 			if err := proto.Unmarshal(m.data, rec); err != nil || rec.Envelope == nil {
 				s.log.Error("a record of JOBS is unreadable", "seq", m.seq, "err", err)

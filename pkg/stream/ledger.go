@@ -41,6 +41,7 @@ func (c Chain) next(frame []byte) Chain {
 // A Link is a frame as LEDGER holds it.
 type Link struct {
 	Seq   uint64
+	Size  int // on the stream, in bytes
 	Chain Chain
 	Frame *pb.Frame
 }
@@ -89,7 +90,7 @@ func (s *Streams) Follow(ctx context.Context, seq uint64, chain Chain, fn func([
 				return fmt.Errorf("frame %d: %w", m.seq, err)
 			}
 			trust, seq, chain = false, m.seq, next
-			links = append(links, Link{seq, chain, frame})
+			links = append(links, Link{seq, len(m.data), chain, frame})
 		}
 		return fn(links)
 	})
@@ -112,6 +113,25 @@ func (s *Streams) ChainAt(ctx context.Context, seq uint64) (c Chain, ok bool, er
 		return 0, false, fmt.Errorf("frame %d: %w", seq, ErrCorrupt)
 	}
 	return Chain(binary.BigEndian.Uint32(data)), true, nil
+}
+
+// ErrNoFrame is returned for a sequence that LEDGER does not hold.
+var ErrNoFrame = errors.New("stream: LEDGER holds no such frame")
+
+// Frame reads one stored frame.
+func (s *Streams) Frame(ctx context.Context, seq uint64) (*pb.Frame, error) {
+	data, err := get(ctx, s.js, s.ledger, LedgerName, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, fmt.Errorf("%w: %d", ErrNoFrame, seq)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("frame %d: %w", seq, err)
+	}
+	f, _, err := unseal(0, true, data)
+	if err != nil {
+		return nil, fmt.Errorf("frame %d: %w", seq, err)
+	}
+	return f, nil
 }
 
 // PurgeLedger drops every frame before seq. The last frame is never dropped:

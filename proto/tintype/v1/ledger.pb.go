@@ -133,7 +133,7 @@ func (x Released_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Released_Reason.Descriptor instead.
 func (Released_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8, 0}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // Record is one message of the stream JOBS, the door: a submitted job. API
@@ -405,6 +405,7 @@ type Event struct {
 	//	*Event_Started
 	//	*Event_Released
 	//	*Event_Finished
+	//	*Event_Carried
 	//	*Event_EpochClosed
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
@@ -493,6 +494,15 @@ func (x *Event) GetFinished() *Finished {
 	return nil
 }
 
+func (x *Event) GetCarried() *Carried {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_Carried); ok {
+			return x.Carried
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetEpochClosed() *EpochClosed {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_EpochClosed); ok {
@@ -526,6 +536,10 @@ type Event_Finished struct {
 	Finished *Finished `protobuf:"bytes,5,opt,name=finished,proto3,oneof"`
 }
 
+type Event_Carried struct {
+	Carried *Carried `protobuf:"bytes,6,opt,name=carried,proto3,oneof"`
+}
+
 type Event_EpochClosed struct {
 	EpochClosed *EpochClosed `protobuf:"bytes,8,opt,name=epoch_closed,json=epochClosed,proto3,oneof"`
 }
@@ -539,6 +553,8 @@ func (*Event_Started) isEvent_Fact() {}
 func (*Event_Released) isEvent_Fact() {}
 
 func (*Event_Finished) isEvent_Fact() {}
+
+func (*Event_Carried) isEvent_Fact() {}
 
 func (*Event_EpochClosed) isEvent_Fact() {}
 
@@ -645,11 +661,13 @@ func (x *EpochClosed) GetScheduler() string {
 
 // Accepted is what a 202 stands on.
 type Accepted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Envelope      *Envelope              `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
-	JobsSeq       uint64                 `protobuf:"varint,2,opt,name=jobs_seq,json=jobsSeq,proto3" json:"jobs_seq,omitempty"` // of its record, where the body is found
-	Tier          int32                  `protobuf:"varint,3,opt,name=tier,proto3" json:"tier,omitempty"`
-	Place         Place                  `protobuf:"varint,4,opt,name=place,proto3,enum=tintype.v1.Place" json:"place,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Envelope *Envelope              `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	JobsSeq  uint64                 `protobuf:"varint,2,opt,name=jobs_seq,json=jobsSeq,proto3" json:"jobs_seq,omitempty"` // of its record, where the body is found
+	Tier     int32                  `protobuf:"varint,3,opt,name=tier,proto3" json:"tier,omitempty"`
+	Place    Place                  `protobuf:"varint,4,opt,name=place,proto3,enum=tintype.v1.Place" json:"place,omitempty"`
+	// Of its record, in bytes: what it pins of JOBS until it is carried.
+	Bytes         uint32 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -712,6 +730,173 @@ func (x *Accepted) GetPlace() Place {
 	return Place_PLACE_UNSPECIFIED
 }
 
+func (x *Accepted) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// Carried says all that the ledger knows of an unfinished job again, and holds
+// its body, so that neither the frames before it nor its record in JOBS are
+// needed any more. It replaces what a fold has of the job, and may be repeated.
+// A fold that begins behind the job's Accepted meets the job here.
+type Carried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Envelope      *Envelope              `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	JobsSeq       uint64                 `protobuf:"varint,2,opt,name=jobs_seq,json=jobsSeq,proto3" json:"jobs_seq,omitempty"` // of its record, which may be gone
+	Order         uint64                 `protobuf:"varint,3,opt,name=order,proto3" json:"order,omitempty"`                    // token of its Accepted: its turn among its account's jobs
+	Tier          int32                  `protobuf:"varint,4,opt,name=tier,proto3" json:"tier,omitempty"`
+	Place         Place                  `protobuf:"varint,5,opt,name=place,proto3,enum=tintype.v1.Place" json:"place,omitempty"`
+	AcceptedUs    int64                  `protobuf:"varint,6,opt,name=accepted_us,json=acceptedUs,proto3" json:"accepted_us,omitempty"`
+	StartedUs     int64                  `protobuf:"varint,7,opt,name=started_us,json=startedUs,proto3" json:"started_us,omitempty"`          // of the last attempt
+	Began         bool                   `protobuf:"varint,8,opt,name=began,proto3" json:"began,omitempty"`                                   // was started at least once
+	Attempts      uint32                 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`                             // started and counted
+	LostBy        []string               `protobuf:"bytes,10,rep,name=lost_by,json=lostBy,proto3" json:"lost_by,omitempty"`                   // boots of the workers that lost it, by loss
+	NotBeforeUs   int64                  `protobuf:"varint,11,opt,name=not_before_us,json=notBeforeUs,proto3" json:"not_before_us,omitempty"` // of the last Released
+	Token         uint64                 `protobuf:"varint,12,opt,name=token,proto3" json:"token,omitempty"`                                  // of its open lease; 0 when no worker has it
+	Started       *Started               `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`                               // that opened the lease; set with token
+	Bytes         uint32                 `protobuf:"varint,14,opt,name=bytes,proto3" json:"bytes,omitempty"`                                  // as in its Accepted
+	Body          *Body                  `protobuf:"bytes,15,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Carried) Reset() {
+	*x = Carried{}
+	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Carried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Carried) ProtoMessage() {}
+
+func (x *Carried) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Carried.ProtoReflect.Descriptor instead.
+func (*Carried) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Carried) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Carried) GetJobsSeq() uint64 {
+	if x != nil {
+		return x.JobsSeq
+	}
+	return 0
+}
+
+func (x *Carried) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *Carried) GetTier() int32 {
+	if x != nil {
+		return x.Tier
+	}
+	return 0
+}
+
+func (x *Carried) GetPlace() Place {
+	if x != nil {
+		return x.Place
+	}
+	return Place_PLACE_UNSPECIFIED
+}
+
+func (x *Carried) GetAcceptedUs() int64 {
+	if x != nil {
+		return x.AcceptedUs
+	}
+	return 0
+}
+
+func (x *Carried) GetStartedUs() int64 {
+	if x != nil {
+		return x.StartedUs
+	}
+	return 0
+}
+
+func (x *Carried) GetBegan() bool {
+	if x != nil {
+		return x.Began
+	}
+	return false
+}
+
+func (x *Carried) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Carried) GetLostBy() []string {
+	if x != nil {
+		return x.LostBy
+	}
+	return nil
+}
+
+func (x *Carried) GetNotBeforeUs() int64 {
+	if x != nil {
+		return x.NotBeforeUs
+	}
+	return 0
+}
+
+func (x *Carried) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *Carried) GetStarted() *Started {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Carried) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Carried) GetBody() *Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 // Started opens a lease; its token is the lease's. It is durable before a
 // worker hears of it.
 type Started struct {
@@ -726,7 +911,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +923,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +936,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Started) GetId() string {
@@ -795,7 +980,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +992,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1005,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Released) GetId() string {
@@ -866,7 +1051,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +1063,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +1076,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Finished) GetToken() uint64 {
@@ -946,7 +1131,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1143,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1156,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Heartbeat) GetEpoch() uint64 {
@@ -1033,25 +1218,46 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04jobs\x18\x02 \x01(\x04R\x04jobs\x12\x17\n" +
 	"\atime_us\x18\x03 \x01(\x03R\x06timeUs\x12)\n" +
-	"\x06events\x18\x04 \x03(\v2\x11.tintype.v1.EventR\x06events\"\xe4\x02\n" +
+	"\x06events\x18\x04 \x03(\v2\x11.tintype.v1.EventR\x06events\"\x8f\x03\n" +
 	"\x05Event\x12<\n" +
 	"\fepoch_opened\x18\x01 \x01(\v2\x17.tintype.v1.EpochOpenedH\x00R\vepochOpened\x122\n" +
 	"\baccepted\x18\x02 \x01(\v2\x14.tintype.v1.AcceptedH\x00R\baccepted\x12/\n" +
 	"\astarted\x18\x03 \x01(\v2\x13.tintype.v1.StartedH\x00R\astarted\x122\n" +
 	"\breleased\x18\x04 \x01(\v2\x14.tintype.v1.ReleasedH\x00R\breleased\x122\n" +
-	"\bfinished\x18\x05 \x01(\v2\x14.tintype.v1.FinishedH\x00R\bfinished\x12<\n" +
+	"\bfinished\x18\x05 \x01(\v2\x14.tintype.v1.FinishedH\x00R\bfinished\x12/\n" +
+	"\acarried\x18\x06 \x01(\v2\x13.tintype.v1.CarriedH\x00R\acarried\x12<\n" +
 	"\fepoch_closed\x18\b \x01(\v2\x17.tintype.v1.EpochClosedH\x00R\vepochClosedB\x06\n" +
-	"\x04factJ\x04\b\x06\x10\aJ\x04\b\a\x10\b\"E\n" +
+	"\x04factJ\x04\b\a\x10\b\"E\n" +
 	"\vEpochOpened\x12\x1c\n" +
 	"\tscheduler\x18\x01 \x01(\tR\tscheduler\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"+\n" +
 	"\vEpochClosed\x12\x1c\n" +
-	"\tscheduler\x18\x01 \x01(\tR\tscheduler\"\x94\x01\n" +
+	"\tscheduler\x18\x01 \x01(\tR\tscheduler\"\xaa\x01\n" +
 	"\bAccepted\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12\x19\n" +
 	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\x12\x12\n" +
 	"\x04tier\x18\x03 \x01(\x05R\x04tier\x12'\n" +
-	"\x05place\x18\x04 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\"^\n" +
+	"\x05place\x18\x04 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\rR\x05bytes\"\xd9\x03\n" +
+	"\aCarried\x120\n" +
+	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12\x19\n" +
+	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\x12\x14\n" +
+	"\x05order\x18\x03 \x01(\x04R\x05order\x12\x12\n" +
+	"\x04tier\x18\x04 \x01(\x05R\x04tier\x12'\n" +
+	"\x05place\x18\x05 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\x12\x1f\n" +
+	"\vaccepted_us\x18\x06 \x01(\x03R\n" +
+	"acceptedUs\x12\x1d\n" +
+	"\n" +
+	"started_us\x18\a \x01(\x03R\tstartedUs\x12\x14\n" +
+	"\x05began\x18\b \x01(\bR\x05began\x12\x1a\n" +
+	"\battempts\x18\t \x01(\rR\battempts\x12\x17\n" +
+	"\alost_by\x18\n" +
+	" \x03(\tR\x06lostBy\x12\"\n" +
+	"\rnot_before_us\x18\v \x01(\x03R\vnotBeforeUs\x12\x14\n" +
+	"\x05token\x18\f \x01(\x04R\x05token\x12-\n" +
+	"\astarted\x18\r \x01(\v2\x13.tintype.v1.StartedR\astarted\x12\x14\n" +
+	"\x05bytes\x18\x0e \x01(\rR\x05bytes\x12$\n" +
+	"\x04body\x18\x0f \x01(\v2\x10.tintype.v1.BodyR\x04body\"^\n" +
 	"\aStarted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
@@ -1100,7 +1306,7 @@ func file_tintype_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_tintype_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_tintype_v1_ledger_proto_goTypes = []any{
 	(Place)(0),           // 0: tintype.v1.Place
 	(Released_Reason)(0), // 1: tintype.v1.Released.Reason
@@ -1111,32 +1317,38 @@ var file_tintype_v1_ledger_proto_goTypes = []any{
 	(*EpochOpened)(nil),  // 6: tintype.v1.EpochOpened
 	(*EpochClosed)(nil),  // 7: tintype.v1.EpochClosed
 	(*Accepted)(nil),     // 8: tintype.v1.Accepted
-	(*Started)(nil),      // 9: tintype.v1.Started
-	(*Released)(nil),     // 10: tintype.v1.Released
-	(*Finished)(nil),     // 11: tintype.v1.Finished
-	(*Heartbeat)(nil),    // 12: tintype.v1.Heartbeat
-	(*Body)(nil),         // 13: tintype.v1.Body
-	(*Job)(nil),          // 14: tintype.v1.Job
+	(*Carried)(nil),      // 9: tintype.v1.Carried
+	(*Started)(nil),      // 10: tintype.v1.Started
+	(*Released)(nil),     // 11: tintype.v1.Released
+	(*Finished)(nil),     // 12: tintype.v1.Finished
+	(*Heartbeat)(nil),    // 13: tintype.v1.Heartbeat
+	(*Body)(nil),         // 14: tintype.v1.Body
+	(*Job)(nil),          // 15: tintype.v1.Job
 }
 var file_tintype_v1_ledger_proto_depIdxs = []int32{
 	3,  // 0: tintype.v1.Record.envelope:type_name -> tintype.v1.Envelope
-	13, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
+	14, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
 	5,  // 2: tintype.v1.Frame.events:type_name -> tintype.v1.Event
 	6,  // 3: tintype.v1.Event.epoch_opened:type_name -> tintype.v1.EpochOpened
 	8,  // 4: tintype.v1.Event.accepted:type_name -> tintype.v1.Accepted
-	9,  // 5: tintype.v1.Event.started:type_name -> tintype.v1.Started
-	10, // 6: tintype.v1.Event.released:type_name -> tintype.v1.Released
-	11, // 7: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
-	7,  // 8: tintype.v1.Event.epoch_closed:type_name -> tintype.v1.EpochClosed
-	3,  // 9: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
-	0,  // 10: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
-	1,  // 11: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
-	14, // 12: tintype.v1.Finished.job:type_name -> tintype.v1.Job
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	10, // 5: tintype.v1.Event.started:type_name -> tintype.v1.Started
+	11, // 6: tintype.v1.Event.released:type_name -> tintype.v1.Released
+	12, // 7: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
+	9,  // 8: tintype.v1.Event.carried:type_name -> tintype.v1.Carried
+	7,  // 9: tintype.v1.Event.epoch_closed:type_name -> tintype.v1.EpochClosed
+	3,  // 10: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
+	0,  // 11: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
+	3,  // 12: tintype.v1.Carried.envelope:type_name -> tintype.v1.Envelope
+	0,  // 13: tintype.v1.Carried.place:type_name -> tintype.v1.Place
+	10, // 14: tintype.v1.Carried.started:type_name -> tintype.v1.Started
+	14, // 15: tintype.v1.Carried.body:type_name -> tintype.v1.Body
+	1,  // 16: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
+	15, // 17: tintype.v1.Finished.job:type_name -> tintype.v1.Job
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_ledger_proto_init() }
@@ -1151,6 +1363,7 @@ func file_tintype_v1_ledger_proto_init() {
 		(*Event_Started)(nil),
 		(*Event_Released)(nil),
 		(*Event_Finished)(nil),
+		(*Event_Carried)(nil),
 		(*Event_EpochClosed)(nil),
 	}
 	type x struct{}
@@ -1159,7 +1372,7 @@ func file_tintype_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_ledger_proto_rawDesc), len(file_tintype_v1_ledger_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
