@@ -26,6 +26,14 @@ var ErrID = errors.New("not a job id: want job_ and 26 Crockford base32 characte
 // NewID makes a fresh id from the wall clock and 74 random bits.
 func NewID() ID { return FromUUID(uuid.Must(uuid.NewV7())) }
 
+// FirstID sorts before every id that is made at t or later, and after every
+// earlier one. It names no job.
+func FirstID(t time.Time) ID {
+	ms := t.UnixMilli()
+	u := uuid.UUID{byte(ms >> 40), byte(ms >> 32), byte(ms >> 24), byte(ms >> 16), byte(ms >> 8), byte(ms)}
+	return FromUUID(u)
+}
+
 // FromUUID gives the id that spells u.
 func FromUUID(u uuid.UUID) ID { return ID(idPrefix + EncodeBase32(u)) }
 

@@ -37,6 +37,9 @@ func TestIDsSortByTime(t *testing.T) {
 	if b := NewID(); b <= a {
 		t.Errorf("%s is not after %s", b, a)
 	}
+	if first, next := FirstID(a.Time()), FirstID(a.Time().Add(time.Millisecond)); a <= first || a >= next || !first.Time().Equal(a.Time()) {
+		t.Errorf("%s is not between %s and %s", a, first, next)
+	}
 }
 
 func FuzzParseID(f *testing.F) {

@@ -93,7 +93,8 @@ SELECT ` + jobColumns + `
 FROM jobs
 WHERE id = @id AND day = @day`
 
-// Job finds a finished job.
+// Job finds a finished job, also one whose retention has ended, while its row
+// is there.
 func (s *Store) Job(ctx context.Context, id job.ID) (*job.Job, error) {
 	rows, _ := s.pool.Query(ctx, selectJob, pgx.NamedArgs{"id": string(id), "day": day(id)})
 	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[jobRow])
@@ -111,13 +112,13 @@ func (s *Store) Job(ctx context.Context, id job.ID) (*job.Job, error) {
 const selectJobByKey = `
 SELECT ` + jobColumns + `, fingerprint
 FROM jobs
-WHERE account = @account AND key_hash = @key_hash
+WHERE account = @account AND key_hash = @key_hash AND expires_at > now()
 ORDER BY accepted_at DESC
 LIMIT 1`
 
 // JobByKey finds the finished job that an account's Idempotency-Key names, by
-// the hash of both, with the fingerprint of its request. It knows it for as
-// long as it keeps the job.
+// the hash of both, with the fingerprint of its request. It knows it until the
+// job's retention ends.
 func (s *Store) JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error) {
 	type keyedRow struct {
 		jobRow
@@ -138,14 +139,15 @@ func (s *Store) JobByKey(ctx context.Context, accountID string, keyHash []byte) 
 const selectJobs = `
 SELECT ` + jobColumns + `
 FROM jobs
-WHERE account = @account
+WHERE account = @account AND expires_at > now()
   AND (@before = '' OR id < @before)
   AND (@state = '' OR state = @state)
 ORDER BY id DESC
 LIMIT @limit`
 
 // Jobs lists an account's finished jobs, newest first, from before "before"
-// on; "" is the newest. An empty state lists every one.
+// on; "" is the newest. An empty state lists every one. Those whose retention
+// has ended are left out.
 func (s *Store) Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error) {
 	rows, _ := s.pool.Query(ctx, selectJobs, pgx.NamedArgs{
 		"account": accountID, "before": string(before), "state": string(state), "limit": limit,

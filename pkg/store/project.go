@@ -55,6 +55,20 @@ func (s *Store) Projection(ctx context.Context) (Projection, error) {
 // without their text. What was projected before is skipped by its id, so a
 // transaction whose commit was not heard may be tried again.
 func (s *Store) Project(ctx context.Context, from, to Projection, ends []Ended) (stripped int, err error) {
+	stripped, err = s.file(ctx, from, to, ends)
+	if noPartition(err) {
+		// The janitor dropped a day, here or in the process that led before,
+		// and a job of that day ends only now.
+		s.days.Clear()
+		stripped, err = s.file(ctx, from, to, ends)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("project to frame %d: %w", to.Seq, err)
+	}
+	return stripped, nil
+}
+
+func (s *Store) file(ctx context.Context, from, to Projection, ends []Ended) (stripped int, err error) {
 	if err := s.partitions(ctx, ends); err != nil {
 		return 0, err
 	}
@@ -65,10 +79,7 @@ func (s *Store) Project(ctx context.Context, from, to Projection, ends []Ended) 
 			return err
 		})
 	}
-	if err != nil {
-		return 0, fmt.Errorf("project to frame %d: %w", to.Seq, err)
-	}
-	return stripped, nil
+	return stripped, err
 }
 
 const moveProjection = `
@@ -244,24 +255,30 @@ func charge(ctx context.Context, tx pgx.Tx, ends []Ended) error {
 	return err
 }
 
-// partitions makes the day partitions that the ends are filed under. The name
-// and the bounds are dates that we formatted: nothing of a client is in the
-// statement.
+// partitions makes the day partitions that the ends are filed under.
 func (s *Store) partitions(ctx context.Context, ends []Ended) error {
-	days := map[time.Time]bool{}
 	for _, e := range ends {
-		days[day(e.Job.ID)] = true
-	}
-	for d := range days {
-		if _, known := s.days.Load(d); known {
-			continue
+		if err := s.partition(ctx, day(e.Job.ID)); err != nil {
+			return err
 		}
-		sql := fmt.Sprintf("CREATE TABLE IF NOT EXISTS jobs_%s PARTITION OF jobs FOR VALUES FROM ('%s') TO ('%s')",
-			d.Format("20060102"), d.Format(time.DateOnly), d.AddDate(0, 0, 1).Format(time.DateOnly))
-		if _, err := s.pool.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("partition of %s: %w", d.Format(time.DateOnly), err)
-		}
-		s.days.Store(d, true)
 	}
+	return nil
+}
+
+// partitionLayout is a partition's name.
+const partitionLayout = "jobs_20060102"
+
+// partition makes the partition of a day. Its name and bounds are dates that
+// we formatted: nothing of a client is in the statement.
+func (s *Store) partition(ctx context.Context, d time.Time) error {
+	if _, known := s.days.Load(d); known {
+		return nil
+	}
+	sql := fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s PARTITION OF jobs FOR VALUES FROM ('%s') TO ('%s')",
+		d.Format(partitionLayout), d.Format(time.DateOnly), d.AddDate(0, 0, 1).Format(time.DateOnly))
+	if _, err := s.pool.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("partition of %s: %w", d.Format(time.DateOnly), err)
+	}
+	s.days.Store(d, true)
 	return nil
 }

@@ -98,7 +98,14 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) error {
 // it (SQLSTATE classes 22, data exception, and 23, integrity violation).
 func refused(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && len(pg.Code) == 5 && (pg.Code[:2] == "22" || pg.Code[:2] == "23")
+	return ok && len(pg.Code) == 5 && (pg.Code[:2] == "22" || pg.Code[:2] == "23") && !noPartition(err)
+}
+
+// noPartition reports a row for which there is no partition: that is a
+// violated check (SQLSTATE 23514) without the name of one.
+func noPartition(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "23514" && pg.ConstraintName == ""
 }
 
 // duplicate reports whether a unique constraint refused a row.

@@ -106,7 +106,13 @@ func URL(t testing.TB) string {
 // Open is a store on a database of its own, closed with the test.
 func Open(t testing.TB) *store.Store {
 	t.Helper()
-	s, err := store.Open(context.Background(), URL(t), slog.New(slog.DiscardHandler))
+	return Connect(t, URL(t))
+}
+
+// Connect is a store on a database that URL made, closed with the test.
+func Connect(t testing.TB, url string) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), url, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
