@@ -88,6 +88,12 @@ func (m *memStore) put(j *job.Job) {
 	m.jobs[j.ID] = j
 }
 
+func (m *memStore) remove(id job.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, id)
+}
+
 func (m *memStore) Job(_ context.Context, id job.ID) (*job.Job, error) {
 	unlock, err := m.lock()
 	if err != nil {
@@ -110,6 +116,9 @@ func (m *memStore) JobByKey(_ context.Context, accountID string, hash []byte) (*
 	if !ok {
 		return nil, nil, fault.New(fault.NotFound, "the key names no job")
 	}
+	if !m.kept(k.id) {
+		return nil, nil, fault.New(fault.NotFound, "the key names no job")
+	}
 	return m.jobs[k.id], k.fingerprint, nil
 }
 
@@ -124,12 +133,15 @@ func (m *memStore) Jobs(_ context.Context, accountID string, state job.State, be
 	slices.Reverse(ids)
 	for _, id := range ids {
 		j := m.jobs[id]
-		if j.Account == accountID && (state == "" || j.State == state) && (before == "" || id < before) && len(out) < limit {
+		if j.Account == accountID && m.kept(id) && (state == "" || j.State == state) && (before == "" || id < before) && len(out) < limit {
 			out = append(out, j)
 		}
 	}
 	return out, nil
 }
+
+// kept reports whether a job's retention lasts; the caller holds mu.
+func (m *memStore) kept(id job.ID) bool { return time.Now().Before(m.jobs[id].ExpiresAt) }
 
 func (m *memStore) Usage(_ context.Context, accountID string, period time.Time) ([]account.UsageDay, error) {
 	unlock, err := m.lock()

@@ -87,13 +87,19 @@ func (s *Server) resultOf(r *http.Request, c *call) (*job.Job, error) {
 	}
 	j, err := s.archived(r.Context(), id)
 	if err != nil {
-		if j, err = s.find(r.Context(), id, c.account.ID, 0); err != nil {
+		j, err = s.find(r.Context(), id, c.account.ID, 0)
+		switch {
+		case fault.Is(err, fault.NotFound) && time.Since(id.Time()) > c.plan.Retention:
+			return nil, fault.New(fault.Gone, "there is no such job; if there was one, its retention has ended")
+		case err != nil:
 			return nil, err
 		}
 	}
 	switch {
 	case j.Account != c.account.ID:
 		return nil, noJob()
+	case retained(j, time.Now()) != nil:
+		return nil, retained(j, time.Now())
 	case !j.State.Terminal():
 		return nil, &fault.Error{
 			Kind: fault.Conflict, Code: "not_finished", Detail: "the job is " + string(j.State) + "; wait for its end",
@@ -105,8 +111,6 @@ func (s *Server) resultOf(r *http.Request, c *call) (*job.Job, error) {
 		return nil, f
 	case j.Result.Gone:
 		return nil, fault.New(fault.Gone, "the artifact was deleted")
-	case !j.ExpiresAt.IsZero() && time.Now().After(j.ExpiresAt):
-		return nil, fault.New(fault.Gone, "the artifact's retention ended at %s", j.ExpiresAt.UTC().Format(time.RFC3339))
 	}
 	return j, nil
 }

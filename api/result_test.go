@@ -86,6 +86,45 @@ func TestResultOfAnEndWithoutOne(t *testing.T) {
 	f.do("DELETE", "/v1/jobs/"+id+"/result", "").problem(t, 409, "conflict")
 }
 
+// The end of a job's retention is 410 of its result for good, whether its row
+// is still there or not, and of the job while the row is.
+func TestPastRetention(t *testing.T) {
+	f := newFarm(t)
+	id := idAt(time.Now().Add(-31 * 24 * time.Hour))
+	j := f.filed(id, job.Succeeded, []byte("the bytes"))
+	path := "/v1/jobs/" + string(id)
+	f.do("GET", path+"/result", "").bytes(t, "the bytes") // filed late: its retention counts from its end
+	j.ExpiresAt = time.Now().Add(-time.Millisecond)
+	for _, method := range []string{"GET", "DELETE"} {
+		f.do(method, path, "").problem(t, 410, "gone")
+	}
+	f.do("GET", path+"?wait=5", "").problem(t, 410, "gone")
+	f.do("GET", path+"/result", "").problem(t, 410, "gone")
+	if a := f.do("DELETE", path+"/result", ""); a.Code != 204 {
+		t.Errorf("delete: %d", a.Code)
+	}
+	other := f.filed(idAt(id.Time()), job.Failed, nil)
+	other.ExpiresAt = j.ExpiresAt
+	f.do("GET", "/v1/jobs/"+string(other.ID)+"/result", "").problem(t, 410, "gone")
+	other.Account = "acc_stranger"
+	f.do("GET", "/v1/jobs/"+string(other.ID), "").problem(t, 404, "not_found")
+	f.do("GET", "/v1/jobs/"+string(other.ID)+"/result", "").problem(t, 404, "not_found")
+
+	f.store.remove(id)
+	f.do("GET", path, "").problem(t, 404, "not_found")
+	f.do("GET", path+"/result", "").problem(t, 410, "gone")
+	f.do("GET", "/v1/jobs/"+string(idAt(time.Now().Add(-29*24*time.Hour)))+"/result", "").problem(t, 404, "not_found")
+	f.store.setDown(true)
+	f.do("GET", path+"/result", "").problem(t, 503, "unavailable")
+}
+
+func (a answered) bytes(t *testing.T, want string) {
+	t.Helper()
+	if a.Code != 200 || a.Body.String() != want {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+}
+
 func TestResultLost(t *testing.T) {
 	f := newFarm(t)
 	ids := map[string]string{}

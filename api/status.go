@@ -93,7 +93,19 @@ func (s *Server) find(ctx context.Context, id job.ID, accountID string, wait tim
 	if j.Account != accountID {
 		return nil, noJob()
 	}
+	if err := retained(j, time.Now()); err != nil {
+		return nil, err
+	}
 	return j, nil
+}
+
+// retained is nil while the retention of a job lasts. Its row may be there for
+// a while longer.
+func retained(j *job.Job, now time.Time) error {
+	if j.ExpiresAt.IsZero() || now.Before(j.ExpiresAt) {
+		return nil
+	}
+	return fault.New(fault.Gone, "the job's retention ended at %s", j.ExpiresAt.UTC().Format(time.RFC3339))
 }
 
 // isFresh reports an id that may have been made moments ago, here or on a

@@ -269,6 +269,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	g.Go(func() error { return l.purge(ctx) })
 	g.Go(func() error { return l.carry(ctx) })
 	g.Go(func() error { return l.beats(ctx) })
+	g.Go(func() error { return l.tidy(ctx) })
 	return g.Wait()
 }
 

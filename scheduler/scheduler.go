@@ -13,7 +13,8 @@
 // EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
 // work.go, finish.go, expire.go and project.go; board.go says who waits and who
 // runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
-// the frames, lead.go the reigns, handover.go their planned end.
+// the frames, lead.go the reigns, handover.go their planned end; carry.go and
+// purge.go keep the streams short, janitor.go ends what is past its retention.
 package scheduler
 
 import (
@@ -49,7 +50,9 @@ type Config struct {
 	Queue Queue
 	// Plans are those of the policy; the first is that of accounts whose own is
 	// not among them. Empty: the built-in policy's.
-	Plans   []account.Plan
+	Plans []account.Plan
+	// Janitor cleans up while this process leads. Nil: nobody does.
+	Janitor *Janitor
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 }

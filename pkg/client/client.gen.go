@@ -828,7 +828,8 @@ type ClientInterface interface {
 	//
 	// The job as it is. With `?wait=` or `Prefer: wait=N` the answer comes when the job has ended
 	// or the time is up, whichever is first; it is `200` either way. A job that was submitted
-	// less than 15 seconds ago and is not known yet is a `503`, not a `404`.
+	// less than 15 seconds ago and is not known yet is a `503`, not a `404`. A job whose retention
+	// has ended (`expires_at`) is `410 gone`, and `404` once its row has been dropped.
 	//
 	// Corresponds with GET /v1/jobs/{id} (the `GetJob` operationId).
 	GetJob(ctx context.Context, id JobId, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -845,7 +846,8 @@ type ClientInterface interface {
 	// The bytes, with their SHA-256 as `ETag`; what is served was compared with the digest
 	// recorded when it was rendered. An unfinished job is `409 not_finished` with `Retry-After`;
 	// a job that ended without an artifact is `409 conflict` with the job's `error`; an artifact
-	// whose retention ended or that was deleted is `410 gone`.
+	// whose retention ended or that was deleted is `410 gone`, as is that of an unknown job which
+	// would be older than the plan's retention.
 	//
 	// Corresponds with GET /v1/jobs/{id}/result (the `GetResult` operationId).
 	GetResult(ctx context.Context, id JobId, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1118,7 +1120,8 @@ func (c *Raw) CancelJob(ctx context.Context, id JobId, reqEditors ...RequestEdit
 //
 // The job as it is. With `?wait=` or `Prefer: wait=N` the answer comes when the job has ended
 // or the time is up, whichever is first; it is `200` either way. A job that was submitted
-// less than 15 seconds ago and is not known yet is a `503`, not a `404`.
+// less than 15 seconds ago and is not known yet is a `503`, not a `404`. A job whose retention
+// has ended (`expires_at`) is `410 gone`, and `404` once its row has been dropped.
 //
 // Corresponds with GET /v1/jobs/{id} (the `GetJob` operationId).
 func (c *Raw) GetJob(ctx context.Context, id JobId, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1155,7 +1158,8 @@ func (c *Raw) DeleteResult(ctx context.Context, id JobId, reqEditors ...RequestE
 // The bytes, with their SHA-256 as `ETag`; what is served was compared with the digest
 // recorded when it was rendered. An unfinished job is `409 not_finished` with `Retry-After`;
 // a job that ended without an artifact is `409 conflict` with the job's `error`; an artifact
-// whose retention ended or that was deleted is `410 gone`.
+// whose retention ended or that was deleted is `410 gone`, as is that of an unknown job which
+// would be older than the plan's retention.
 //
 // Corresponds with GET /v1/jobs/{id}/result (the `GetResult` operationId).
 func (c *Raw) GetResult(ctx context.Context, id JobId, reqEditors ...RequestEditorFn) (*http.Response, error) {

@@ -94,8 +94,12 @@ func (p *Process) peers(cfg config.GRPC, roles ...identity.Role) (peers, error) 
 }
 
 func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*scheduler.Scheduler, error) {
+	janitor, err := scheduler.NewJanitor(scheduler.JanitorConfig{Plans: how.policy.Plans, Log: p.Log, Metrics: p.Metrics}, s.archive, s.bucket)
+	if err != nil {
+		return nil, err
+	}
 	sched, err := scheduler.New(scheduler.Config{
-		Address: how.address, Alone: how.alone, Queue: scheduler.Queue(how.policy.Queue), Plans: how.policy.Plans,
+		Address: how.address, Alone: how.alone, Queue: scheduler.Queue(how.policy.Queue), Plans: how.policy.Plans, Janitor: janitor,
 		Log: p.Log, Metrics: p.Metrics,
 	}, s.streams, s.archive, s.bucket)
 	if err != nil {
