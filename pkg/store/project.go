@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +53,7 @@ func (s *Store) Projection(ctx context.Context) (Projection, error) {
 
 // Project writes ends and moves the offset from "from" to "to", in one
 // transaction. It returns how many rows the database refused in full and took
-// without their text. What was projected before is skipped by its id, so a
+// without their text, or not at all. What was projected before is skipped by its id, so a
 // transaction whose commit was not heard may be tried again.
 func (s *Store) Project(ctx context.Context, from, to Projection, ends []Ended) (stripped int, err error) {
 	stripped, err = s.file(ctx, from, to, ends)
@@ -75,7 +76,7 @@ func (s *Store) file(ctx context.Context, from, to Projection, ends []Ended) (st
 	err = s.project(ctx, from, to, ends, func(tx pgx.Tx) error { return insertJobs(ctx, tx, ends) })
 	if refused(err) {
 		err = s.project(ctx, from, to, ends, func(tx pgx.Tx) error {
-			stripped, err = insertJobsOneByOne(ctx, tx, ends)
+			stripped, err = s.insertJobsOneByOne(ctx, tx, ends)
 			return err
 		})
 	}
@@ -158,8 +159,9 @@ func insertJobs(ctx context.Context, tx pgx.Tx, ends []Ended) error {
 
 // insertJobsOneByOne is the slow way, taken when the database refused one of
 // many rows: it finds which, and inserts that one without what strangers
-// wrote.
-func insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended) (stripped int, err error) {
+// wrote. What is refused all the same is left out: the job's charge is kept,
+// and one row does not keep all others out of the archive.
+func (s *Store) insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended) (stripped int, err error) {
 	try := func(args pgx.NamedArgs) error {
 		return pgx.BeginFunc(ctx, tx, func(sp pgx.Tx) error {
 			_, err := sp.Exec(ctx, insertJob, args)
@@ -171,17 +173,32 @@ func insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended) (stripped 
 		err := try(args)
 		if refused(err) {
 			stripped++
-			args["custom_id"], args["metadata"], args["options"], args["evidence"] = "", "{}", "{}", nil
-			if e.Job.Failure != nil {
-				args["failure_stage"], args["failure_detail"] = "", ""
-			}
+			strip(args)
 			err = try(args)
+		}
+		if refused(err) {
+			s.log.Error("the database takes no row of a job in any form; its charge is kept", "job", e.Job.ID, "account", e.Job.Account, "err", err)
+			continue
 		}
 		if err != nil {
 			return stripped, err
 		}
 	}
 	return stripped, nil
+}
+
+// strip takes out of a row what a client or a page wrote, and makes the rest
+// text that a column takes.
+func strip(args pgx.NamedArgs) {
+	args["custom_id"], args["metadata"], args["options"], args["evidence"] = "", "{}", "{}", nil
+	if args["failure_code"] != nil {
+		args["failure_stage"], args["failure_detail"] = "", ""
+	}
+	for column, value := range args {
+		if text, ok := value.(string); ok {
+			args[column] = strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
+		}
+	}
 }
 
 func jobArgs(e Ended) pgx.NamedArgs {

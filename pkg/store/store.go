@@ -3,7 +3,8 @@
 //
 // It promises that a finished job, its charge and the projection's offset are
 // written in one transaction, once (I7); that a row the database refuses
-// keeps its money and loses its text, and stops nothing; and that a look-up
+// keeps its money and loses its text, or is left out if it is refused in every
+// form, and stops nothing; and that a look-up
 // which finds nothing says so with fault.NotFound. Any error that is not a
 // fault is the database's own trouble.
 //

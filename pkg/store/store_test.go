@@ -213,6 +213,34 @@ func TestRefusedRowKeepsItsMoney(t *testing.T) {
 	}
 }
 
+// A row that no form of is taken is left out; its charge and all others stay.
+func TestRowRefusedInEveryForm(t *testing.T) {
+	s := storetest.Open(t)
+	now := time.Now().UTC()
+	odd, impossible, sound := succeeded(job.NewID(), now), succeeded(job.NewID(), now), succeeded(job.NewID(), now)
+	odd.Job.Result.ContentType = "image/\x00png\xff"
+	impossible.Job.State = "asleep"
+	n, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{odd, impossible, sound})
+	if err != nil || n != 2 {
+		t.Fatalf("stripped %d, %v; want 2", n, err)
+	}
+	if events, sum, month := usage(t, s, sound.Period); events != 3 || sum != 360 || month != 360 {
+		t.Errorf("%d events of %d units, month %d; want all three billed", events, sum, month)
+	}
+	if got, err := s.Job(t.Context(), odd.Job.ID); err != nil || got.Result.ContentType != "image/png" {
+		t.Errorf("text that no column takes: %+v, %v", got, err)
+	}
+	if _, err := s.Job(t.Context(), impossible.Job.ID); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a state that there is not: %v", err)
+	}
+	if got, err := s.Job(t.Context(), sound.Job.ID); err != nil || got.Evidence == nil {
+		t.Errorf("the sound row: %+v, %v", got, err)
+	}
+	if p, err := s.Projection(t.Context()); err != nil || p.Seq != 1 {
+		t.Errorf("projection %v, %v", p, err)
+	}
+}
+
 func TestOptionsMayHoldNUL(t *testing.T) {
 	s := storetest.Open(t)
 	e := succeeded(job.NewID(), time.Now().UTC())
