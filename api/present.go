@@ -77,7 +77,7 @@ func presentBare(j *job.Job, base string) *Job {
 		Links: Links{Self: self, Result: self + "/result"},
 	}
 	if j.State == job.Queued {
-		v.WaitingFor, v.Position = orNull(string(j.WaitingFor)), orNull(j.Position)
+		v.WaitingFor, v.Position, v.EstimatedStartAt = orNull(string(j.WaitingFor)), orNull(j.Position), timeOrNull(j.StartsAt)
 	}
 	if v.Metadata == nil {
 		v.Metadata = map[string]string{}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -15,12 +14,16 @@ import (
 type standing int
 
 const (
-	nowhere  standing = iota
-	parked            // in its account's list: it has no slot
-	queued            // in its tier's queue: it has a slot
-	running           // leased: it has a slot
-	retrying          // backing off, without a slot
+	nowhere   standing = iota
+	parked             // in its account's list: it has no slot
+	queued             // in its tier's queue: it has a slot
+	running            // leased: it has a slot
+	retrying           // backing off, without a slot
+	standings          // how many there are
 )
+
+// tally is how many jobs stand where.
+type tally [standings]int
 
 // board is the leader's view of who waits and who runs: the facts and the
 // queues derived from them. It does no I/O, takes the time as an argument and
@@ -40,8 +43,12 @@ type board struct {
 	retries retryHeap
 	leases  map[uint64]*entry // open ones by token
 	queue   Queue
-	joined  uint64 // jobs that have joined a queue
-	starts  uint64 // dispatches of this reign
+	joined  uint64   // jobs that have joined a queue
+	starts  uint64   // dispatches of this reign
+	queued  int      // jobs in queues
+	drain   pace     // of all queues together
+	cursors []cursor // of toChoose
+	shares  []share  // of placeOf
 	// threads is how many slots an account has, today.
 	threads func(account string) int
 	// emit appends an event to the open frame, applies it to the facts and
@@ -65,15 +72,18 @@ func newBoard(f *facts, queue Queue, threads func(string) int, emit func(*pb.Eve
 			e.lease.assigned = true
 			e.lease.beatBy = now.Add(leaseFor)
 			e.lease.endBy = now.Add(max(leaseFor, e.lease.wall+wallGrace-time.Duration(nowUS-e.startedUS)*time.Microsecond))
-			b.tenant(e.account).occupy(e)
+			b.tenant(e.account).occupy(e, now)
 			b.run(e)
 		case e.notBeforeUS > nowUS:
 			b.backOff(e, now.Add(time.Duration(e.notBeforeUS-nowUS)*time.Microsecond))
 		default:
-			b.park(e)
+			b.park(e, now)
 		}
 	}
 	b.fillAll(now)
+	for _, t := range b.tiers {
+		t.room.turn(now, b.counted(t) > 0)
+	}
 	return b
 }
 
@@ -110,7 +120,7 @@ func (b *board) judge(account, hostName string, number int32, terms terms) verdi
 	if t == nil {
 		t = new(tenant) // a stranger: nothing of it is here
 	}
-	free, parked := b.threads(account)-t.busy, t.parked
+	free, parked := b.threads(account)-t.busy, t.parked.n
 	switch {
 	case terms.refuse && free <= parked: // those that wait for their host have asked before
 		return threadsFull
@@ -127,22 +137,33 @@ func (b *board) judge(account, hostName string, number int32, terms terms) verdi
 
 // accept makes a job the farm's.
 func (b *board) accept(a *pb.Accepted, body *pb.Body, now time.Time) *entry {
+	defer b.watchRoom(a.Tier, now)()
 	b.emit(&pb.Event{Fact: &pb.Event_Accepted{Accepted: a}})
 	e := b.entries[a.Envelope.Id]
 	e.body, e.waitUntil = body, now.Add(b.queue.WaitLimit)
 	b.countFirst(e, +1)
 	if a.Place == pb.Place_PLACE_PARKED {
-		b.park(e)
+		b.park(e, now)
 	} else {
-		b.tenant(e.account).occupy(e)
+		b.tenant(e.account).occupy(e, now)
 		b.enqueue(e, now)
 	}
 	return e
 }
 
-func (b *board) park(e *entry) {
-	e.standing = parked
-	b.tenant(e.account).park(e)
+func (b *board) park(e *entry, now time.Time) {
+	b.stand(e, parked)
+	b.tenant(e.account).park(e, now)
+}
+
+// stand notes where e stands from now on.
+func (b *board) stand(e *entry, s standing) {
+	for _, t := range []*tally{&b.tier(e.tier).tally, &b.tenant(e.account).tally} {
+		t[e.standing]--
+		t[s]++
+		t[nowhere] = 0
+	}
+	e.standing = s
 }
 
 // fill gives the free slots of these accounts to their parked jobs, first come
@@ -154,12 +175,12 @@ func (b *board) fill(now time.Time, accounts ...string) {
 		t := b.tenants[account]
 		switch {
 		case t == nil:
-		case t.parked > 0:
+		case t.parked.n > 0:
 			threads := b.threads(account)
-			for e := t.take(threads); e != nil; e = t.take(threads) {
+			for e := t.take(threads, now); e != nil; e = t.take(threads, now) {
 				taken = append(taken, e)
 			}
-		case t.busy == 0:
+		case t.tally == tally{}:
 			delete(b.tenants, account)
 		}
 	}
@@ -178,10 +199,12 @@ func (b *board) fillAll(now time.Time) {
 
 // start leases a queued job to a worker. It keeps its slot.
 func (b *board) start(e *entry, worker, boot string, wall time.Duration, now time.Time) *lease {
+	defer b.watchRoom(e.tier, now)()
 	b.starts++
 	b.countFirst(e, -1)
-	b.tier(e.tier).queue.Remove(e.waiting)
-	e.waiting = nil
+	b.drain.leave(now)
+	b.tier(e.tier).drain.leave(now)
+	b.dequeue(e, now)
 	b.emit(&pb.Event{Fact: &pb.Event_Started{Started: &pb.Started{Id: e.id, Worker: worker, Boot: boot, WallMs: wall.Milliseconds()}}})
 	e.lease.beatBy, e.lease.endBy = now.Add(leaseFor), now.Add(wall+wallGrace)
 	b.run(e)
@@ -190,56 +213,57 @@ func (b *board) start(e *entry, worker, boot string, wall time.Duration, now tim
 
 // run counts e, which has its slot and its lease, among the running ones.
 func (b *board) run(e *entry) {
-	e.standing = running
+	b.stand(e, running)
 	b.leases[e.lease.token] = e
-	b.tier(e.tier).running++
 }
 
 // stop takes e out of the running ones, and its slot.
-func (b *board) stop(e *entry) {
+func (b *board) stop(e *entry, now time.Time) {
 	delete(b.leases, e.lease.token)
-	b.tier(e.tier).running--
-	b.tenant(e.account).vacate(e)
+	b.tenant(e.account).vacate(e, now)
 }
 
 // release ends a lease without an end of the job. wait is the back-off, which
 // the job spends without a slot; after it, or at once, it takes its turn by
 // acceptance among the account's jobs.
 func (b *board) release(e *entry, reason pb.Released_Reason, wait time.Duration, now time.Time, nowUS int64) {
+	defer b.watchRoom(e.tier, now)()
 	ev := &pb.Released{Id: e.id, Token: e.lease.token, Reason: reason}
 	if wait > 0 {
 		ev.NotBeforeUs = nowUS + wait.Microseconds()
 	}
-	b.stop(e)
+	b.stop(e, now)
 	b.emit(&pb.Event{Fact: &pb.Event_Released{Released: ev}})
 	if wait > 0 {
 		b.backOff(e, now.Add(wait))
 	} else {
-		b.park(e)
+		b.park(e, now)
 	}
 	b.fill(now, e.account)
 }
 
 func (b *board) backOff(e *entry, until time.Time) {
-	e.standing, e.readyAt = retrying, until
+	b.stand(e, retrying)
+	e.readyAt = until
 	heap.Push(&b.retries, e)
 }
 
 // finish ends a job, wherever it stands, and hands its slot on.
 func (b *board) finish(e *entry, fin *pb.Finished, now time.Time) {
+	defer b.watchRoom(e.tier, now)()
 	b.countFirst(e, -1)
 	switch e.standing {
 	case queued:
-		b.tier(e.tier).queue.Remove(e.waiting)
-		b.tenant(e.account).vacate(e)
+		b.dequeue(e, now)
+		b.tenant(e.account).vacate(e, now)
 	case running:
-		b.stop(e)
+		b.stop(e, now)
 	case parked:
-		b.tenant(e.account).unpark(e)
+		b.tenant(e.account).unpark(e, now)
 	case retrying:
 		heap.Remove(&b.retries, slices.Index(b.retries, e))
 	}
-	e.standing, e.waiting = nowhere, nil
+	b.stand(e, nowhere)
 	b.emit(&pb.Event{Fact: &pb.Event_Finished{Finished: fin}})
 	b.fill(now, e.account)
 }
@@ -249,7 +273,7 @@ func (b *board) ripen(now time.Time) {
 	var accounts []string
 	for len(b.retries) > 0 && !b.retries[0].readyAt.After(now) {
 		e := heap.Pop(&b.retries).(*entry)
-		b.park(e)
+		b.park(e, now)
 		accounts = append(accounts, e.account)
 	}
 	b.fill(now, accounts...)
@@ -287,30 +311,6 @@ func (b *board) expired(now time.Time, most int) []*entry {
 		}
 	}
 	return out
-}
-
-// countTo bounds the walk for a position: further back it is unknown, and
-// means nothing to anybody.
-const countTo = 10_000
-
-// waitsFor says what a queued job waits for, and its position where that
-// means something: in its account's list or in its tier's queue.
-func (b *board) waitsFor(e *entry) (job.WaitingFor, int) {
-	switch e.standing {
-	case parked:
-		return job.WaitingForSlot, b.tenant(e.account).position(e, countTo)
-	case queued:
-		n := 1
-		for el := e.waiting.Prev(); el != nil; el = el.Prev() {
-			if n++; n > countTo {
-				return job.WaitingForWorker, 0
-			}
-		}
-		return job.WaitingForWorker, n
-	case retrying:
-		return job.WaitingForRetry, 0
-	}
-	return "", 0
 }
 
 // retryHeap orders jobs by the end of their back-off.

@@ -158,7 +158,7 @@ func (b *bench) refold() *facts {
 
 func (b *bench) wantState(e *entry, s job.State, w job.WaitingFor) {
 	b.t.Helper()
-	got, _ := b.board.waitsFor(e)
+	got := e.waitsFor()
 	if e.state() != s || got != w {
 		b.t.Errorf("job %s is %s/%s, want %s/%s", e.id, e.state(), got, s, w)
 	}
@@ -234,7 +234,7 @@ func TestPoliteness(t *testing.T) {
 		}
 	}
 	want("at first", a3, a4, b1)
-	if _, p := b.board.waitsFor(b1); p != 3 {
+	if p := b.board.position(b1, b.now); p != 3 {
 		t.Errorf("position %d among the parked jobs, want 3", p)
 	}
 	b.finish(free, job.Canceled)
@@ -317,7 +317,7 @@ func TestParkedInOrderOfAcceptance(t *testing.T) {
 	b.board.ripen(b.now)
 	b.check()
 	for position, e := range []*entry{lost, b2, a3, c} {
-		if _, p := b.board.waitsFor(e); e.standing != parked || p != position+1 {
+		if p := b.board.position(e, b.now); e.standing != parked || p != position+1 {
 			t.Errorf("%s stands in %d at position %d, want %d", e.id, e.standing, p, position+1)
 		}
 	}
@@ -427,6 +427,6 @@ func diffFacts(a, b *facts) string {
 	}
 	return cmp.Diff(list(a), list(b),
 		cmp.AllowUnexported(entry{}, lease{}), protocmp.Transform(),
-		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "waiting", "readyAt", "since", "turn", "waitUntil"),
+		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "readyAt", "since", "turn", "waitUntil"),
 		cmpopts.IgnoreFields(lease{}, "beatBy", "endBy", "assigned"))
 }

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,20 +19,18 @@ func (b *board) check() error {
 func (b *board) checkPlaces() error {
 	found := map[*entry][]standing{}
 	for _, t := range b.tiers {
-		for el := t.queue.Front(); el != nil; el = el.Next() {
-			e := el.Value.(*entry)
+		for e := range t.queue.all() {
 			found[e] = append(found[e], queued)
-			if e.tier != t.number || e.waiting != el {
+			if e.tier != t.number {
 				return fmt.Errorf("job %s of tier %d stands in the queue of tier %d", e.id, e.tier, t.number)
 			}
 		}
 	}
 	for name, t := range b.tenants {
 		for _, h := range t.hosts {
-			for el := h.parked.Front(); el != nil; el = el.Next() {
-				e := el.Value.(*entry)
+			for e := range h.parked.all() {
 				found[e] = append(found[e], parked)
-				if e.account != name || t.hostName(e.env.Host) != h.name || e.waiting != el {
+				if e.account != name || t.hostName(e.env.Host) != h.name {
 					return fmt.Errorf("job %s of %s is parked with %s of %s", e.id, e.account, h.name, name)
 				}
 			}
@@ -75,32 +72,41 @@ func (b *board) checkPlaces() error {
 // checkTiers: the queues are in order of becoming eligible, and what counts
 // against their length is what the jobs say.
 func (b *board) checkTiers() error {
-	first, running := map[int32]int{}, map[int32]int{}
+	first, stand, inQueues := map[int32]int{}, map[int32]tally{}, 0
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
 		if e.place == pb.Place_PLACE_QUEUE && !e.began {
 			first[e.tier]++
 		}
-		if e.lease != nil {
-			running[e.tier]++
+		here := stand[e.tier]
+		here[e.standing]++
+		stand[e.tier] = here
+		if e.standing == queued {
+			inQueues++
 		}
+	}
+	if b.queued != inQueues || b.drain.on != (inQueues > 0) {
+		return fmt.Errorf("%d jobs are in queues (pace %t), jobs say %d", b.queued, b.drain.on, inQueues)
 	}
 	for i, t := range b.tiers {
 		if i > 0 && t.number >= b.tiers[i-1].number {
 			return fmt.Errorf("tier %d stands behind tier %d", t.number, b.tiers[i-1].number)
 		}
-		if t.first != first[t.number] || t.running != running[t.number] {
-			return fmt.Errorf("tier %d: %d wait for their first start and %d run, jobs say %d and %d",
-				t.number, t.first, t.running, first[t.number], running[t.number])
+		if t.first != first[t.number] || t.tally != stand[t.number] {
+			return fmt.Errorf("tier %d: %d wait for their first start and %v stand where they do, jobs say %d and %v",
+				t.number, t.first, t.tally, first[t.number], stand[t.number])
 		}
-		if !inOrder(t.queue, func(e *entry) uint64 { return e.turn }) {
-			return fmt.Errorf("tier %d: the queue is out of order", t.number)
+		if t.drain.on != (t.queue.n > 0) || t.room.on != (b.counted(t) > 0) {
+			return fmt.Errorf("tier %d: the paces are %t and %t, with %d in the queue and %d counted", t.number, t.drain.on, t.room.on, t.queue.n, b.counted(t))
+		}
+		if err := t.queue.check(); err != nil {
+			return fmt.Errorf("tier %d: the queue: %w", t.number, err)
 		}
 		delete(first, t.number)
-		delete(running, t.number)
+		delete(stand, t.number)
 	}
-	if len(first)+len(running) > 0 {
-		return fmt.Errorf("jobs of tiers that are not there: %v, %v", first, running)
+	if len(first)+len(stand) > 0 {
+		return fmt.Errorf("jobs of tiers that are not there: %v, %v", first, stand)
 	}
 	return nil
 }
@@ -109,25 +115,28 @@ func (b *board) checkTiers() error {
 // may take, and an account without jobs has left nothing behind.
 func (b *board) checkTenants() error {
 	type at struct{ account, host string }
-	busy, perHost := map[string]int{}, map[at]int{}
+	stand, perHost := map[string]tally{}, map[at]int{}
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
-		if e := el.Value.(*entry); e.standing == queued || e.standing == running {
-			busy[e.account]++
+		e := el.Value.(*entry)
+		here := stand[e.account]
+		here[e.standing]++
+		stand[e.account] = here
+		if e.standing == queued || e.standing == running {
 			perHost[at{e.account, e.env.Host}]++
 		}
 	}
 	for name, t := range b.tenants {
 		sum, waiting, ready := 0, 0, 0
 		for _, h := range t.hosts {
-			sum, waiting = sum+h.busy, waiting+h.parked.Len()
-			if h.busy == 0 && h.parked.Len() == 0 {
+			sum, waiting = sum+h.busy, waiting+h.parked.n
+			if h.busy == 0 && h.parked.n == 0 {
 				return fmt.Errorf("account %s: nothing is left at %s", name, h.name)
 			}
 			if b.queue.PerHost > 0 && h.busy != perHost[at{name, h.name}] {
 				return fmt.Errorf("account %s: %d slots at %s, jobs say %d", name, h.busy, h.name, perHost[at{name, h.name}])
 			}
 			room := b.queue.PerHost == 0 || h.name == "" || h.busy < b.queue.PerHost
-			if h.parked.Len() > 0 && room {
+			if h.parked.n > 0 && room {
 				ready++
 				if h.index < 0 || h.index >= len(t.ready) || t.ready[h.index] != h {
 					return fmt.Errorf("account %s: the jobs parked for %s have room and are not ready", name, h.name)
@@ -136,26 +145,30 @@ func (b *board) checkTenants() error {
 					return fmt.Errorf("account %s: a job is parked beside a free slot", name)
 				}
 			}
-			if !inOrder(h.parked, func(e *entry) uint64 { return e.order }) {
-				return fmt.Errorf("account %s: the parked jobs are out of order", name)
+			if err := h.parked.check(); err != nil {
+				return fmt.Errorf("account %s: the jobs parked for %s: %w", name, h.name, err)
 			}
 		}
-		switch {
-		case t.busy != busy[name] || t.busy != sum:
-			return fmt.Errorf("account %s: busy is %d, jobs say %d, hosts %d", name, t.busy, busy[name], sum)
-		case t.parked != waiting:
-			return fmt.Errorf("account %s: %d jobs are parked, the lists hold %d", name, t.parked, waiting)
+		switch err := t.parked.check(); {
+		case err != nil:
+			return fmt.Errorf("account %s: the parked jobs: %w", name, err)
+		case t.tally != stand[name]:
+			return fmt.Errorf("account %s: %v stand where they do, jobs say %v", name, t.tally, stand[name])
+		case t.busy != t.tally[queued]+t.tally[running] || t.busy != sum:
+			return fmt.Errorf("account %s: busy is %d, jobs say %v, hosts %d", name, t.busy, t.tally, sum)
+		case t.parked.n != waiting || t.parked.n != t.tally[parked] || t.drain.on != (t.parked.n > 0):
+			return fmt.Errorf("account %s: %d jobs are parked (pace %t), the hosts hold %d, jobs say %v", name, t.parked.n, t.drain.on, waiting, t.tally)
 		case len(t.ready) != ready:
 			return fmt.Errorf("account %s: %d hosts are ready, %d should be", name, len(t.ready), ready)
-		case t.busy == 0 && t.parked == 0:
+		case t.tally == tally{}:
 			return fmt.Errorf("account %s has no jobs and a share of the board", name)
 		case slices.ContainsFunc(t.ready, func(h *host) bool { return h.first().order < t.ready[0].first().order }):
 			return fmt.Errorf("account %s: the ready hosts are out of order", name)
 		}
-		delete(busy, name)
+		delete(stand, name)
 	}
-	if len(busy) > 0 {
-		return fmt.Errorf("accounts with jobs and no share of the board: %v", busy)
+	if len(stand) > 0 {
+		return fmt.Errorf("accounts with jobs and no share of the board: %v", stand)
 	}
 	return nil
 }
@@ -176,12 +189,23 @@ func (b *board) checkPins() error {
 	return nil
 }
 
-// inOrder reports whether a list of entries rises by key.
-func inOrder(l *list.List, key func(*entry) uint64) bool {
-	for el := l.Front(); el != nil && el.Next() != nil; el = el.Next() {
-		if key(el.Value.(*entry)) >= key(el.Next().Value.(*entry)) {
-			return false
+// check verifies that a line holds as many jobs as it says, each once and in
+// order, and that it finds the place of each.
+func (l *line) check() error {
+	n := 0
+	var last *entry
+	for e := range l.all() {
+		if last != nil && l.key(last) >= l.key(e) {
+			return fmt.Errorf("job %s stands behind %s", e.id, last.id)
 		}
+		if place := l.ahead(e); place != n {
+			return fmt.Errorf("job %s is said to have %d before it, and has %d", e.id, place, n)
+		}
+		last = e
+		n++
 	}
-	return true
+	if n != l.n || slices.ContainsFunc(l.chunks, func(c []*entry) bool { return len(c) == 0 || len(c) > chunkMost }) {
+		return fmt.Errorf("%d jobs, the line says %d, in %d chunks", n, l.n, len(l.chunks))
+	}
+	return nil
 }

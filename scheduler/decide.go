@@ -95,19 +95,19 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		place = pb.Place_PLACE_PARKED
 	case threadsFull:
 		l.refuse(env, &fault.Error{
-			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.pace.perEnd(l.now),
+			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.board.slotIn(env.Account, l.now),
 			Detail: "the account has as many jobs under way as its plan has threads; wait for one to finish",
 		})
 		return
 	case backlogFull:
 		l.refuse(env, &fault.Error{
-			Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.pace.perEnd(l.now),
+			Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.board.backlogIn(env.Account, terms, l.now),
 			Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
 		})
 		return
 	case queueFull:
 		l.refuse(env, &fault.Error{
-			Kind: fault.QueueFull, Code: "queue_full", Policy: "queue", RetryAfter: l.pace.perEnd(l.now),
+			Kind: fault.QueueFull, Code: "queue_full", Policy: "queue", RetryAfter: l.board.roomIn(int32(t.plan.Tier), l.now),
 			Detail: "the queue is full; nothing was accepted, try again later",
 		})
 		return
@@ -174,9 +174,14 @@ func (l *leader) threads(p account.Plan) int {
 	if p.Threads > 0 {
 		return p.Threads
 	}
-	seats := 0
+	return max(l.seats(), 1)
+}
+
+// seats is how many seats the connected workers have.
+func (l *leader) seats() int {
+	n := 0
 	for _, w := range l.workers {
-		seats += w.seats
+		n += w.seats
 	}
-	return max(seats, 1)
+	return n
 }

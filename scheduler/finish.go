@@ -38,7 +38,7 @@ func (l *leader) finish(e *entry, end ending) {
 	j := l.snapshot(e)
 	nowUS := l.nowUS()
 	plan, _ := l.s.tenants.planOf(e.account)
-	j.State, j.WaitingFor, j.Position = string(end.state), "", 0
+	j.State, j.WaitingFor, j.Position, j.EstimatedStartUs = string(end.state), "", 0, 0
 	j.FinishedUs, j.ExpiresUs = nowUS, nowUS+plan.Retention.Microseconds()
 	j.Result, j.Failure, j.Evidence = end.result, wire.Failure(end.failure), end.evidence
 	if j.Timings = end.timings; j.Timings != nil {
@@ -53,7 +53,6 @@ func (l *leader) finish(e *entry, end ending) {
 		fin.KeyHash, fin.Fingerprint = e.env.KeyHash, e.env.Fingerprint
 	}
 	l.board.finish(e, fin, l.now)
-	l.pace.ended(l.now)
 	l.s.metrics.finished.WithLabelValues(string(end.state)).Inc()
 	if end.state == job.Failed {
 		l.s.log.Info("job failed", "job", e.id, "account", e.account, "kind", end.failure.Code, "attempt", j.Attempts)
@@ -118,8 +117,11 @@ func (l *leader) snapshot(e *entry) *pb.Job {
 		AcceptedUs: e.acceptedUS, StartedUs: e.startedUS, Attempts: e.attempts, Body: e.body,
 	}
 	if e.lease == nil {
-		what, position := l.board.waitsFor(e)
-		j.WaitingFor, j.Position = string(what), uint32(position)
+		place := l.board.position(e, l.now)
+		j.WaitingFor, j.Position = string(e.waitsFor()), uint32(place)
+		if wait := l.board.startIn(e, place, l.now); place > 0 && wait > 0 && l.seats() > 0 {
+			j.EstimatedStartUs = l.now.Add(wait).UnixMicro()
+		}
 	}
 	return j
 }

@@ -59,11 +59,10 @@ type entry struct {
 	// What the leader adds. A standby leaves it empty.
 	body      *pb.Body // nil: in JOBS at jobsSeq, or in LEDGER where it was carried
 	standing  standing
-	waiting   *list.Element // in its tier's queue or its account's parked list
-	readyAt   time.Time     // while standing is retrying
-	since     time.Time     // in its queue since
-	turn      uint64        // in its queue: which join that was
-	waitUntil time.Time     // it expires when no worker holds it then
+	readyAt   time.Time // while standing is retrying
+	since     time.Time // in its queue since
+	turn      uint64    // in its queue: which join that was
+	waitUntil time.Time // it expires when no worker holds it then
 }
 
 // lease is a job in a worker's hands.

@@ -46,7 +46,6 @@ type leader struct {
 	workers map[string]*workSession  // by name of the worker
 	idle    []*workSession           // workers with credit, the longest idle first
 	waiting map[string][]*lookup     // look-ups by job
-	pace    pace
 
 	ackedBytes uint64 // of all frames up to acked, as the fold counts them
 	needed     floors // what jobs needed when all that had happened was last durable

@@ -257,8 +257,8 @@ func (b *trial) compare(rt *rapid.T) {
 	for _, n := range tiersUsed {
 		key := fmt.Sprint("queue of tier ", n)
 		got[key], want[key] = []string{}, numbers(func(j mjob) bool { return j.standing == queued && j.tier == n }, byTurn)
-		for el := b.board.tier(n).queue.Front(); el != nil; el = el.Next() {
-			got[key] = append(got[key], el.Value.(*entry).id)
+		for e := range b.board.tier(n).queue.all() {
+			got[key] = append(got[key], e.id)
 		}
 		if g, w := b.board.ahead(n), b.model.ahead(n); g != w {
 			rt.Fatalf("%d jobs count at tier %d, the model says %d", g, n, w)
@@ -270,8 +270,7 @@ func (b *trial) compare(rt *rapid.T) {
 		got[key] = make([]string, len(want[key]))
 		for i := range b.model.jobs {
 			if e := b.at(i); e != nil && e.standing == parked && e.account == account {
-				_, position := b.board.waitsFor(e)
-				got[key][position-1] = e.id
+				got[key][b.board.position(e, b.now)-1] = e.id
 			}
 		}
 	}
@@ -392,6 +391,7 @@ func TestBoardAgainstModel(t *testing.T) {
 					b.endBoth(i, job.Expired)
 				}
 			},
+			"positions": b.samePositions,
 			"plan": func(rt *rapid.T) {
 				b.slots[account.Draw(rt, "account")] = rapid.IntRange(1, 4).Draw(rt, "slots")
 				b.board.fillAll(b.now)
@@ -433,6 +433,24 @@ func TestBoardAgainstModel(t *testing.T) {
 		}
 		b.comparePurged(rt)
 	})
+}
+
+// samePositions lets the model start all that waits, with nothing else coming
+// and time standing still, and compares in which order with what the board
+// says.
+func (b *trial) samePositions(rt *rapid.T) {
+	m := b.model.clone()
+	for place := 1; ; place++ {
+		i := m.next(b.now)
+		if i < 0 {
+			return
+		}
+		if got := b.board.position(b.at(i), b.now); got != place {
+			rt.Fatalf("job %s stands at position %d, and is number %d to start", b.at(i).id, got, place)
+		}
+		m.jobs[i].standing = running
+		m.starts++
+	}
 }
 
 func (b *trial) sameJobs(rt *rapid.T, what string, want []int, got []*entry) {

@@ -2,7 +2,7 @@ package scheduler
 
 import (
 	"container/heap"
-	"container/list"
+	"time"
 )
 
 // tenant is one account's share of the board: its slots in use, and its parked
@@ -12,7 +12,10 @@ import (
 type tenant struct {
 	perHost int // slots that jobs to one host may use; 0: as many as there are
 	busy    int // slots in use: its jobs in a queue or running
-	parked  int // its jobs that wait for a slot
+	tally   tally
+	parked  line // its jobs that wait for a slot
+	drain   pace // at which they get one
+	slots   pace // at which slots are given back
 	hosts   map[string]*host
 	ready   hostHeap // hosts with a job parked and room for it
 }
@@ -21,13 +24,13 @@ type tenant struct {
 // jobs where nothing bounds them, stand under the empty name.
 type host struct {
 	name   string
-	busy   int        // slots in use
-	parked *list.List // *entry, by acceptance
-	index  int        // in ready; -1 when it is not there
+	busy   int // slots in use
+	parked line
+	index  int // in ready; -1 when it is not there
 }
 
 func newTenant(perHost int) *tenant {
-	return &tenant{perHost: perHost, hosts: map[string]*host{}}
+	return &tenant{perHost: perHost, parked: line{key: byOrder}, hosts: map[string]*host{}}
 }
 
 // hostName is the name that e's host goes by here.
@@ -49,83 +52,73 @@ func (t *tenant) room(name string) bool {
 }
 
 // occupy counts the slot that e takes.
-func (t *tenant) occupy(e *entry) {
+func (t *tenant) occupy(e *entry, now time.Time) {
 	h := t.host(e)
 	t.busy++
+	t.slots.turn(now, true)
 	h.busy++
 	t.settle(h)
 }
 
 // vacate gives e's slot back.
-func (t *tenant) vacate(e *entry) {
+func (t *tenant) vacate(e *entry, now time.Time) {
 	h := t.host(e)
 	t.busy--
+	t.slots.leave(now)
+	t.slots.turn(now, t.busy > 0)
 	h.busy--
 	t.settle(h)
 }
 
 // park lets e wait for a slot, at its place by acceptance.
-func (t *tenant) park(e *entry) {
+func (t *tenant) park(e *entry, now time.Time) {
 	h := t.host(e)
-	t.parked++
-	defer t.settle(h)
-	front := h.parked.Front()
-	if front != nil && e.order < front.Value.(*entry).order { // back from an attempt
-		e.waiting = h.parked.PushFront(e)
-		return
-	}
-	for el := h.parked.Back(); el != nil; el = el.Prev() {
-		if el.Value.(*entry).order < e.order {
-			e.waiting = h.parked.InsertAfter(e, el)
-			return
-		}
-	}
-	e.waiting = h.parked.PushFront(e)
+	h.parked.add(e)
+	t.parked.add(e)
+	t.drain.turn(now, true)
+	t.settle(h)
 }
 
 // unpark takes e out of the parked jobs.
-func (t *tenant) unpark(e *entry) {
+func (t *tenant) unpark(e *entry, now time.Time) {
 	h := t.host(e)
-	h.parked.Remove(e.waiting)
-	e.waiting = nil
-	t.parked--
+	h.parked.remove(e)
+	t.parked.remove(e)
+	t.drain.turn(now, t.parked.n > 0)
 	t.settle(h)
 }
 
 // take gives a free slot, of as many as there are threads, to the parked job
 // that was accepted first and whose host has room; nil when there is none.
-func (t *tenant) take(threads int) *entry {
+func (t *tenant) take(threads int, now time.Time) *entry {
 	if t.busy >= threads || len(t.ready) == 0 {
 		return nil
 	}
 	e := t.ready[0].first()
-	t.unpark(e)
-	t.occupy(e)
+	t.drain.leave(now)
+	t.unpark(e, now)
+	t.occupy(e, now)
 	return e
 }
 
-// position is e's place, from 1, among the account's parked jobs; 0 when more
-// than most stand before it.
-func (t *tenant) position(e *entry, most int) int {
-	if len(t.hosts) > most {
-		return 0
-	}
-	n := 1
-	for _, h := range t.hosts {
-		for el := h.parked.Front(); el != nil && el.Value.(*entry).order < e.order; el = el.Next() {
-			if n++; n > most {
-				return 0
-			}
-		}
-	}
-	return n
+// slotIn is how long it takes, at the account's pace, until it has given back a
+// slot.
+func (b *board) slotIn(account string, now time.Time) time.Duration {
+	return waitFor(1, b.tenant(account).slots.perSecond(now))
+}
+
+// backlogIn is how long it takes, at the account's pace, until one more of its
+// jobs may be parked.
+func (b *board) backlogIn(account string, terms terms, now time.Time) time.Duration {
+	t := b.tenant(account)
+	return waitFor(t.parked.n-terms.backlog+1, t.drain.perSecond(now))
 }
 
 func (t *tenant) host(e *entry) *host {
 	name := t.hostName(e.env.Host)
 	h := t.hosts[name]
 	if h == nil {
-		h = &host{name: name, parked: list.New(), index: -1}
+		h = &host{name: name, parked: line{key: byOrder}, index: -1}
 		t.hosts[name] = h
 	}
 	return h
@@ -134,7 +127,7 @@ func (t *tenant) host(e *entry) *host {
 // settle brings ready up to date after a change of h, and forgets h when
 // nothing is left of it.
 func (t *tenant) settle(h *host) {
-	switch ready := h.parked.Len() > 0 && t.room(h.name); {
+	switch ready := h.parked.n > 0 && t.room(h.name); {
 	case ready && h.index < 0:
 		heap.Push(&t.ready, h)
 	case ready:
@@ -142,13 +135,13 @@ func (t *tenant) settle(h *host) {
 	case h.index >= 0:
 		heap.Remove(&t.ready, h.index)
 	}
-	if h.busy == 0 && h.parked.Len() == 0 {
+	if h.busy == 0 && h.parked.n == 0 {
 		delete(t.hosts, h.name)
 	}
 }
 
 // first is the parked job that was accepted first.
-func (h *host) first() *entry { return h.parked.Front().Value.(*entry) }
+func (h *host) first() *entry { return h.parked.front() }
 
 // hostHeap orders hosts by the acceptance of their first parked job.
 type hostHeap []*host

@@ -197,9 +197,5 @@ func (s *Scheduler) Seats() int {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, w := range l.workers {
-		n += w.seats
-	}
-	return n
+	return l.seats()
 }

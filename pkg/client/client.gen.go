@@ -166,6 +166,11 @@ type Job struct {
 	// Error Why there is no artifact. It says something about the page or the farm; it is a result, not an error of the request.
 	Error *Failure `json:"error"`
 
+	// EstimatedStartAt While queued, when it will start if the farm goes on at its pace: that of the last 30 to
+	// 60 seconds in which jobs waited. It is an estimate, not a promise. Null where none has
+	// been measured, as when nothing starts at all.
+	EstimatedStartAt *time.Time `json:"estimated_start_at"`
+
 	// Evidence What the attempt saw of the page. Its texts come from strangers.
 	Evidence *Evidence `json:"evidence"`
 
@@ -178,7 +183,10 @@ type Job struct {
 	// Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
 	Options Options `json:"options"`
 
-	// Position While queued, its place; 1 is next. Null when it is not known.
+	// Position While queued, its place, from 1. Waiting for a `worker`: in the order in which all jobs
+	// that do will start, of any tier, if nothing else comes; further back than 128 places in
+	// a queue of several tiers it is reckoned. Waiting for a `slot`: in the account's own list,
+	// by acceptance. Null while an attempt is repeated, and when it is not known.
 	Position *int `json:"position"`
 
 	// Result The artifact.

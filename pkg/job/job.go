@@ -15,7 +15,8 @@ type Job struct {
 	Account    string
 	State      State
 	WaitingFor WaitingFor // while Queued
-	Position   int        // while Queued: 1 is next in its queue; 0 when unknown
+	Position   int        // while Queued: 1 is next, see api/openapi.yaml; 0 when unknown
+	StartsAt   time.Time  // while Queued: an estimate; zero when unknown
 	Tier       int
 	CreatedAt  time.Time // acceptance
 	StartedAt  time.Time // start of the last attempt; zero before the first

@@ -41,7 +41,7 @@ func FromJob(p *pb.Job) *job.Job {
 	}
 	j := &job.Job{
 		ID: job.ID(p.Id), Account: p.Account, State: job.State(p.State), WaitingFor: job.WaitingFor(p.WaitingFor),
-		Position: int(p.Position), Tier: int(p.Tier),
+		Position: int(p.Position), StartsAt: Time(p.EstimatedStartUs), Tier: int(p.Tier),
 		CreatedAt: Time(p.AcceptedUs), StartedAt: Time(p.StartedUs), FinishedAt: Time(p.FinishedUs), ExpiresAt: Time(p.ExpiresUs),
 		Attempts: int(p.Attempts), Cached: p.Cached,
 		CustomID: p.GetBody().GetCustomId(), Metadata: p.GetBody().GetMetadata(), Options: p.GetBody().GetSpec(),
@@ -61,7 +61,7 @@ func Job(j *job.Job) *pb.Job {
 	}
 	return &pb.Job{
 		Id: string(j.ID), Account: j.Account, State: string(j.State), WaitingFor: string(j.WaitingFor),
-		Position: uint32(j.Position), Tier: int32(j.Tier),
+		Position: uint32(j.Position), EstimatedStartUs: Micros(j.StartsAt), Tier: int32(j.Tier),
 		AcceptedUs: Micros(j.CreatedAt), StartedUs: Micros(j.StartedAt), FinishedUs: Micros(j.FinishedAt), ExpiresUs: Micros(j.ExpiresAt),
 		Attempts: uint32(j.Attempts), Cached: j.Cached, Billable: j.Billable != nil && *j.Billable,
 		Body:   &pb.Body{Spec: j.Options, CustomId: j.CustomID, Metadata: j.Metadata},

@@ -26,27 +26,28 @@ const (
 // archive's row, the bill and the webhook can be written from the ledger
 // alone. Times are microseconds since 1970 UTC; 0 is "not yet".
 type Job struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`                             // pkg/job State
-	WaitingFor    string                 `protobuf:"bytes,4,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"` // pkg/job WaitingFor; while queued
-	Position      uint32                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`                      // while queued: 1 is next; 0 is unknown
-	Tier          int32                  `protobuf:"varint,6,opt,name=tier,proto3" json:"tier,omitempty"`
-	AcceptedUs    int64                  `protobuf:"varint,7,opt,name=accepted_us,json=acceptedUs,proto3" json:"accepted_us,omitempty"`
-	StartedUs     int64                  `protobuf:"varint,8,opt,name=started_us,json=startedUs,proto3" json:"started_us,omitempty"` // of the last attempt
-	FinishedUs    int64                  `protobuf:"varint,9,opt,name=finished_us,json=finishedUs,proto3" json:"finished_us,omitempty"`
-	ExpiresUs     int64                  `protobuf:"varint,10,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"` // end of retention; set at the end
-	Attempts      uint32                 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`                    // started and counted
-	Cached        bool                   `protobuf:"varint,12,opt,name=cached,proto3" json:"cached,omitempty"`
-	Billable      bool                   `protobuf:"varint,13,opt,name=billable,proto3" json:"billable,omitempty"` // meaningful once finished_us is set
-	Body          *Body                  `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
-	Result        *Result                `protobuf:"bytes,15,opt,name=result,proto3" json:"result,omitempty"`   // when succeeded
-	Failure       *Failure               `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"` // when failed
-	Timings       *Timings               `protobuf:"bytes,17,opt,name=timings,proto3" json:"timings,omitempty"`
-	Evidence      []byte                 `protobuf:"bytes,18,opt,name=evidence,proto3" json:"evidence,omitempty"` // JSON of pkg/job Evidence, cleaned
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Account          string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	State            string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`                             // pkg/job State
+	WaitingFor       string                 `protobuf:"bytes,4,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"` // pkg/job WaitingFor; while queued
+	Position         uint32                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`                      // while queued: 1 is next; 0 is unknown
+	Tier             int32                  `protobuf:"varint,6,opt,name=tier,proto3" json:"tier,omitempty"`
+	AcceptedUs       int64                  `protobuf:"varint,7,opt,name=accepted_us,json=acceptedUs,proto3" json:"accepted_us,omitempty"`
+	StartedUs        int64                  `protobuf:"varint,8,opt,name=started_us,json=startedUs,proto3" json:"started_us,omitempty"` // of the last attempt
+	FinishedUs       int64                  `protobuf:"varint,9,opt,name=finished_us,json=finishedUs,proto3" json:"finished_us,omitempty"`
+	ExpiresUs        int64                  `protobuf:"varint,10,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"` // end of retention; set at the end
+	Attempts         uint32                 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`                    // started and counted
+	Cached           bool                   `protobuf:"varint,12,opt,name=cached,proto3" json:"cached,omitempty"`
+	Billable         bool                   `protobuf:"varint,13,opt,name=billable,proto3" json:"billable,omitempty"` // meaningful once finished_us is set
+	Body             *Body                  `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
+	Result           *Result                `protobuf:"bytes,15,opt,name=result,proto3" json:"result,omitempty"`   // when succeeded
+	Failure          *Failure               `protobuf:"bytes,16,opt,name=failure,proto3" json:"failure,omitempty"` // when failed
+	Timings          *Timings               `protobuf:"bytes,17,opt,name=timings,proto3" json:"timings,omitempty"`
+	Evidence         []byte                 `protobuf:"bytes,18,opt,name=evidence,proto3" json:"evidence,omitempty"`                                            // JSON of pkg/job Evidence, cleaned
+	EstimatedStartUs int64                  `protobuf:"varint,19,opt,name=estimated_start_us,json=estimatedStartUs,proto3" json:"estimated_start_us,omitempty"` // while queued: an estimate; 0 is unknown
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -203,6 +204,13 @@ func (x *Job) GetEvidence() []byte {
 		return x.Evidence
 	}
 	return nil
+}
+
+func (x *Job) GetEstimatedStartUs() int64 {
+	if x != nil {
+		return x.EstimatedStartUs
+	}
+	return 0
 }
 
 // Body is what the client sent and the scheduler carries without reading:
@@ -594,7 +602,7 @@ var File_tintype_v1_job_proto protoreflect.FileDescriptor
 const file_tintype_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"\x14tintype/v1/job.proto\x12\n" +
-	"tintype.v1\"\xb2\x04\n" +
+	"tintype.v1\"\xe0\x04\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
@@ -619,7 +627,8 @@ const file_tintype_v1_job_proto_rawDesc = "" +
 	"\x06result\x18\x0f \x01(\v2\x12.tintype.v1.ResultR\x06result\x12-\n" +
 	"\afailure\x18\x10 \x01(\v2\x13.tintype.v1.FailureR\afailure\x12-\n" +
 	"\atimings\x18\x11 \x01(\v2\x13.tintype.v1.TimingsR\atimings\x12\x1a\n" +
-	"\bevidence\x18\x12 \x01(\fR\bevidence\"\xd1\x01\n" +
+	"\bevidence\x18\x12 \x01(\fR\bevidence\x12,\n" +
+	"\x12estimated_start_us\x18\x13 \x01(\x03R\x10estimatedStartUs\"\xd1\x01\n" +
 	"\x04Body\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\x12\x1f\n" +
 	"\vspec_object\x18\x02 \x01(\tR\n" +
