@@ -121,6 +121,7 @@ type Server struct {
 	front   *front
 	keys    *keyCache
 	ready   readiness
+	queue   queueView
 	metrics *metrics
 	buffers *buffers
 
@@ -228,6 +229,7 @@ func (s *Server) routes() []route {
 		{pattern: "HEAD /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
 
+		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},
 
 		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},

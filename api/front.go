@@ -75,14 +75,12 @@ type decision struct {
 	verdict *pb.Decision
 }
 
-// question is one look-up, cancel or list on its way.
+// question is one look-up, cancel, list or question about the queue on its way.
 type question struct {
-	list    *pb.List // nil: it is about one job
-	id      job.ID
-	account string          // who asks
-	cancels bool            // else it is a look-up
-	until   time.Time       // when a look-up's wait is over
-	answer  chan *pb.Answer // capacity 1; closed when the leader is gone
+	// put writes it into a message under this number: a second time after a
+	// reconnect.
+	put    func(up *pb.FrontUp, call uint64)
+	answer chan *pb.Answer // capacity 1; closed when the leader is gone
 }
 
 func newFront(api string, dial func(string) (*grpc.ClientConn, error), log *slog.Logger) *front {
@@ -219,12 +217,18 @@ func (d *decision) onceMade(fn func()) {
 // another account's job is answered at once, as it is. known is false for a
 // job that is neither unfinished nor recently finished.
 func (f *front) lookup(ctx context.Context, id job.ID, account string, wait time.Duration) (j *job.Job, known bool, err error) {
-	return f.ask(ctx, wait, &question{id: id, account: account, until: time.Now().Add(wait)})
+	until := time.Now().Add(wait)
+	return f.ask(ctx, wait, id, func(up *pb.FrontUp, call uint64) {
+		left := max(time.Until(until), 0)
+		up.Lookups = append(up.Lookups, &pb.Lookup{Call: call, Id: string(id), Account: account, WaitMs: uint32(left.Milliseconds())})
+	})
 }
 
 // cancel ends an account's job, and answers with the job as it is then.
 func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.Job, known bool, err error) {
-	return f.ask(ctx, 0, &question{id: id, account: account, cancels: true})
+	return f.ask(ctx, 0, id, func(up *pb.FrontUp, call uint64) {
+		up.Cancels = append(up.Cancels, &pb.Cancel{Call: call, Id: string(id), Account: account})
+	})
 }
 
 // listed gives the ids of an account's jobs that the leader knows, newest
@@ -232,9 +236,11 @@ func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.J
 func (f *front) listed(ctx context.Context, account string, state job.State, before job.ID, limit int) ([]job.ID, error) {
 	var ids []job.ID
 	for {
-		a, err := f.pose(ctx, 0, &question{list: &pb.List{
-			Account: account, State: string(state), Before: string(before), Limit: uint32(limit - len(ids)),
-		}})
+		list := &pb.List{Account: account, State: string(state), Before: string(before), Limit: uint32(limit - len(ids))}
+		a, err := f.pose(ctx, 0, func(up *pb.FrontUp, call uint64) {
+			list.Call = call
+			up.Lists = append(up.Lists, list)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -248,9 +254,23 @@ func (f *front) listed(ctx context.Context, account string, state job.State, bef
 	}
 }
 
+// queue asks how busy the farm is, and with what of these accounts.
+func (f *front) queue(ctx context.Context, accounts []string) (*pb.Queue, error) {
+	a, err := f.pose(ctx, 0, func(up *pb.FrontUp, call uint64) {
+		up.Queues = append(up.Queues, &pb.QueueQuery{Call: call, Accounts: accounts})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q := a.GetQueue(); q != nil && len(q.Accounts) == len(accounts) {
+		return q, nil
+	}
+	return nil, fault.New(fault.Internal, "the scheduler's answer about the queue says nothing")
+}
+
 // ask asks about one job.
-func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.Job, bool, error) {
-	a, err := f.pose(ctx, wait, q)
+func (f *front) ask(ctx context.Context, wait time.Duration, id job.ID, put func(*pb.FrontUp, uint64)) (*job.Job, bool, error) {
+	a, err := f.pose(ctx, wait, put)
 	if err != nil {
 		return nil, false, err
 	}
@@ -260,15 +280,15 @@ func (f *front) ask(ctx context.Context, wait time.Duration, q *question) (*job.
 	case *pb.Answer_Unknown:
 		return nil, false, nil
 	}
-	return nil, false, fault.New(fault.Internal, "the scheduler's answer about %s says nothing", q.id)
+	return nil, false, fault.New(fault.Internal, "the scheduler's answer about %s says nothing", id)
 }
 
 // pose puts a question and waits for its answer, which is no fault.
-func (f *front) pose(ctx context.Context, wait time.Duration, q *question) (*pb.Answer, error) {
+func (f *front) pose(ctx context.Context, wait time.Duration, put func(*pb.FrontUp, uint64)) (*pb.Answer, error) {
 	slow := &fault.Error{Kind: fault.Unavailable, Detail: "the scheduler did not answer in time; try again"}
 	ctx, stop := context.WithTimeoutCause(ctx, wait+answerWithin, slow)
 	defer stop()
-	q.answer = make(chan *pb.Answer, 1)
+	q := &question{put: put, answer: make(chan *pb.Answer, 1)}
 
 	f.mu.Lock()
 	if f.unreachable() {
@@ -301,18 +321,7 @@ func (f *front) pose(ctx context.Context, wait time.Duration, q *question) (*pb.
 
 // put queues a question for the writer. f.mu is held.
 func (f *front) put(number uint64, q *question) {
-	if q.list != nil {
-		q.list.Call = number
-		f.out.Lists = append(f.out.Lists, q.list)
-		poke(f.wake)
-		return
-	}
-	if q.cancels {
-		f.out.Cancels = append(f.out.Cancels, &pb.Cancel{Call: number, Id: string(q.id), Account: q.account})
-	} else {
-		wait := max(time.Until(q.until), 0)
-		f.out.Lookups = append(f.out.Lookups, &pb.Lookup{Call: number, Id: string(q.id), Account: q.account, WaitMs: uint32(wait.Milliseconds())})
-	}
+	q.put(f.out, number)
 	poke(f.wake)
 }
 

@@ -217,7 +217,7 @@ func (f *front) write(ctx context.Context, stream pb.Front_ConnectClient, cancel
 		msg := f.out
 		f.out = new(pb.FrontUp)
 		f.mu.Unlock()
-		if len(msg.Lookups)+len(msg.Cancels)+len(msg.Lists)+len(msg.Forget) == 0 {
+		if len(msg.Lookups)+len(msg.Cancels)+len(msg.Lists)+len(msg.Queues)+len(msg.Forget) == 0 {
 			continue
 		}
 		if err := stream.Send(msg); err != nil {

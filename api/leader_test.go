@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -42,6 +43,8 @@ type leader struct {
 	looked   chan *pb.Lookup
 	canceled chan *pb.Cancel
 	mute     bool // answers no look-ups and cancels
+	queue    *pb.Queue
+	asked    []*pb.QueueQuery
 	follow   string
 }
 
@@ -233,6 +236,24 @@ func (l *leader) list(q *pb.List) *pb.Listed {
 	return out
 }
 
+// inNumbers answers with what the test has set, and counts each account's jobs.
+func (l *leader) inNumbers(q *pb.QueueQuery) *pb.Queue {
+	out := proto.CloneOf(l.queue)
+	if out == nil {
+		out = new(pb.Queue)
+	}
+	for _, account := range q.Accounts {
+		of := &pb.QueueAccount{Account: account, Jobs: new(pb.Standing)}
+		for _, j := range l.jobs {
+			if j.Account == account && j.State == "queued" {
+				of.Jobs.Waiting++
+			}
+		}
+		out.Accounts = append(out.Accounts, of)
+	}
+	return out
+}
+
 func (l *leader) forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,6 +338,10 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 	}
 	for _, q := range m.Lists {
 		down.Answers = append(down.Answers, &pb.Answer{Call: q.Call, Answer: &pb.Answer_Listed{Listed: l.list(q)}})
+	}
+	for _, q := range m.Queues {
+		l.asked = append(l.asked, q)
+		down.Answers = append(down.Answers, &pb.Answer{Call: q.Call, Answer: &pb.Answer_Queue{Queue: l.inNumbers(q)}})
 	}
 	for _, c := range m.Cancels {
 		j := l.jobs[c.Id]

@@ -468,6 +468,67 @@ type ProblemField struct {
 // Quality Quality of a JPEG, 1 to 100. Other formats ignore it.
 type Quality = int
 
+// Queue defines model for Queue.
+type Queue struct {
+	// Length The bound of the queue: a job with a free slot is accepted into its tier while fewer than this are `counted` there.
+	Length int `json:"length"`
+
+	// Seats Seats of the workers that are connected: as many jobs run at once.
+	Seats int `json:"seats"`
+
+	// Waiting Jobs that have their slot and wait for a worker, of all tiers.
+	Waiting int `json:"waiting"`
+	Running int `json:"running"`
+
+	// Parked Jobs that wait for a slot, since their account's threads are in use.
+	Parked int `json:"parked"`
+
+	// Retrying Jobs whose attempt was lost and is repeated after a pause.
+	Retrying int `json:"retrying"`
+
+	// Tiers Highest first; those of the plans and those that hold jobs.
+	Tiers []QueueTier `json:"tiers"`
+
+	// Account The account's own.
+	Account QueueAccount `json:"account"`
+}
+
+// QueueAccount The account's own.
+type QueueAccount struct {
+	// Tier Of its plan.
+	Tier int `json:"tier"`
+
+	// Threads Its slots: jobs of it that wait for a worker or run, at most.
+	Threads  int `json:"threads"`
+	Waiting  int `json:"waiting"`
+	Running  int `json:"running"`
+	Parked   int `json:"parked"`
+	Retrying int `json:"retrying"`
+}
+
+// QueueTier defines model for QueueTier.
+type QueueTier struct {
+	Tier int `json:"tier"`
+
+	// Accepting Whether a job with a free slot is accepted now; if not it is `503 queue_full`. Jobs that are parked do not ask for room.
+	Accepting bool `json:"accepting"`
+	Waiting   int  `json:"waiting"`
+	Running   int  `json:"running"`
+	Parked    int  `json:"parked"`
+	Retrying  int  `json:"retrying"`
+
+	// Counted Jobs of this tier and above that count against `length`: those that have not been started yet, without those that were parked first; the running ones too where the policy says so.
+	Counted int `json:"counted"`
+
+	// OldestAgeMs How long the first in the queue has waited for a worker; null when none does.
+	OldestAgeMs *int64 `json:"oldest_age_ms"`
+
+	// DrainPerS Jobs a second that leave this tier's queue for a seat, over the last 30 to 60 seconds in
+	// which any waited in it, or longer where fewer than eight left in that time. Null when
+	// that has not been measured.
+	DrainPerS *float64 `json:"drain_per_s"`
+}
+
 // Ready defines model for Ready.
 type Ready struct {
 	// Checks Each part with `ok` or `failing`.

@@ -109,6 +109,9 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	for _, q := range m.Lists {
 		l.list(f, q)
 	}
+	for _, q := range m.Queues {
+		l.tellQueue(f, q)
+	}
 	if len(m.Forget) == 0 {
 		return
 	}

@@ -246,7 +246,7 @@ func TestTellsTheStart(t *testing.T) {
 			}
 			off := time.Duration(0)
 			if j.EstimatedStartUs != 0 {
-				off = time.UnixMicro(j.EstimatedStartUs).Sub(time.Now())
+				off = time.Until(time.UnixMicro(j.EstimatedStartUs))
 			}
 			if off < in/2 || off > in*3/2 {
 				t.Errorf("%s: starts in %s, want about %s", when, off, in)

@@ -28,8 +28,9 @@ type FrontUp struct {
 	Lookups []*Lookup   `protobuf:"bytes,2,rep,name=lookups,proto3" json:"lookups,omitempty"`
 	Cancels []*Cancel   `protobuf:"bytes,3,rep,name=cancels,proto3" json:"cancels,omitempty"`
 	// Calls whose client went away; no answer is wanted any more.
-	Forget        []uint64 `protobuf:"varint,4,rep,packed,name=forget,proto3" json:"forget,omitempty"`
-	Lists         []*List  `protobuf:"bytes,5,rep,name=lists,proto3" json:"lists,omitempty"`
+	Forget        []uint64      `protobuf:"varint,4,rep,packed,name=forget,proto3" json:"forget,omitempty"`
+	Lists         []*List       `protobuf:"bytes,5,rep,name=lists,proto3" json:"lists,omitempty"`
+	Queues        []*QueueQuery `protobuf:"bytes,6,rep,name=queues,proto3" json:"queues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -95,6 +96,13 @@ func (x *FrontUp) GetForget() []uint64 {
 func (x *FrontUp) GetLists() []*List {
 	if x != nil {
 		return x.Lists
+	}
+	return nil
+}
+
+func (x *FrontUp) GetQueues() []*QueueQuery {
+	if x != nil {
+		return x.Queues
 	}
 	return nil
 }
@@ -421,6 +429,60 @@ func (x *List) GetLimit() uint32 {
 	return 0
 }
 
+// QueueQuery asks how busy the farm is. A replica asks it once for all who
+// want to know.
+type QueueQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	Accounts      []string               `protobuf:"bytes,2,rep,name=accounts,proto3" json:"accounts,omitempty"` // whose own numbers are wanted too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueQuery) Reset() {
+	*x = QueueQuery{}
+	mi := &file_tintype_v1_front_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueQuery) ProtoMessage() {}
+
+func (x *QueueQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueQuery.ProtoReflect.Descriptor instead.
+func (*QueueQuery) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *QueueQuery) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *QueueQuery) GetAccounts() []string {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
 type FrontDown struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First message of a stream, unless it is not_leader.
@@ -435,7 +497,7 @@ type FrontDown struct {
 
 func (x *FrontDown) Reset() {
 	*x = FrontDown{}
-	mi := &file_tintype_v1_front_proto_msgTypes[6]
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +509,7 @@ func (x *FrontDown) String() string {
 func (*FrontDown) ProtoMessage() {}
 
 func (x *FrontDown) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[6]
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +522,7 @@ func (x *FrontDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontDown.ProtoReflect.Descriptor instead.
 func (*FrontDown) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{6}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FrontDown) GetWelcome() *FrontWelcome {
@@ -500,7 +562,7 @@ type FrontWelcome struct {
 
 func (x *FrontWelcome) Reset() {
 	*x = FrontWelcome{}
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +574,7 @@ func (x *FrontWelcome) String() string {
 func (*FrontWelcome) ProtoMessage() {}
 
 func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +587,7 @@ func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontWelcome.ProtoReflect.Descriptor instead.
 func (*FrontWelcome) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FrontWelcome) GetEpoch() uint64 {
@@ -552,7 +614,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +626,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +639,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Decision) GetId() string {
@@ -656,7 +718,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +730,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +743,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Verdict) GetTier() int32 {
@@ -714,6 +776,7 @@ type Answer struct {
 	//	*Answer_Fault
 	//	*Answer_Unknown
 	//	*Answer_Listed
+	//	*Answer_Queue
 	Answer        isAnswer_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -721,7 +784,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +796,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +809,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -799,6 +862,15 @@ func (x *Answer) GetListed() *Listed {
 	return nil
 }
 
+func (x *Answer) GetQueue() *Queue {
+	if x != nil {
+		if x, ok := x.Answer.(*Answer_Queue); ok {
+			return x.Queue
+		}
+	}
+	return nil
+}
+
 type isAnswer_Answer interface {
 	isAnswer_Answer()
 }
@@ -821,6 +893,10 @@ type Answer_Listed struct {
 	Listed *Listed `protobuf:"bytes,5,opt,name=listed,proto3,oneof"`
 }
 
+type Answer_Queue struct {
+	Queue *Queue `protobuf:"bytes,6,opt,name=queue,proto3,oneof"`
+}
+
 func (*Answer_Job) isAnswer_Answer() {}
 
 func (*Answer_Fault) isAnswer_Answer() {}
@@ -828,6 +904,8 @@ func (*Answer_Fault) isAnswer_Answer() {}
 func (*Answer_Unknown) isAnswer_Answer() {}
 
 func (*Answer_Listed) isAnswer_Answer() {}
+
+func (*Answer_Queue) isAnswer_Answer() {}
 
 // Listed has ids alone; the replica looks up those that it shows. It may hold
 // fewer than were asked for and still name where to go on: one question looks
@@ -842,7 +920,7 @@ type Listed struct {
 
 func (x *Listed) Reset() {
 	*x = Listed{}
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +932,7 @@ func (x *Listed) String() string {
 func (*Listed) ProtoMessage() {}
 
 func (x *Listed) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +945,7 @@ func (x *Listed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listed.ProtoReflect.Descriptor instead.
 func (*Listed) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Listed) GetIds() []string {
@@ -884,6 +962,281 @@ func (x *Listed) GetMoreBefore() string {
 	return ""
 }
 
+// Queue is the board in numbers, as they stand: unlike other answers it does
+// not wait for what it shows to be durable, since nobody may rely on it.
+type Queue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Length        uint32                 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`    // L of the policy
+	Seats         uint32                 `protobuf:"varint,2,opt,name=seats,proto3" json:"seats,omitempty"`      // of the connected workers
+	Tiers         []*QueueTier           `protobuf:"bytes,3,rep,name=tiers,proto3" json:"tiers,omitempty"`       // highest first: those of the plans and those with jobs
+	Accounts      []*QueueAccount        `protobuf:"bytes,4,rep,name=accounts,proto3" json:"accounts,omitempty"` // those asked for, in that order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Queue) Reset() {
+	*x = Queue{}
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Queue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Queue) ProtoMessage() {}
+
+func (x *Queue) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Queue.ProtoReflect.Descriptor instead.
+func (*Queue) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Queue) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *Queue) GetSeats() uint32 {
+	if x != nil {
+		return x.Seats
+	}
+	return 0
+}
+
+func (x *Queue) GetTiers() []*QueueTier {
+	if x != nil {
+		return x.Tiers
+	}
+	return nil
+}
+
+func (x *Queue) GetAccounts() []*QueueAccount {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+type QueueTier struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tier          int32                  `protobuf:"varint,1,opt,name=tier,proto3" json:"tier,omitempty"`
+	Jobs          *Standing              `protobuf:"bytes,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	Counted       uint32                 `protobuf:"varint,3,opt,name=counted,proto3" json:"counted,omitempty"`                         // of this tier and above, against length
+	Accepting     bool                   `protobuf:"varint,4,opt,name=accepting,proto3" json:"accepting,omitempty"`                     // counted is less than length
+	OldestMs      int64                  `protobuf:"varint,5,opt,name=oldest_ms,json=oldestMs,proto3" json:"oldest_ms,omitempty"`       // how long the first in the queue has waited there; 0 when none does
+	DrainPerS     float64                `protobuf:"fixed64,6,opt,name=drain_per_s,json=drainPerS,proto3" json:"drain_per_s,omitempty"` // jobs that leave the queue for a seat, while some wait; 0 is unknown
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueTier) Reset() {
+	*x = QueueTier{}
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueTier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueTier) ProtoMessage() {}
+
+func (x *QueueTier) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueTier.ProtoReflect.Descriptor instead.
+func (*QueueTier) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *QueueTier) GetTier() int32 {
+	if x != nil {
+		return x.Tier
+	}
+	return 0
+}
+
+func (x *QueueTier) GetJobs() *Standing {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *QueueTier) GetCounted() uint32 {
+	if x != nil {
+		return x.Counted
+	}
+	return 0
+}
+
+func (x *QueueTier) GetAccepting() bool {
+	if x != nil {
+		return x.Accepting
+	}
+	return false
+}
+
+func (x *QueueTier) GetOldestMs() int64 {
+	if x != nil {
+		return x.OldestMs
+	}
+	return 0
+}
+
+func (x *QueueTier) GetDrainPerS() float64 {
+	if x != nil {
+		return x.DrainPerS
+	}
+	return 0
+}
+
+type QueueAccount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Jobs          *Standing              `protobuf:"bytes,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueAccount) Reset() {
+	*x = QueueAccount{}
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueAccount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueAccount) ProtoMessage() {}
+
+func (x *QueueAccount) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueAccount.ProtoReflect.Descriptor instead.
+func (*QueueAccount) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *QueueAccount) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *QueueAccount) GetJobs() *Standing {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+// Standing is how many jobs stand where.
+type Standing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Waiting       uint32                 `protobuf:"varint,1,opt,name=waiting,proto3" json:"waiting,omitempty"` // for a worker
+	Running       uint32                 `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
+	Parked        uint32                 `protobuf:"varint,3,opt,name=parked,proto3" json:"parked,omitempty"`     // wait for a slot
+	Retrying      uint32                 `protobuf:"varint,4,opt,name=retrying,proto3" json:"retrying,omitempty"` // back off
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Standing) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Standing) GetRunning() uint32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *Standing) GetParked() uint32 {
+	if x != nil {
+		return x.Parked
+	}
+	return 0
+}
+
+func (x *Standing) GetRetrying() uint32 {
+	if x != nil {
+		return x.Retrying
+	}
+	return 0
+}
+
 type NotLeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // of the leader as last heard of; may be empty
@@ -893,7 +1246,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1258,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1271,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *NotLeader) GetAddress() string {
@@ -933,13 +1286,14 @@ var File_tintype_v1_front_proto protoreflect.FileDescriptor
 const file_tintype_v1_front_proto_rawDesc = "" +
 	"\n" +
 	"\x16tintype/v1/front.proto\x12\n" +
-	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\xd3\x01\n" +
+	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\x83\x02\n" +
 	"\aFrontUp\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.tintype.v1.FrontHelloR\x05hello\x12,\n" +
 	"\alookups\x18\x02 \x03(\v2\x12.tintype.v1.LookupR\alookups\x12,\n" +
 	"\acancels\x18\x03 \x03(\v2\x12.tintype.v1.CancelR\acancels\x12\x16\n" +
 	"\x06forget\x18\x04 \x03(\x04R\x06forget\x12&\n" +
-	"\x05lists\x18\x05 \x03(\v2\x10.tintype.v1.ListR\x05lists\"M\n" +
+	"\x05lists\x18\x05 \x03(\v2\x10.tintype.v1.ListR\x05lists\x12.\n" +
+	"\x06queues\x18\x06 \x03(\v2\x16.tintype.v1.QueueQueryR\x06queues\"M\n" +
 	"\n" +
 	"FrontHello\x12\x10\n" +
 	"\x03api\x18\x01 \x01(\tR\x03api\x12-\n" +
@@ -961,7 +1315,11 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
 	"\x06before\x18\x03 \x01(\tR\x06before\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\rR\x05limit\"\xd7\x01\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\"<\n" +
+	"\n" +
+	"QueueQuery\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x1a\n" +
+	"\baccounts\x18\x02 \x03(\tR\baccounts\"\xd7\x01\n" +
 	"\tFrontDown\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x18.tintype.v1.FrontWelcomeR\awelcome\x122\n" +
 	"\tdecisions\x18\x02 \x03(\v2\x14.tintype.v1.DecisionR\tdecisions\x12,\n" +
@@ -980,18 +1338,39 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x04tier\x18\x01 \x01(\x05R\x04tier\x12'\n" +
 	"\x05place\x18\x02 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\x12\x1f\n" +
 	"\vaccepted_us\x18\x03 \x01(\x03R\n" +
-	"acceptedUs\"\xc0\x01\n" +
+	"acceptedUs\"\xeb\x01\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12#\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobH\x00R\x03job\x12)\n" +
 	"\x05fault\x18\x03 \x01(\v2\x11.tintype.v1.FaultH\x00R\x05fault\x12\x1a\n" +
 	"\aunknown\x18\x04 \x01(\bH\x00R\aunknown\x12,\n" +
-	"\x06listed\x18\x05 \x01(\v2\x12.tintype.v1.ListedH\x00R\x06listedB\b\n" +
+	"\x06listed\x18\x05 \x01(\v2\x12.tintype.v1.ListedH\x00R\x06listed\x12)\n" +
+	"\x05queue\x18\x06 \x01(\v2\x11.tintype.v1.QueueH\x00R\x05queueB\b\n" +
 	"\x06answer\";\n" +
 	"\x06Listed\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x1f\n" +
 	"\vmore_before\x18\x02 \x01(\tR\n" +
-	"moreBefore\"%\n" +
+	"moreBefore\"\x98\x01\n" +
+	"\x05Queue\x12\x16\n" +
+	"\x06length\x18\x01 \x01(\rR\x06length\x12\x14\n" +
+	"\x05seats\x18\x02 \x01(\rR\x05seats\x12+\n" +
+	"\x05tiers\x18\x03 \x03(\v2\x15.tintype.v1.QueueTierR\x05tiers\x124\n" +
+	"\baccounts\x18\x04 \x03(\v2\x18.tintype.v1.QueueAccountR\baccounts\"\xbe\x01\n" +
+	"\tQueueTier\x12\x12\n" +
+	"\x04tier\x18\x01 \x01(\x05R\x04tier\x12(\n" +
+	"\x04jobs\x18\x02 \x01(\v2\x14.tintype.v1.StandingR\x04jobs\x12\x18\n" +
+	"\acounted\x18\x03 \x01(\rR\acounted\x12\x1c\n" +
+	"\taccepting\x18\x04 \x01(\bR\taccepting\x12\x1b\n" +
+	"\toldest_ms\x18\x05 \x01(\x03R\boldestMs\x12\x1e\n" +
+	"\vdrain_per_s\x18\x06 \x01(\x01R\tdrainPerS\"R\n" +
+	"\fQueueAccount\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12(\n" +
+	"\x04jobs\x18\x02 \x01(\v2\x14.tintype.v1.StandingR\x04jobs\"r\n" +
+	"\bStanding\x12\x18\n" +
+	"\awaiting\x18\x01 \x01(\rR\awaiting\x12\x18\n" +
+	"\arunning\x18\x02 \x01(\rR\arunning\x12\x16\n" +
+	"\x06parked\x18\x03 \x01(\rR\x06parked\x12\x1a\n" +
+	"\bretrying\x18\x04 \x01(\rR\bretrying\"%\n" +
 	"\tNotLeader\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress2B\n" +
 	"\x05Front\x129\n" +
@@ -1009,7 +1388,7 @@ func file_tintype_v1_front_proto_rawDescGZIP() []byte {
 	return file_tintype_v1_front_proto_rawDescData
 }
 
-var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_tintype_v1_front_proto_goTypes = []any{
 	(*FrontUp)(nil),      // 0: tintype.v1.FrontUp
 	(*FrontHello)(nil),   // 1: tintype.v1.FrontHello
@@ -1017,40 +1396,51 @@ var file_tintype_v1_front_proto_goTypes = []any{
 	(*Lookup)(nil),       // 3: tintype.v1.Lookup
 	(*Cancel)(nil),       // 4: tintype.v1.Cancel
 	(*List)(nil),         // 5: tintype.v1.List
-	(*FrontDown)(nil),    // 6: tintype.v1.FrontDown
-	(*FrontWelcome)(nil), // 7: tintype.v1.FrontWelcome
-	(*Decision)(nil),     // 8: tintype.v1.Decision
-	(*Verdict)(nil),      // 9: tintype.v1.Verdict
-	(*Answer)(nil),       // 10: tintype.v1.Answer
-	(*Listed)(nil),       // 11: tintype.v1.Listed
-	(*NotLeader)(nil),    // 12: tintype.v1.NotLeader
-	(*Fault)(nil),        // 13: tintype.v1.Fault
-	(Place)(0),           // 14: tintype.v1.Place
-	(*Job)(nil),          // 15: tintype.v1.Job
+	(*QueueQuery)(nil),   // 6: tintype.v1.QueueQuery
+	(*FrontDown)(nil),    // 7: tintype.v1.FrontDown
+	(*FrontWelcome)(nil), // 8: tintype.v1.FrontWelcome
+	(*Decision)(nil),     // 9: tintype.v1.Decision
+	(*Verdict)(nil),      // 10: tintype.v1.Verdict
+	(*Answer)(nil),       // 11: tintype.v1.Answer
+	(*Listed)(nil),       // 12: tintype.v1.Listed
+	(*Queue)(nil),        // 13: tintype.v1.Queue
+	(*QueueTier)(nil),    // 14: tintype.v1.QueueTier
+	(*QueueAccount)(nil), // 15: tintype.v1.QueueAccount
+	(*Standing)(nil),     // 16: tintype.v1.Standing
+	(*NotLeader)(nil),    // 17: tintype.v1.NotLeader
+	(*Fault)(nil),        // 18: tintype.v1.Fault
+	(Place)(0),           // 19: tintype.v1.Place
+	(*Job)(nil),          // 20: tintype.v1.Job
 }
 var file_tintype_v1_front_proto_depIdxs = []int32{
 	1,  // 0: tintype.v1.FrontUp.hello:type_name -> tintype.v1.FrontHello
 	3,  // 1: tintype.v1.FrontUp.lookups:type_name -> tintype.v1.Lookup
 	4,  // 2: tintype.v1.FrontUp.cancels:type_name -> tintype.v1.Cancel
 	5,  // 3: tintype.v1.FrontUp.lists:type_name -> tintype.v1.List
-	2,  // 4: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
-	7,  // 5: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
-	8,  // 6: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
-	10, // 7: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
-	12, // 8: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
-	9,  // 9: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
-	13, // 10: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
-	14, // 11: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
-	15, // 12: tintype.v1.Answer.job:type_name -> tintype.v1.Job
-	13, // 13: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
-	11, // 14: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
-	0,  // 15: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
-	6,  // 16: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
-	16, // [16:17] is the sub-list for method output_type
-	15, // [15:16] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 4: tintype.v1.FrontUp.queues:type_name -> tintype.v1.QueueQuery
+	2,  // 5: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
+	8,  // 6: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
+	9,  // 7: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
+	11, // 8: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
+	17, // 9: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
+	10, // 10: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
+	18, // 11: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
+	19, // 12: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
+	20, // 13: tintype.v1.Answer.job:type_name -> tintype.v1.Job
+	18, // 14: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
+	12, // 15: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
+	13, // 16: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
+	14, // 17: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
+	15, // 18: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
+	16, // 19: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
+	16, // 20: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
+	0,  // 21: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
+	7,  // 22: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_front_proto_init() }
@@ -1060,16 +1450,17 @@ func file_tintype_v1_front_proto_init() {
 	}
 	file_tintype_v1_job_proto_init()
 	file_tintype_v1_ledger_proto_init()
-	file_tintype_v1_front_proto_msgTypes[8].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[9].OneofWrappers = []any{
 		(*Decision_Accepted)(nil),
 		(*Decision_SameAs)(nil),
 		(*Decision_Refused)(nil),
 	}
-	file_tintype_v1_front_proto_msgTypes[10].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[11].OneofWrappers = []any{
 		(*Answer_Job)(nil),
 		(*Answer_Fault)(nil),
 		(*Answer_Unknown)(nil),
 		(*Answer_Listed)(nil),
+		(*Answer_Queue)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1077,7 +1468,7 @@ func file_tintype_v1_front_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_front_proto_rawDesc), len(file_tintype_v1_front_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
