@@ -91,7 +91,7 @@ func TestStopWithoutStreams(t *testing.T) {
 		first, stop, _ := b.run("a", Config{})
 		b.leading(first)
 		synctest.Wait()
-		b.streams.change(func() { b.streams.stuck = true })
+		b.streams.hold() // for good
 		told := time.Now()
 		stop()
 		if took := time.Since(told); took < closeWithin || took > closeWithin+time.Second {

@@ -30,9 +30,9 @@ type memory struct {
 	frameFirst uint64
 	beats      []*pb.Heartbeat
 	slow       time.Duration // what reading a record takes; set before anybody reads
-	stuck      bool          // appends are not acknowledged any more
 	jobsMax    int64         // bytes; 0: no bound. Set before anybody reads
 	ledgerMax  int64
+	held       chan struct{} // frames are stored, and acknowledged only once it is closed; nil: at once
 }
 
 func newMemory() *memory { return &memory{changed: make(chan struct{}), jobsFirst: 1, frameFirst: 1} }
@@ -112,7 +112,7 @@ func (m *memory) PurgeJobs(_ context.Context, seq uint64) error {
 
 func (m *memory) Append(f stream.Sealed) (jetstream.PubAckFuture, error) {
 	m.change(func() {
-		if f.Seq == uint64(len(m.frames))+1 && !m.stuck {
+		if f.Seq == uint64(len(m.frames))+1 {
 			m.frames = append(m.frames, f.Data)
 		}
 	})
@@ -124,11 +124,14 @@ func (m *memory) Settle(ctx context.Context, f stream.Sealed, _ jetstream.PubAck
 		return err
 	}
 	m.mu.Lock()
-	stuck := m.stuck
+	held := m.held
 	m.mu.Unlock()
-	if stuck {
-		<-ctx.Done()
-		return ctx.Err()
+	if held != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-held:
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -136,6 +139,20 @@ func (m *memory) Settle(ctx context.Context, f stream.Sealed, _ jetstream.PubAck
 		return stream.ErrDeposed
 	}
 	return nil
+}
+
+// hold withholds acknowledgements until release is called.
+func (m *memory) hold() (release func()) {
+	held := make(chan struct{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = held
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.held = nil
+		close(held)
+	}
 }
 
 func (m *memory) link(seq uint64) (stream.Link, error) {
