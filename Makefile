@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants
 
 help: ## print the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -74,3 +74,7 @@ bench: ## run every benchmark
 load: ## measure the control plane on a null renderer: 1, 64 and 256 clients
 	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
 	@for n in 1 64 256; do .tmp/loadtest control --clients $$n $(ARGS) || exit 1; done
+
+plants: ## plant known bugs in a copy; each must be noticed by its test
+	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
+	@.tmp/loadtest plants $(ARGS)

@@ -27,6 +27,7 @@ type commands struct {
 	Idle    idle    `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
 	Control control `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
 	Up      up      `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
+	Plants  plants  `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
 	Worker  work    `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`
 }
 
