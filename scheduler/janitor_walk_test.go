@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -157,6 +158,16 @@ func TestJanitorNeedsEveryAnswer(t *testing.T) {
 	down := h.janitor(bent{h.store, func(store.Retained, error) (store.Retained, error) { return store.Retained{}, refused }}, h.bucket)
 	if err := page(down, h.leader.Load()); !errors.Is(err, refused) {
 		t.Errorf("without the archive: %v", err)
+	}
+	stopped, err := store.Open(t.Context(), "postgres://tintype@/tintype?host="+t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopped.Close()
+	var did swept
+	j := h.janitor(stopped, h.bucket)
+	if err := errors.Join(j.rows(t.Context(), h.leader.Load(), &did), j.walk(t.Context(), h.leader.Load(), &did)); err == nil || did != (swept{}) {
+		t.Errorf("on a database that is stopped: %+v, %v", did, err)
 	}
 	// Restored from a copy of before: it names less than it did.
 	younger := h.janitor(bent{h.store, func(r store.Retained, err error) (store.Retained, error) {
