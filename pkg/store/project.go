@@ -239,14 +239,21 @@ func text(v any, instead string) string {
 	return string(b)
 }
 
-// insertCharges adds each charge once and sums up only what it added: the
-// month is the sum of its events by construction.
+// insertCharges adds each charge once and sums up only what it added: a month,
+// and its days, are the sum of its events by construction.
 const insertCharges = `
 WITH charged AS (
     INSERT INTO usage_events (id, account, period, units, reason, happened)
     SELECT * FROM unnest(@ids::text[], @accounts::text[], @periods::date[], @units::bigint[], @reasons::text[], @happened::timestamptz[])
     ON CONFLICT DO NOTHING
-    RETURNING account, period, units
+    RETURNING account, period, units, reason, happened
+), days AS (
+    INSERT INTO usage_day (account, period, day, units, renders)
+    SELECT account, period, (happened AT TIME ZONE 'UTC')::date, sum(units), count(*) FILTER (WHERE reason = 'render')
+    FROM charged
+    GROUP BY 1, 2, 3
+    ON CONFLICT (account, period, day) DO UPDATE
+    SET units = usage_day.units + EXCLUDED.units, renders = usage_day.renders + EXCLUDED.renders
 )
 INSERT INTO usage_month (account, period, units)
 SELECT account, period, sum(units) FROM charged GROUP BY account, period

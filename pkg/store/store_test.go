@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
@@ -160,6 +161,59 @@ func TestUsageByDay(t *testing.T) {
 	if got, err := s.Usage(t.Context(), "acc_acme", november.AddDate(0, 1, 0)); err != nil || len(got) != 0 {
 		t.Errorf("the next month: %v, %v", got, err)
 	}
+}
+
+// Days and months are sums of the same charges, whatever comes twice; where a
+// release that knew no days filed some of it, the charges are read.
+func TestUsageIsTheSumOfItsCharges(t *testing.T) {
+	url := storetest.URL(t)
+	s := storetest.Connect(t, url)
+	november := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	at, n := store.Projection{}, 0
+	for batch := range 5 {
+		var ends []store.Ended
+		for i := range 40 {
+			e := succeeded(job.NewID(), november.AddDate(0, 0, (batch+i)%9))
+			e.Units = int64(1 + i)
+			ends = append(ends, e)
+		}
+		n += len(ends)
+		for range 2 { // as after a commit that was not heard
+			next := store.Projection{Seq: at.Seq + 1}
+			if _, err := s.Project(t.Context(), at, next, ends); err != nil {
+				t.Fatal(err)
+			}
+			at = next
+		}
+	}
+	equal := func(what string) {
+		t.Helper()
+		days, err := s.Usage(t.Context(), "acc_acme", november)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var units int64
+		renders := 0
+		for i, d := range days {
+			units, renders = units+d.Units, renders+d.Renders
+			if i > 0 && !days[i-1].Day.Before(d.Day) {
+				t.Errorf("%s: days are not in order: %v", what, days)
+			}
+		}
+		if events, sum, month := usage(t, s, november); len(days) != 9 || units != sum || units != month || renders != events || events != n {
+			t.Errorf("%s: %d days of %d units and %d renders; %d events of %d units, month %d; want %d events", what, len(days), units, renders, events, sum, month, n)
+		}
+	}
+	equal("by days")
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "UPDATE usage_day SET units = units - 1, renders = renders - 1 WHERE day = '2026-11-03'"); err != nil {
+		t.Fatal(err)
+	}
+	equal("by charges")
 }
 
 func TestJobByKey(t *testing.T) {
