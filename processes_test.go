@@ -99,7 +99,10 @@ func TestEveryModeInAProcess(t *testing.T) {
 	needed(t)
 	w := newWorld(t)
 	first, second, door := freeAddress(t), freeAddress(t), freeAddress(t)
-	ports := []string{"--nats-listen", freeAddress(t), "--postgres-listen", freeAddress(t), "--s3-listen", freeAddress(t)}
+	watches := map[string]string{"backends": freeAddress(t), "scheduler": freeAddress(t), "worker": freeAddress(t)}
+	ports := []string{
+		"--nats-listen", freeAddress(t), "--postgres-listen", freeAddress(t), "--s3-listen", freeAddress(t), "--admin-listen", watches["backends"],
+	}
 	stores := w.start(append([]string{"backends"}, ports...)...)
 	env := w.settings()
 	for _, secret := range []string{"nats.token", "nats.url", "postgres.password", "postgres.url", "s3.secret", "worker.token", "admin.token"} {
@@ -130,9 +133,10 @@ func TestEveryModeInAProcess(t *testing.T) {
 	if code := w.process(env, "migrate")(syscall.Signal(0)); code != 0 {
 		t.Fatalf("migrate ended with %d", code)
 	}
-	leader := w.process(env, "scheduler", "--cluster-listen", first)
+	leader := w.process(env, "scheduler", "--cluster-listen", first, "--admin-listen", watches["scheduler"])
 	api := w.process(env, "api", "--listen", door)
-	worker := w.process(nil, "worker", "--scheduler", first+","+second, "--seats", "1", "--worker-token-file", filepath.Join(w.data(), "worker.token"))
+	worker := w.process(nil, "worker", "--scheduler", first+","+second, "--seats", "1",
+		"--worker-token-file", filepath.Join(w.data(), "worker.token"), "--admin-listen", watches["worker"])
 	url := "http://" + door
 	w.ready(url)
 	standby := w.process(env, "scheduler", "--cluster-listen", second)
@@ -158,6 +162,12 @@ func TestEveryModeInAProcess(t *testing.T) {
 		}
 	}
 	renders("at first")
+	for _, address := range watches {
+		w.ready("http://" + address)
+	}
+	if _, said, code := w.client("http://"+watches["scheduler"], "", "healthcheck"); code != 0 {
+		t.Errorf("healthcheck of the scheduler: %d, %s", code, said)
+	}
 	leader(syscall.SIGKILL)
 	renders("after the leader was killed")
 

@@ -188,6 +188,20 @@ func (s *Scheduler) FrontToken() string { return s.frontToken }
 // Leading reports whether this process leads.
 func (s *Scheduler) Leading() bool { return s.leader.Load() != nil }
 
+// Ready is why this process does not do its part: it neither leads nor hears of
+// a leader.
+func (s *Scheduler) Ready() error {
+	if s.Leading() {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.heard.at) > silence+silenceJitter {
+		return errors.New("no leader is heard")
+	}
+	return nil
+}
+
 // Seats is how many seats the connected workers have; 0 while another process
 // leads.
 func (s *Scheduler) Seats() int {

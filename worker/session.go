@@ -164,6 +164,8 @@ func (w *Worker) session(ctx context.Context, address string) (welcomed bool, er
 	defer silence.Stop()
 	w.leases.welcomed(abort)
 	defer w.leases.lost()
+	w.welcome.Store(true)
+	defer w.welcome.Store(false)
 	w.log.Info("stream to the leader", "address", address, "epoch", down.Welcome.Epoch)
 
 	ended := make(chan error, 1)

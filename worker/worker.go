@@ -34,6 +34,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -115,6 +116,8 @@ type Worker struct {
 	leases  *leases
 	bucket  bucket
 	metrics *workerMetrics
+
+	welcome atomic.Bool // there is a stream to the leader
 }
 
 // A seat is a Renderer and the place where its next lease is put.
@@ -159,6 +162,25 @@ func New(cfg Config, seats []Renderer) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	return w, nil
+}
+
+// Connected is why no leader can give this worker a job.
+func (w *Worker) Connected() error {
+	if !w.welcome.Load() {
+		return errors.New("no stream to the leader")
+	}
+	return nil
+}
+
+// Renders is why no seat of this worker can take a job, now or once it has
+// ended the one that it holds.
+func (w *Worker) Renders() error {
+	w.leases.mu.Lock()
+	defer w.leases.mu.Unlock()
+	if len(w.leases.idle)+w.leases.busy == 0 {
+		return errors.New("no seat is ready")
+	}
+	return nil
 }
 
 // newHTTP is the client for presigned URLs. It follows no redirect, since the

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/tintype/tintype/pkg/account"
@@ -37,12 +38,14 @@ func (p *Parsed) check() []string {
 		c.need("--cluster-listen", s.ClusterListen, "the address on which this scheduler serves the other tiers")
 		c.cluster(s.Cluster, s.GRPC)
 		c.grpc(s.GRPC, identity.Listens)
+		c.watch(s.Watch)
 		c.external(s.Backends)
 		c.need("TINTYPE_WORKER_TOKEN", s.WorkerToken, "the token that workers show")
 	case "worker":
 		p.Worker.check(&c)
 	case "backends":
 		c.stores(p.Stores.StoreListen)
+		c.watch(p.Stores.Watch)
 	case "migrate":
 		c.need("TINTYPE_DATABASE_URL", p.Migrate.DatabaseURL, "the database to bring up to date")
 	case "shot":
@@ -99,6 +102,8 @@ func (w *Worker) check(c *checker) {
 		}
 	}
 	c.grpc(w.GRPC, identity.Dials)
+	c.watch(w.Watch)
+	c.bare()
 	switch {
 	case w.TokenFile != "" && w.WorkerToken != "":
 		c.add("the worker's token is set twice: give --worker-token-file or TINTYPE_WORKER_TOKEN")
@@ -138,6 +143,26 @@ func (c *checker) http(h HTTP) {
 	c.hostPort("--listen", h.Listen)
 	if h.AdminListen != "" {
 		c.hostPort("--admin-listen", h.AdminListen)
+	}
+}
+
+func (c *checker) watch(w Watch) {
+	if w.AdminListen != "" {
+		c.hostPort("--admin-listen", w.AdminListen)
+	}
+}
+
+// bare refuses credentials of the stores to a worker, which runs strangers'
+// pages: what it does not have cannot be taken from it.
+func (c *checker) bare() {
+	for _, name := range []string{
+		"TINTYPE_NATS_URL", "TINTYPE_DATABASE_URL", "TINTYPE_S3_ACCESS_KEY", "TINTYPE_S3_SECRET_KEY", "TINTYPE_ADMIN_TOKEN",
+	} {
+		for _, name := range []string{name, name + "_FILE"} {
+			if os.Getenv(name) != "" {
+				c.add("%s is set: a worker runs strangers' pages and is given no key to the stores or to /admin; unset it", name)
+			}
+		}
 	}
 }
 

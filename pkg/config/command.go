@@ -34,6 +34,7 @@ type Scheduler struct {
 	Cluster
 	GRPC
 	Join
+	Watch
 	Backends
 }
 
@@ -46,12 +47,14 @@ type Worker struct {
 	GRPC
 	Render
 	Drain
+	Watch
 }
 
 // Stores serves the embedded back ends of a data folder and nothing else.
 type Stores struct {
 	Folder
 	StoreListen
+	Watch
 	S3Bucket string `name:"s3-bucket" env:"TINTYPE_S3_BUCKET" default:"tintype" help:"The bucket that the tiers are told to use." envonly:"" hidden:""`
 	Embedded
 }

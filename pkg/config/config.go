@@ -60,6 +60,11 @@ type HTTP struct {
 	AdminListen string `help:"Own address for /admin and /metrics. Empty: they are on the main listener, and /metrics needs the admin token off loopback." env:"TINTYPE_ADMIN_LISTEN" placeholder:"HOST:PORT"`
 }
 
+// Watch is where a mode without an HTTP API shows how it is.
+type Watch struct {
+	AdminListen string `help:"Address of /healthz, /readyz and /metrics. They are open to whoever reaches it. Empty: none." env:"TINTYPE_ADMIN_LISTEN" placeholder:"HOST:PORT"`
+}
+
 // Admin opens /admin.
 type Admin struct {
 	AdminToken string `help:"Token that opens /admin. Empty: the one in <data>/admin.token." env:"TINTYPE_ADMIN_TOKEN" secret:"" placeholder:"TOKEN"`

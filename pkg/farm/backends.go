@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/tintype/tintype/api"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/embed/nats"
 	"github.com/tintype/tintype/pkg/embed/postgres"
@@ -29,7 +30,11 @@ func (p *Process) Backends(ctx context.Context, cfg config.Stores) error {
 	}
 	return p.live(ctx, func(parts *parts) error {
 		parts.opened("data folder", f.close)
-		settings, err := p.serveStores(ctx, parts, f, cfg)
+		watch, err := p.startWatch(ctx, parts, cfg.AdminListen)
+		if err != nil {
+			return err
+		}
+		settings, err := p.serveStores(ctx, parts, f, watch, cfg)
 		if err != nil {
 			return err
 		}
@@ -56,7 +61,7 @@ A worker takes none of it. Ctrl-C stops; stop the tiers first.
 
 // serveStores starts the three stores and returns the settings that lead to
 // them, by name.
-func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, cfg config.Stores) ([][2]string, error) {
+func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, watch *watch, cfg config.Stores) ([][2]string, error) {
 	secrets := map[string]string{}
 	for _, name := range []string{"admin.token", "worker.token", "nats.token", "postgres.password", "s3.access", "s3.secret"} {
 		var err error
@@ -100,6 +105,11 @@ func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, cfg 
 		return nil, err
 	}
 
+	watch.ready(
+		api.Check{Name: "nats", Needed: true, Ask: dials(natsAt.Host)},
+		api.Check{Name: "postgres", Needed: true, Ask: dials(pg.Address())},
+		api.Check{Name: "s3", Needed: true, Ask: dials(bucket.Endpoint())},
+	)
 	natsAt = &url.URL{Scheme: "nats", User: url.User(secrets["nats.token"]), Host: outside(cfg.NATSListen, natsAt.Host)}
 	if err := f.write("nats.url", natsAt.String()); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/tintype/tintype/api"
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/identity"
@@ -46,6 +47,10 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 		return err
 	}
 	return p.live(ctx, func(parts *parts) error {
+		watch, err := p.startWatch(ctx, parts, cfg.AdminListen)
+		if err != nil {
+			return err
+		}
 		s, err := p.openStores(ctx, parts, cfg.Backends)
 		if err != nil {
 			return err
@@ -58,10 +63,14 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 		if address == "" {
 			address = cfg.ClusterListen
 		}
-		_, err = p.startScheduler(parts, s, schedule{
+		sched, err := p.startScheduler(parts, s, schedule{
 			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policy: policy, creds: peers.listen,
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		watch.ready(append(s.checks(sched), api.Check{Name: "leader", Needed: true, Ask: func(context.Context) error { return sched.Ready() }})...)
+		return nil
 	})
 }
 

@@ -79,7 +79,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 		return err
 	}
 	if cfg.Seats > 0 {
-		if err := p.startWorker(parts, cfg.Render, worker.Config{
+		if _, err := p.startWorker(parts, cfg.Render, worker.Config{
 			Name: workerName(f), Schedulers: []string{local}, Token: workerToken, DrainLimit: cfg.DrainLimit,
 		}); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tintype/tintype/api"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/identity"
@@ -18,17 +19,29 @@ func (p *Process) Worker(ctx context.Context, cfg config.Worker) error {
 		return err
 	}
 	return p.live(ctx, func(parts *parts) error {
-		return p.startWorker(parts, cfg.Render, worker.Config{
+		watch, err := p.startWatch(ctx, parts, cfg.AdminListen)
+		if err != nil {
+			return err
+		}
+		w, err := p.startWorker(parts, cfg.Render, worker.Config{
 			Name: cfg.Name, Schedulers: cfg.Schedulers, Token: cfg.WorkerToken, DrainLimit: cfg.DrainLimit, Credentials: peers.dial,
 		})
+		if err != nil {
+			return err
+		}
+		watch.ready(
+			api.Check{Name: "leader", Needed: true, Ask: func(context.Context) error { return w.Connected() }},
+			api.Check{Name: "browser", Needed: true, Ask: func(context.Context) error { return w.Renders() }},
+		)
+		return nil
 	})
 }
 
 // startWorker fills in what every worker of this process shares.
-func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Config) error {
+func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Config) (*worker.Worker, error) {
 	seats, err := p.seats(render)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg.HTTP = p.Transfers
 	cfg.Log, cfg.Metrics = p.Log, p.Metrics
@@ -36,10 +49,10 @@ func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Con
 	cfg.DrainLimit = max(cfg.DrainLimit, time.Millisecond)
 	w, err := worker.New(cfg, seats)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	parts.run("worker", func(ctx context.Context) error { return w.Run(ctx, p.hurry()) })
-	return nil
+	return w, nil
 }
 
 // seats are browsers, unless this process has others.
