@@ -246,6 +246,7 @@ func (s *Server) routes() []route {
 
 		{pattern: "GET /healthz", class: classExempt, auth: byNobody, handle: s.healthz},
 		{pattern: "GET /readyz", class: classExempt, auth: byNobody, handle: s.readyz},
+		{pattern: "GET /pressure", class: classExempt, auth: byNobody, handle: s.pressure},
 		{pattern: "GET /metrics", class: classExempt, auth: byAdminOffHost, handle: s.serveMetrics},
 		{pattern: "GET /openapi.yaml", class: classWeb, auth: byNobody, handle: s.openapi},
 		{pattern: "GET /{$}", class: classWeb, auth: byNobody, handle: s.index},

@@ -94,7 +94,9 @@ func (s *Server) answer(w *answer, r *http.Request, rt *route) {
 		// Half an answer was sent: the client must not take it for a whole one.
 		panic(http.ErrAbortHandler)
 	}
-	writeFace(w, r, f, faceFor(f, c.plan), c.id)
+	look := faceFor(f, c.plan)
+	s.metrics.problem(f, look)
+	writeFace(w, r, f, look, c.id)
 }
 
 // admit checks what every route with credentials has in common.

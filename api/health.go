@@ -112,7 +112,7 @@ GET  /v1/screenshot?url=https://example.com/    a picture
 GET  /v1/pdf?url=https://example.com/           a PDF
 POST /v1/jobs                                   a job; poll GET /v1/jobs/{id}, fetch GET /v1/jobs/{id}/result
 GET  /openapi.yaml                              everything else
-GET  /healthz, /readyz                          the state of this process and of the farm
+GET  /healthz, /readyz, /pressure               the state of this process and of the farm
 
 Authorization: Bearer tt_live_…
 `)) // as above
@@ -124,6 +124,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	submits  *prometheus.CounterVec
+	problems *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
@@ -138,8 +139,11 @@ func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
 		submits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tintype_submissions_total", Help: "Submissions that reached the door, by what became of them: accepted, or a kind of fault.",
 		}, []string{"result"}),
+		problems: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_http_problems_total", Help: "Requests that were answered with a problem document, by its code.",
+		}, []string{"code"}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.submits, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.requests, m.seconds, m.submits, m.problems, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tintype_api_leader_connected", Help: "1 while this replica has a stream to a leading scheduler.",
 	}, func() float64 {
 		if led() {
@@ -157,6 +161,16 @@ func (m *metrics) request(c class, status int, took time.Duration) {
 	}
 	m.requests.WithLabelValues(string(c), text).Inc()
 	m.seconds.WithLabelValues(string(c)).Observe(took.Seconds())
+}
+
+// problem counts a refusal or an error by the code that the client was told: a
+// closed list.
+func (m *metrics) problem(f *fault.Error, look face) {
+	code := f.Code
+	if code == "" || f.Kind == fault.Internal {
+		code = look.code
+	}
+	m.problems.WithLabelValues(code).Inc()
 }
 
 func (m *metrics) submitted(err error, replay bool) {

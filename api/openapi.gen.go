@@ -441,6 +441,23 @@ type PlanList struct {
 	Data []Plan `json:"data"`
 }
 
+// Pressure defines model for Pressure.
+type Pressure struct {
+	Available bool `json:"available"`
+
+	// Reason Why not: `queue_full`, `no_leader` or `draining`; null when available.
+	Reason *string `json:"reason"`
+
+	// Running Jobs in a worker's hands; null when nobody can tell.
+	Running *int `json:"running"`
+
+	// Queued Jobs that wait for anything: a worker, a slot or another attempt.
+	Queued *int `json:"queued"`
+
+	// Seats Seats of the workers that are connected.
+	Seats *int `json:"seats"`
+}
+
 // Problem RFC 9457. Single codes add members of their own, such as `job_id`.
 type Problem struct {
 	Type      string `json:"type"`

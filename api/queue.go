@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -49,6 +51,44 @@ func (s *Server) getQueue(w http.ResponseWriter, r *http.Request, c *call) error
 		out.Account.Threads = max(out.Seats, 1)
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// pressure is GET /pressure. A tier is full before those above it, so the farm
+// is when the highest is.
+func (s *Server) pressure(w http.ResponseWriter, r *http.Request, _ *call) error {
+	q, _, err := s.busy(r.Context(), "")
+	if fault.Is(err, fault.Canceled) && r.Context().Err() != nil {
+		return err
+	}
+	out := Pressure{Available: true}
+	refuse := func(reason string) { out.Available, out.Reason = false, &reason }
+	wait := time.Second
+	if err != nil {
+		refuse("no_leader")
+		wait = fault.From(err).Wait()
+	} else {
+		var running, queued int
+		for _, t := range q.Tiers {
+			running += int(t.Jobs.GetRunning())
+			queued += int(t.Jobs.GetWaiting() + t.Jobs.GetParked() + t.Jobs.GetRetrying())
+		}
+		seats := int(q.Seats)
+		out.Running, out.Queued, out.Seats = &running, &queued, &seats
+		if len(q.Tiers) > 0 && !q.Tiers[0].Accepting {
+			refuse("queue_full")
+		}
+	}
+	select {
+	case <-s.draining:
+		refuse("draining")
+	default:
+	}
+	status := http.StatusOK
+	if !out.Available {
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter(wait, rand.Float64())))
+	}
+	return writeJSON(w, status, out)
 }
 
 // queueView is what the leader said last about the queue. However many want to

@@ -90,3 +90,45 @@ func TestQueueWithoutALeader(t *testing.T) {
 		t.Error("no Retry-After")
 	}
 }
+
+func TestPressure(t *testing.T) {
+	f := newFarm(t)
+	ask := func(status int) (p Pressure) {
+		t.Helper()
+		a := f.do("GET", "/pressure", "", header{"Authorization": ""})
+		if a.Code != status || (a.Header().Get("Retry-After") != "") != (status == http.StatusServiceUnavailable) {
+			t.Fatalf("%d, Retry-After %q: %s", a.Code, a.Header().Get("Retry-After"), a.Body)
+		}
+		a.json(t, &p)
+		return p
+	}
+	f.leader.mu.Lock()
+	f.leader.queue = busyFarm()
+	f.leader.mu.Unlock()
+	if p := ask(http.StatusOK); !p.Available || p.Reason != nil || *p.Running != 2 || *p.Queued != 49 || *p.Seats != 2 {
+		t.Errorf("%+v", p)
+	}
+	f.leader.mu.Lock()
+	f.leader.queue.Tiers[0].Accepting = false
+	f.leader.mu.Unlock()
+	<-time.After(queueFresh)
+	if p := ask(http.StatusServiceUnavailable); p.Available || *p.Reason != "queue_full" || *p.Queued != 49 {
+		t.Errorf("%+v", p)
+	}
+	close(f.server.draining)
+	if p := ask(http.StatusServiceUnavailable); *p.Reason != "draining" {
+		t.Errorf("%+v", p)
+	}
+	f.server.draining = make(chan struct{})
+}
+
+func TestPressureWithoutALeader(t *testing.T) {
+	f := newLonelyFarm(t)
+	a := f.do("GET", "/pressure", "")
+	if a.Code != http.StatusServiceUnavailable || a.Header().Get("Retry-After") == "" {
+		t.Errorf("%d, Retry-After %q", a.Code, a.Header().Get("Retry-After"))
+	}
+	if want := `{"available":false,"reason":"no_leader","running":null,"queued":null,"seats":null}`; a.Body.String() != want {
+		t.Errorf("%s, want %s", a.Body, want)
+	}
+}

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -26,6 +27,7 @@ func (l *leader) dispatch() {
 		}
 		plan, _ := l.s.tenants.planOf(e.account)
 		le := l.board.start(e, w.name, w.boot, plan.Wall, l.now)
+		l.s.metrics.dispatches.WithLabelValues(strconv.Itoa(int(e.tier))).Inc()
 		l.s.metrics.waited.Observe(l.now.Sub(e.since).Seconds())
 		l.after(func() {
 			switch {

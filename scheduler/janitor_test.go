@@ -230,29 +230,9 @@ func TestLeaderKeepsHouse(t *testing.T) {
 	}
 	h.wantKeys(live)
 	h.stop() // so that the last sweep is counted
-	if got := gathered(t, j); got["tintype_janitor_sweeps_total done"] == 0 || got["tintype_janitor_walked_timestamp_seconds"] == 0 {
+	if got := gathered(t, j.cfg.Metrics.(*prometheus.Registry)); got["tintype_janitor_sweeps_total done"] == 0 || got["tintype_janitor_walked_timestamp_seconds"] == 0 {
 		t.Errorf("no sweep is counted: %v", got)
 	}
-}
-
-// gathered are the janitor's numbers by name and label.
-func gathered(t *testing.T, j *Janitor) map[string]float64 {
-	t.Helper()
-	families, err := j.cfg.Metrics.(*prometheus.Registry).Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
-			for _, label := range m.GetLabel() {
-				name += " " + label.GetValue()
-			}
-			values[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	return values
 }
 
 // walked tells of each walk that came to its end.

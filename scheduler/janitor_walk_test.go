@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/object"
 	"github.com/tintype/tintype/pkg/store"
@@ -54,7 +56,7 @@ func TestJanitorDeletesWhatIsOver(t *testing.T) {
 		t.Errorf("%+v, want two orphans and two specs", did)
 	}
 	h.wantKeys(stay...)
-	counts := gathered(t, j)
+	counts := gathered(t, j.cfg.Metrics.(*prometheus.Registry))
 	for name, want := range map[string]float64{
 		"objects_deleted_total expired": 0, "objects_deleted_total orphan": 2, "objects_deleted_total spec": 2, "bytes_deleted_total": 20,
 	} {

@@ -46,6 +46,7 @@ type leader struct {
 	workers map[string]*workSession  // by name of the worker
 	idle    []*workSession           // workers with credit, the longest idle first
 	waiting map[string][]*lookup     // look-ups by job
+	survey  survey
 
 	ackedBytes uint64 // of all frames up to acked, as the fold counts them
 	needed     floors // what jobs needed when all that had happened was last durable
@@ -262,6 +263,7 @@ func (l *leader) sweep(ctx context.Context) error {
 		for _, e := range late {
 			l.withBody(ctx, e.id, func(e *entry) {
 				if e != nil && e.lease != nil && e.lease.over(l.now) {
+					l.s.metrics.expired.Inc()
 					l.lost(e)
 				}
 			})

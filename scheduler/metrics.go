@@ -1,16 +1,22 @@
 package scheduler
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
 
-// metrics are the scheduler's own numbers. Gauges are read from the board of
-// whoever leads, and are zero elsewhere.
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the scheduler's own numbers; docs/operations.md says what each is
+// good for. None is labelled by account.
 type metrics struct {
-	decided  *prometheus.CounterVec
-	finished *prometheus.CounterVec
-	lost     prometheus.Counter
-	frames   prometheus.Counter
-	stripped prometheus.Counter
-	waited   prometheus.Histogram
+	decided    *prometheus.CounterVec
+	finished   *prometheus.CounterVec
+	dispatches *prometheus.CounterVec
+	expired    prometheus.Counter
+	lost       prometheus.Counter
+	frames     prometheus.Counter
+	stripped   prometheus.Counter
+	waited     prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
@@ -21,6 +27,12 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tintype_jobs_finished_total", Help: "Jobs that ended, by outcome.",
 		}, []string{"outcome"}),
+		dispatches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_dispatches_total", Help: "Attempts that were given a seat, by tier.",
+		}, []string{"tier"}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tintype_leases_expired_total", Help: "Leases that ended without a beat or at the end of their wall time.",
+		}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tintype_leases_lost_total", Help: "Leases that ended because their worker fell silent or did not hold them.",
 		}),
@@ -35,34 +47,108 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 		}),
 	}
-	gauge := func(name, help string, read func(*leader) float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
-			l := s.leader.Load()
-			if l == nil {
-				return 0
-			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return read(l)
-		})
-	}
-	all := []prometheus.Collector{
-		m.decided, m.finished, m.lost, m.frames, m.stripped, m.waited,
-		gauge("tintype_leader", "1 while this process leads.", func(*leader) float64 { return 1 }),
-		gauge("tintype_jobs_unfinished", "Jobs accepted and not ended.", func(l *leader) float64 { return float64(l.board.unfinished.Len()) }),
-		gauge("tintype_jobs_running", "Jobs in a worker's hands.", func(l *leader) float64 { return float64(len(l.board.leases)) }),
-		gauge("tintype_ledger_frame", "Newest frame of the ledger.", func(l *leader) float64 { return float64(l.seq) }),
-		gauge("tintype_projection_lag_frames", "Frames of the ledger that the archive does not have.", func(l *leader) float64 {
-			return max(0, float64(l.seq)-float64(s.projected.Load()))
-		}),
-	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range all {
+	for _, c := range []prometheus.Collector{
+		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.waited, newGauges(s),
+	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// gauges are read from the board of whoever leads. Another process has the
+// first of them alone, which is 0 there.
+type gauges struct {
+	s     *Scheduler
+	descs map[string]*prometheus.Desc
+}
+
+func newGauges(s *Scheduler) gauges {
+	g := gauges{s: s, descs: map[string]*prometheus.Desc{}}
+	for _, d := range []struct{ name, help, label string }{
+		{"tintype_leader", "1 while this process leads.", ""},
+		{"tintype_leader_epoch", "Number of the present reign; each take-over counts one.", ""},
+		{"tintype_jobs_unfinished", "Jobs accepted and not ended.", ""},
+		{"tintype_jobs_running", "Jobs in a worker's hands.", ""},
+		{"tintype_seats", "Seats of the connected workers.", ""},
+		{"tintype_workers", "Workers that are connected.", ""},
+		{"tintype_queue_limit", "The queue's length L, that tintype_queue_counted is held to.", ""},
+		{"tintype_queue_waiting", "Jobs that have a slot and wait for a seat, by tier.", "tier"},
+		{"tintype_queue_running", "Jobs in a worker's hands, by tier.", "tier"},
+		{"tintype_queue_parked", "Jobs that wait for a slot of their account, by tier.", "tier"},
+		{"tintype_queue_retrying", "Jobs that wait for another attempt, by tier.", "tier"},
+		{"tintype_queue_counted", "Jobs of this tier and above that count against the queue's length.", "tier"},
+		{"tintype_queue_oldest_age_seconds", "How long the first in the tier's queue has waited there; 0 when none does.", "tier"},
+		{"tintype_queue_drain_jobs_per_second", "Pace at which jobs leave the tier's queue for a seat while some wait; absent where none is measured.", "tier"},
+		{"tintype_ledger_frame", "Newest frame of the ledger.", ""},
+		{"tintype_projection_lag_frames", "Frames of the ledger that the archive does not have.", ""},
+		{"tintype_projection_lag_bytes", "About how many bytes of the ledger the archive does not have.", ""},
+		{"tintype_projection_lag_seconds", "Age of the oldest frame that the archive does not have, to about a second.", ""},
+		{"tintype_stream_bytes", "Bytes that a stream holds, as of the last 5 s.", "stream"},
+		{"tintype_stream_limit_bytes", "Bytes that a stream may hold.", "stream"},
+	} {
+		var labels []string
+		if d.label != "" {
+			labels = []string{d.label}
+		}
+		g.descs[d.name] = prometheus.NewDesc(d.name, d.help, labels, nil)
+	}
+	return g
+}
+
+// Describe names them.
+func (g gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range g.descs {
+		to <- d
+	}
+}
+
+// Collect reads them all under one lock.
+func (g gauges) Collect(to chan<- prometheus.Metric) {
+	tell := func(name string, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(g.descs[name], prometheus.GaugeValue, v, labels...)
+	}
+	l := g.s.leader.Load()
+	if l == nil {
+		tell("tintype_leader", 0)
+		return
+	}
+	projected := g.s.projected.Load()
+	l.enter()
+	q, stored, newest, epoch := l.queue(nil), l.survey, l.seq, l.epoch
+	behind := l.survey.behind(projected, l.now)
+	all, running, connected := l.board.unfinished.Len(), len(l.board.leases), len(l.workers)
+	l.leave()
+
+	tell("tintype_leader", 1)
+	tell("tintype_leader_epoch", float64(epoch))
+	tell("tintype_jobs_unfinished", float64(all))
+	tell("tintype_jobs_running", float64(running))
+	tell("tintype_seats", float64(q.Seats))
+	tell("tintype_workers", float64(connected))
+	tell("tintype_queue_limit", float64(q.Length))
+	for _, t := range q.Tiers {
+		label := strconv.Itoa(int(t.Tier))
+		tell("tintype_queue_waiting", float64(t.Jobs.GetWaiting()), label)
+		tell("tintype_queue_running", float64(t.Jobs.GetRunning()), label)
+		tell("tintype_queue_parked", float64(t.Jobs.GetParked()), label)
+		tell("tintype_queue_retrying", float64(t.Jobs.GetRetrying()), label)
+		tell("tintype_queue_counted", float64(t.Counted), label)
+		tell("tintype_queue_oldest_age_seconds", float64(t.OldestMs)/1000, label)
+		if t.DrainPerS > 0 {
+			tell("tintype_queue_drain_jobs_per_second", t.DrainPerS, label)
+		}
+	}
+	tell("tintype_ledger_frame", float64(newest))
+	tell("tintype_projection_lag_frames", max(0, float64(newest)-float64(projected)))
+	tell("tintype_projection_lag_bytes", stored.bytesFrom(projected))
+	tell("tintype_projection_lag_seconds", behind.Seconds())
+	tell("tintype_stream_bytes", float64(stored.jobs.Bytes), "jobs")
+	tell("tintype_stream_bytes", float64(stored.ledger.Bytes), "ledger")
+	tell("tintype_stream_limit_bytes", float64(stored.jobs.MaxBytes), "jobs")
+	tell("tintype_stream_limit_bytes", float64(stored.ledger.MaxBytes), "ledger")
 }

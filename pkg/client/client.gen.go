@@ -436,6 +436,23 @@ type PlanList struct {
 	Data []Plan `json:"data"`
 }
 
+// Pressure defines model for Pressure.
+type Pressure struct {
+	Available bool `json:"available"`
+
+	// Reason Why not: `queue_full`, `no_leader` or `draining`; null when available.
+	Reason *string `json:"reason"`
+
+	// Running Jobs in a worker's hands; null when nobody can tell.
+	Running *int `json:"running"`
+
+	// Queued Jobs that wait for anything: a worker, a slot or another attempt.
+	Queued *int `json:"queued"`
+
+	// Seats Seats of the workers that are connected.
+	Seats *int `json:"seats"`
+}
+
 // ProblemField defines model for ProblemField.
 type ProblemField struct {
 	Detail string `json:"detail"`
@@ -856,6 +873,16 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
 	ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// Pressure The farm has room
+	//
+	// For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
+	// not, because every tier of the queue is full, no scheduler leads, or this process is
+	// stopping. It may be up to half a second old. With several tiers the lower ones are full
+	// before; `/v1/queue` tells of each.
+	//
+	// Corresponds with GET /pressure (the `Pressure` operationId).
+	Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListJobs List jobs
 	//
 	// The account's jobs, newest first by the time they were submitted, each as it stands. With a
@@ -1107,6 +1134,26 @@ func (c *Raw) RevokeKey(ctx context.Context, id AccountId, keyId string, reqEdit
 // Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
 func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListPlansRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Pressure The farm has room
+//
+// For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
+// not, because every tier of the queue is full, no scheduler leads, or this process is
+// stopping. It may be up to half a second old. With several tiers the lower ones are full
+// before; `/v1/queue` tells of each.
+//
+// Corresponds with GET /pressure (the `Pressure` operationId).
+func (c *Raw) Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPressureRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1611,6 +1658,33 @@ func NewListPlansRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/admin/v1/plans")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPressureRequest constructs an http.Request for the Pressure method
+func NewPressureRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/pressure")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
