@@ -77,6 +77,7 @@ func (u *Up) check(c *checker) {
 	c.drain(u.Drain)
 	c.cluster(u.Cluster, u.GRPC)
 	c.grpc(u.GRPC, identity.Listens, identity.Dials)
+	c.nats(u.Backends)
 	c.s3(u.S3)
 	if u.Demo && u.Seats == 0 {
 		c.add("--demo renders a page; give --seats of at least 1")
@@ -263,11 +264,32 @@ func (c *checker) orphan(name, value string) {
 	}
 }
 
+// nats never repeats an address: it may hold a token.
+func (c *checker) nats(b Backends) {
+	if b.NATSURL != "" {
+		for i, address := range strings.Split(b.NATSURL, ",") {
+			u, err := url.Parse(strings.TrimSpace(address))
+			if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" {
+				c.add("TINTYPE_NATS_URL: want nats://HOST:PORT or tls://HOST:PORT, more of them with commas; address %d is none", i+1)
+			}
+		}
+	}
+	switch b.NATSReplicas {
+	case 0, 1, 3:
+	default:
+		c.add("TINTYPE_NATS_REPLICAS: want 1 or 3, or 0 for three where NATS is a cluster, not %d", b.NATSReplicas)
+	}
+	if b.NATSReplicas > 0 && b.NATSURL == "" {
+		c.add("TINTYPE_NATS_REPLICAS is set and TINTYPE_NATS_URL is not: the embedded NATS keeps one copy")
+	}
+}
+
 // external is for tiers that have nothing embedded to fall back to.
 func (c *checker) external(b Backends) {
 	c.need("TINTYPE_NATS_URL", b.NATSURL, "the farm's NATS")
 	c.need("TINTYPE_DATABASE_URL", b.DatabaseURL, "the farm's database")
 	c.need("TINTYPE_S3_ENDPOINT", b.S3Endpoint, "the farm's S3 server")
+	c.nats(b)
 	c.s3(b.S3)
 }
 

@@ -118,8 +118,9 @@ func (g GRPC) Files() identity.Files {
 // Backends are the stores. In `up` each address replaces the embedded part of
 // its kind and nothing else; the single tiers need all three.
 type Backends struct {
-	NATSURL     string `name:"nats-url" env:"TINTYPE_NATS_URL" help:"NATS with JetStream, nats://host:4222." secret:"" envonly:"" hidden:""`
-	DatabaseURL string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer, postgres://user:password@host/db." secret:"" envonly:"" hidden:""`
+	NATSURL      string `name:"nats-url" env:"TINTYPE_NATS_URL" help:"NATS with JetStream, nats://TOKEN@HOST:4222; the servers of a cluster with commas." secret:"" envonly:"" hidden:""`
+	NATSReplicas int    `name:"nats-replicas" env:"TINTYPE_NATS_REPLICAS" help:"Copies of the streams, 1 or 3, the same for all processes. 0: three where NATS is a cluster." default:"0" envonly:"" hidden:""`
+	DatabaseURL  string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer, postgres://user:password@host/db." secret:"" envonly:"" hidden:""`
 	S3
 }
 

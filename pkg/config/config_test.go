@@ -168,6 +168,9 @@ func TestProblems(t *testing.T) {
 		"migrate without a base": {nil, []string{"migrate"}, "TINTYPE_DATABASE_URL is missing"},
 		"open backends":          {nil, []string{"backends", "--s3-listen", "0.0.0.0:9000"}, "--insecure-backends"},
 		"backends elsewhere":     {map[string]string{"TINTYPE_NATS_LISTEN": "4222"}, []string{"backends"}, "--nats-listen: want HOST:PORT"},
+		"nats address":           {map[string]string{"TINTYPE_NATS_URL": "nats://secret@a:4222,b:4222"}, []string{"up"}, "address 2 is none"},
+		"nats copies":            {map[string]string{"TINTYPE_NATS_URL": "nats://a", "TINTYPE_NATS_REPLICAS": "2"}, []string{"up"}, "want 1 or 3"},
+		"nats copies at home":    {map[string]string{"TINTYPE_NATS_REPLICAS": "3"}, []string{"up"}, "TINTYPE_NATS_URL is not"},
 		"server":                 {nil, []string{"healthcheck", "--server", "localhost:8080"}, "--server: want http(s)://"},
 		"json on the same pipe":  {nil, []string{"shot", "http://x", "--json", "-o", "-"}, "standard output"},
 	} {

@@ -22,6 +22,9 @@ import (
 const (
 	// connectWithin bounds the first contact with one external store.
 	connectWithin = 15 * time.Second
+	// dialNATSWithin bounds one try of one server: behind one that is gone
+	// without a word, another of its cluster waits.
+	dialNATSWithin = 3 * time.Second
 	// startWithin bounds the start of one embedded store; a large ledger is
 	// read through and a killed Postgres recovers first.
 	startWithin = 2 * time.Minute
@@ -29,6 +32,9 @@ const (
 	// bytes: both at their default bounds, and room to raise them. It is a
 	// limit and no reservation of disk.
 	natsStore = 8 << 30
+	// leastNATS is the oldest server whose durability was measured: before
+	// it, a cluster that syncs does so once for every message.
+	leastNATS = "2.15.2"
 )
 
 // stores are the three back ends, each behind its one client.
@@ -41,7 +47,7 @@ type stores struct {
 
 // openStores connects to what cfg names.
 func (p *Process) openStores(ctx context.Context, parts *parts, cfg config.Backends) (*stores, error) {
-	nc, err := p.dialNATS(ctx, cfg.NATSURL)
+	nc, err := p.dialNATS(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +60,7 @@ func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, soc
 	var nc *natsgo.Conn
 	var err error
 	if cfg.NATSURL != "" {
-		nc, err = p.dialNATS(ctx, cfg.NATSURL)
+		nc, err = p.dialNATS(ctx, cfg.Backends)
 	} else {
 		nc, err = p.embeddedNATS(parts, f)
 	}
@@ -100,16 +106,37 @@ func (p *Process) startNATS(parts *parts, cfg nats.Config) (*nats.Server, error)
 	return srv, nil
 }
 
-func (p *Process) dialNATS(ctx context.Context, url string) (*natsgo.Conn, error) {
-	within := connectWithin
+func (p *Process) dialNATS(ctx context.Context, cfg config.Backends) (*natsgo.Conn, error) {
+	within := dialNATSWithin
 	if deadline, ok := ctx.Deadline(); ok {
 		within = min(within, time.Until(deadline))
 	}
-	nc, err := natsgo.Connect(url, append(p.natsOptions(), natsgo.Timeout(within))...)
+	nc, err := natsgo.Connect(cfg.NATSURL, append(p.natsOptions(), natsgo.Timeout(within))...)
 	if err != nil {
 		return nil, &Unreachable{"NATS", err}
 	}
+	if version := nc.ConnectedServerVersion(); older(version, leastNATS) {
+		nc.Close()
+		return nil, fmt.Errorf("the NATS server is %s, and %s is needed: older ones sync each message by itself, or lose some", version, leastNATS)
+	}
 	return nc, nil
+}
+
+// older compares versions such as 2.15.2; what follows a number, as in
+// 2.16.0-RC.1, does not count.
+func older(version, least string) bool {
+	a, b := strings.Split(version, "."), strings.Split(least, ".")
+	for i := range b {
+		var x, y int
+		if i < len(a) {
+			fmt.Sscanf(a[i], "%d", &x) //nolint:errcheck // none is 0
+		}
+		fmt.Sscanf(b[i], "%d", &y) //nolint:errcheck // ours
+		if x != y {
+			return x < y
+		}
+	}
+	return false
 }
 
 // natsOptions fit publishes whose outcome must be known: without a buffer, one
@@ -122,6 +149,7 @@ func (p *Process) natsOptions() []natsgo.Option {
 		natsgo.ReconnectBufSize(-1),
 		natsgo.MaxReconnects(-1),
 		natsgo.ReconnectWait(250 * time.Millisecond),
+		natsgo.IgnoreAuthErrorAbort(), // a server that is being set up anew may refuse for a while
 		natsgo.PingInterval(5 * time.Second),
 		natsgo.DisconnectErrHandler(func(_ *natsgo.Conn, err error) {
 			if err != nil {
@@ -194,7 +222,7 @@ func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cf
 	parts.opened("nats client", func() error { nc.Close(); return nil })
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, errors.New("the stores did not answer in time"))
 	defer cancel()
-	streams, err := stream.Open(ctx, nc, stream.Config{Replicas: replicas(nc), Log: p.Log})
+	streams, err := stream.Open(ctx, nc, stream.Config{Replicas: replicas(nc, cfg.NATSReplicas), Log: p.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -214,9 +242,13 @@ func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cf
 	return &stores{streams: streams, archive: archive, bucket: bucket, url: cfg.DatabaseURL}, nil
 }
 
-// replicas keeps three copies of the streams where NATS is a cluster.
-func replicas(nc *natsgo.Conn) int {
-	if strings.TrimSpace(nc.ConnectedClusterName()) != "" {
+// replicas keeps three copies of the streams where NATS is a cluster, unless
+// told how many.
+func replicas(nc *natsgo.Conn, told int) int {
+	switch {
+	case told > 0:
+		return told
+	case strings.TrimSpace(nc.ConnectedClusterName()) != "":
 		return 3
 	}
 	return 1

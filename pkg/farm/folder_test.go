@@ -112,3 +112,13 @@ func TestSocketFolderOfSomebodyElse(t *testing.T) {
 		t.Error("a link that was there before us was taken for our folder")
 	}
 }
+
+func TestOlder(t *testing.T) {
+	for version, want := range map[string]bool{
+		"2.15.2": false, "2.15.10": false, "2.16.0-RC.1": false, "3.0.0": false, "2.15": true, "2.15.1": true, "2.9.22": true, "": true,
+	} {
+		if got := older(version, leastNATS); got != want {
+			t.Errorf("%q: %v", version, got)
+		}
+	}
+}

@@ -87,10 +87,10 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 
 	s := &Streams{nc: nc, js: js, log: cfg.Log}
 	if s.jobs, err = js.CreateOrUpdateStream(ctx, jobs); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", JobsName, err)
+		return nil, fmt.Errorf("stream %s: %w", JobsName, placement(err, jobs.Replicas))
 	}
 	if s.ledger, err = js.CreateOrUpdateStream(ctx, ledger); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", LedgerName, err)
+		return nil, fmt.Errorf("stream %s: %w", LedgerName, placement(err, ledger.Replicas))
 	}
 	return s, nil
 }
@@ -136,6 +136,16 @@ func isWrongSequence(err error) bool {
 	api := apiError(err)
 	return api != nil && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
 		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// placement says what to do about a cluster that cannot hold the copies: 10005
+// no suitable peers, 10074 more replicas than a lone server can have.
+func placement(err error, replicas int) error {
+	if api := apiError(err); api != nil && (api.ErrorCode == 10005 || api.ErrorCode == 10074) {
+		return fmt.Errorf("NATS cannot keep %d copies: that many servers have to be up in its cluster, each with max_file_store of at least what "+
+			"the streams may hold; or set TINTYPE_NATS_REPLICAS=1, and a lost disk loses jobs (%w)", replicas, err)
+	}
+	return err
 }
 
 // apiError is the server's own answer in err's chain; nil when the failure is
