@@ -29,7 +29,7 @@ func newJanitorMetrics(r prometheus.Registerer) (*janitorMetrics, error) {
 		}, []string{"why"}),
 		bytes:  counter("bytes_deleted_total", "Bytes of the objects deleted."),
 		stayed: counter("delete_failures_total", "Deletions that the object store refused or did not answer, in pages."),
-		days:   counter("days_dropped_total", "Day partitions of jobs that were dropped."),
+		days:   counter("partitions_dropped_total", "Day partitions of jobs that were dropped."),
 		rows:   counter("rows_deleted_total", "Rows of jobs that were deleted one by one, from days that other plans keep."),
 		walked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tintype_janitor_walked_timestamp_seconds", Help: "When this process last came to the end of the bucket; 0 if it has not yet.",
