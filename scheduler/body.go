@@ -78,7 +78,7 @@ func (s *Scheduler) body(ctx context.Context, id string, record uint64, at pin) 
 func (s *Scheduler) readBody(ctx context.Context, id string, record uint64, at pin) (*pb.Body, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, bodyWait, errors.New("reading the body of a job"))
 	defer cancel()
-	if !at.carried {
+	if !at.inLedger {
 		rec, err := s.streams.Record(ctx, record)
 		return rec.GetBody(), err
 	}

@@ -86,7 +86,7 @@ func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) 
 	b.t.Helper()
 	cfg.Address, cfg.Log = name, slog.New(slog.DiscardHandler)
 	cfg.Plans = []account.Plan{{
-		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 100}, Wall: time.Minute, Retention: time.Hour,
+		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 10_000}, Wall: time.Minute, Retention: time.Hour,
 	}}
 	s, err := New(cfg, b.streams, b.archive, presigner{})
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -13,8 +15,8 @@ const (
 	// carryShare of a stream, pinned by unfinished jobs, makes carrying worth a
 	// look: one in so many bytes.
 	carryShare = 4
-	// carryCost is about what a carried job takes beside its record.
-	carryCost = 256
+	// carryCost is about what a carried job takes beside its envelope and body.
+	carryCost = 60
 	// carryUntil is how full the ledger may be, in hundredths, for more to be
 	// carried: the rest is for the ends of what runs.
 	carryUntil = 90
@@ -42,10 +44,10 @@ func (l *leader) carry(ctx context.Context) error {
 		}
 		todo, took := l.toCarry(ctx)
 		rest = time.Now().Add(carryRest * took)
-		if len(todo) == 0 {
+		if len(todo.jobs) == 0 {
 			continue
 		}
-		l.s.log.Info("carrying old jobs", "count", len(todo))
+		l.s.log.Info("carrying old jobs", "count", len(todo.jobs))
 		if err := l.carryAll(ctx, todo); err != nil {
 			return err
 		}
@@ -53,15 +55,14 @@ func (l *leader) carry(ctx context.Context) error {
 }
 
 // toCarry looks at the board, which takes its lock for as long as it says.
-func (l *leader) toCarry(ctx context.Context) ([]carriedJob, time.Duration) {
+func (l *leader) toCarry(ctx context.Context) (todo, time.Duration) {
 	jobs, ledger, err := l.s.states(ctx)
 	if err != nil {
-		return nil, 0
+		return todo{}, 0
 	}
 	l.enter()
 	defer l.leave()
-	todo := l.board.worthCarrying(jobs, ledger, l.marks.base.bytes)
-	return todo, time.Since(l.now)
+	return l.board.worthCarrying(jobs, ledger, l.marks.base.bytes), time.Since(l.now)
 }
 
 // states is the extent of both streams.
@@ -74,32 +75,34 @@ func (s *Scheduler) states(ctx context.Context) (jobs, ledger stream.State, err 
 	return jobs, ledger, err
 }
 
-// carriedJob is a job to carry, as long as it needs what it needed.
-type carriedJob struct {
-	id  string
-	pin uint64
+// todo is what to carry: jobs, as long as they need what they needed.
+type todo struct {
+	jobs []pinned
+	// bodies go along, so that JOBS need not keep them. Else they stay there:
+	// the ledger, when it is nearly full, has no room for them.
+	bodies bool
 }
 
-// worthCarrying lists the oldest jobs that keep so much of a stream, of which
-// they are less than half: the ones with which most is won. The ledger is what
-// ends at "until", in the fold's bytes: what is behind that stays anyhow.
-func (b *board) worthCarrying(jobs, ledger stream.State, until uint64) []carriedJob {
-	if carryFull(ledger) {
-		return nil
+type pinned struct {
+	id    string
+	token uint64
+}
+
+// worthCarrying finds the oldest jobs that keep so much of a stream, of which
+// they are less than half: as many as free most. The ledger is what ends at
+// "until", in the fold's bytes: what is behind that stays anyhow.
+func (b *board) worthCarrying(jobs, ledger stream.State, until uint64) todo {
+	if !over(ledger, ledgerAccepts) { // else nothing is accepted however empty JOBS is
+		if c := b.worthForJobs(jobs); len(c) > 0 {
+			return todo{c, true}
+		}
 	}
-	if todo := b.worthForJobs(jobs); len(todo) > 0 {
-		return todo
-	}
-	return b.worthForLedger(ledger, until)
+	return todo{jobs: b.worthForLedger(ledger, until)}
 }
 
-func carryFull(ledger stream.State) bool {
-	return ledger.MaxBytes > 0 && ledger.Bytes/carryUntil > uint64(ledger.MaxBytes)/100
-}
-
-func (b *board) worthForJobs(st stream.State) []carriedJob {
-	first := b.fresh.Front()
-	if st.MaxBytes <= 0 || first == nil || st.Bytes <= uint64(st.MaxBytes)/carryShare {
+func (b *board) worthForJobs(st stream.State) []pinned {
+	first := b.records.Front()
+	if first == nil || !over(st, 100/carryShare) {
 		return nil
 	}
 	// All that is in JOBS before the last decided record is either these jobs'
@@ -109,12 +112,12 @@ func (b *board) worthForJobs(st stream.State) []carriedJob {
 		unfinished += uint64(el.Value.(*entry).jobsBytes)
 	}
 	from := max(first.Value.(*entry).jobsSeq, st.First)
-	others := st.Last - from + 1 - min(uint64(b.fresh.Len()), st.Last-from+1)
+	others := st.Last - from + 1 - min(uint64(b.records.Len()), st.Last-from+1)
 	if others == 0 {
 		return nil
 	}
 	each := (st.Bytes - min(st.Bytes, unfinished)) / others
-	best := choice{}
+	best := choice{dear: 2}
 	for el := first; el != nil; el = el.Next() {
 		e, behind := el.Value.(*entry), b.jobs+1
 		if next := el.Next(); next != nil {
@@ -126,59 +129,64 @@ func (b *board) worthForJobs(st stream.State) []carriedJob {
 	return best.jobs()
 }
 
-func (b *board) worthForLedger(st stream.State, until uint64) []carriedJob {
-	best := choice{}
-	var last *entry
-	add := func(behind uint64) {
-		best.add(last, behind-last.pin.offset, uint64(last.jobsBytes)+carryCost)
+func (b *board) worthForLedger(st stream.State, until uint64) []pinned {
+	best := choice{dear: 2}
+	if over(st, ledgerStarts) {
+		best.dear = 1 // nothing is started: whatever makes room helps
 	}
-	for e := range b.byFrame() {
-		if e.pin.offset >= until {
-			break
-		}
-		switch {
-		case last != nil:
-			add(e.pin.offset)
-		case st.MaxBytes <= 0 || until-e.pin.offset <= uint64(st.MaxBytes)/carryShare:
-			return nil
-		}
-		last = e
-	}
-	if last == nil {
+	first := b.frames.Front()
+	if first == nil || st.MaxBytes <= 0 || until < first.Value.(*entry).pin.offset+uint64(st.MaxBytes)/carryShare {
 		return nil
 	}
-	add(until)
+	for el := first; el != nil && el.Value.(*entry).pin.offset < until; el = el.Next() {
+		e, behind := el.Value.(*entry), until
+		if next := el.Next(); next != nil {
+			behind = min(behind, next.Value.(*entry).pin.offset)
+		}
+		cost := uint64(carryCost)
+		if e.pin.inLedger {
+			cost += uint64(e.jobsBytes)
+		} else {
+			cost += uint64(proto.Size(e.env))
+		}
+		best.add(e, behind-e.pin.offset, cost)
+	}
 	return best.jobs()
 }
 
 // choice finds how many of the oldest jobs to carry: those that free most
-// beyond twice what they take.
+// beyond so many times what they take.
 type choice struct {
-	all  []carriedJob
+	dear int64
+	all  []pinned
 	won  int64
 	most int64
 	n    int
 }
 
 func (c *choice) add(e *entry, freed, cost uint64) {
-	c.all = append(c.all, carriedJob{e.id, e.pin.token})
-	if c.won += int64(freed) - 2*int64(cost); c.won > c.most {
+	c.all = append(c.all, pinned{e.id, e.pin.token})
+	if c.won += int64(freed) - c.dear*int64(cost); c.won > c.most {
 		c.most, c.n = c.won, len(c.all)
 	}
 }
 
-func (c *choice) jobs() []carriedJob { return c.all[:c.n] }
+func (c *choice) jobs() []pinned { return c.all[:c.n] }
 
 // carryAll carries these jobs, a frame's worth at a time: the next waits until
 // the last is durable, so that what is carried stands in nobody's way.
-func (l *leader) carryAll(ctx context.Context, todo []carriedJob) error {
-	for len(todo) > 0 {
+func (l *leader) carryAll(ctx context.Context, todo todo) error {
+	for jobs := todo.jobs; len(jobs) > 0; {
 		_, ledger, err := l.s.states(ctx)
-		if err != nil || carryFull(ledger) {
+		if err != nil || over(ledger, carryUntil) {
 			return ctx.Err() // the next look goes on from here
 		}
-		for room := frameBytes; room > 0 && len(todo) > 0; todo = todo[1:] {
-			room -= l.carryOne(ctx, todo[0])
+		most := frameBytes
+		if ledger.MaxBytes > 0 {
+			most = min(most, int(ledger.MaxBytes)/100)
+		}
+		for room := most; room > 0 && len(jobs) > 0; jobs = jobs[1:] {
+			room -= l.carryOne(ctx, jobs[0], todo.bodies)
 		}
 		stored := make(chan struct{})
 		l.enter()
@@ -195,25 +203,35 @@ func (l *leader) carryAll(ctx context.Context, todo []carriedJob) error {
 
 // carryOne carries a job if it is still what the look found, and returns about
 // how many bytes that took.
-func (l *leader) carryOne(ctx context.Context, job carriedJob) (bytes int) {
+func (l *leader) carryOne(ctx context.Context, job pinned, withBody bool) (bytes int) {
+	emit := func(e *entry, body *pb.Body) {
+		ev := &pb.Event{Fact: &pb.Event_Carried{Carried: carriedNow(e, body)}}
+		l.emit(ev)
+		bytes = proto.Size(ev)
+	}
 	l.enter()
 	e := l.board.entries[job.id]
-	loaded := e != nil && e.body != nil
-	l.leave()
-	if e == nil {
+	if l.over || e == nil || e.end != nil || e.pin.token != job.token {
+		l.leave()
 		return 0
 	}
+	if !withBody && !e.pin.inLedger {
+		emit(e, nil)
+		l.leave()
+		return bytes
+	}
+	loaded := e.body != nil
+	l.leave()
 	l.withBody(ctx, job.id, func(e *entry) {
-		if e == nil || l.over || e.end != nil || e.pin.token != job.pin {
+		if e == nil || l.over || e.end != nil || e.pin.token != job.token {
 			return
 		}
-		l.emit(&pb.Event{Fact: &pb.Event_Carried{Carried: carriedNow(e, e.body)}})
-		bytes = int(e.jobsBytes) + carryCost
+		emit(e, e.body)
 		if !loaded {
 			// It was read for this alone, and there may be more of them than fit
 			// the memory.
 			l.after(func() {
-				if e.pin.carried && e.lease == nil {
+				if e.pin.inLedger && e.lease == nil {
 					e.body = nil
 				}
 			})

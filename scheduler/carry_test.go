@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"container/list"
 	"fmt"
 	"math"
 	"runtime"
@@ -19,17 +20,18 @@ import (
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
-// carry writes the n oldest jobs anew.
-func (b *bench) carry(n int) {
+// carry writes the n oldest jobs anew, with their bodies or without.
+func (b *bench) carry(n int, bodies bool) {
 	var oldest []*entry
-	for e := range b.board.byFrame() {
-		if len(oldest) == n {
-			break
-		}
-		oldest = append(oldest, e)
+	for el := b.board.frames.Front(); el != nil && len(oldest) < n; el = el.Next() {
+		oldest = append(oldest, el.Value.(*entry))
 	}
 	for _, e := range oldest {
-		b.emit(&pb.Event{Fact: &pb.Event_Carried{Carried: carriedNow(e, &pb.Body{CustomId: e.id})}})
+		var body *pb.Body
+		if bodies || e.pin.inLedger {
+			body = &pb.Body{CustomId: e.id}
+		}
+		b.emit(&pb.Event{Fact: &pb.Event_Carried{Carried: carriedNow(e, body)}})
 	}
 }
 
@@ -94,7 +96,7 @@ func text(f *facts, front int) string {
 	for el := f.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
 		line(e)
-		fmt.Fprintf(&out, " needs %d, carried %t\n", e.pin.token, e.pin.carried)
+		fmt.Fprintf(&out, " needs %d, body in the ledger: %t\n", e.pin.token, e.pin.inLedger)
 		known[e.id] = true
 	}
 	for el := f.ended.Front(); el != nil; el = el.Next() {
@@ -123,8 +125,10 @@ func text(f *facts, front int) string {
 		}
 	}
 	slices.Sort(keys)
-	for _, e := range slices.Collect(f.byFrame()) {
-		keys = append(keys, "then "+e.id)
+	for _, l := range []*list.List{f.frames, f.records} {
+		for el := l.Front(); el != nil; el = el.Next() {
+			keys = append(keys, "then "+el.Value.(*entry).id)
+		}
 	}
 	return out.String() + strings.Join(keys, "\n")
 }
@@ -196,14 +200,14 @@ func (n *node) carryNow(t *testing.T, want int) {
 	t.Helper()
 	l := n.leader.Load()
 	todo, _ := l.toCarry(t.Context())
-	if len(todo) != want {
-		t.Fatalf("%d jobs are worth carrying, want %d", len(todo), want)
+	if len(todo.jobs) != want || !todo.bodies {
+		t.Fatalf("%d jobs are worth carrying, with bodies: %t, want %d", len(todo.jobs), todo.bodies, want)
 	}
 	if err := l.carryAll(t.Context(), todo); err != nil {
 		t.Fatal(err)
 	}
 	l.enter()
-	need, before := l.need(), l.board.entries[todo[0].id].order>>16
+	need, before := l.need(), l.board.entries[todo.jobs[0].id].order>>16
 	l.leave()
 	jobs, ledger, err := n.states(t.Context())
 	if err != nil {
@@ -212,13 +216,13 @@ func (n *node) carryNow(t *testing.T, want int) {
 	if need.jobs != jobs.Last+1 || need.seq <= before || need.seq > ledger.Last {
 		t.Errorf("after carrying, %+v is needed of %+v and %+v", need, jobs, ledger)
 	}
-	if err := l.trim(t.Context(), n.streams.PurgeJobs, need.jobs); err != nil {
+	if err := l.trim(t.Context(), n.streams.PurgeJobs, need.jobs, new(uint64)); err != nil {
 		t.Fatal(err)
 	}
 	for n.projected.Load() < ledger.Last { // an end that is not in the archive is in the ledger
 		runtime.Gosched()
 	}
-	if err := l.trim(t.Context(), n.streams.PurgeLedger, need.seq); err != nil {
+	if err := l.trim(t.Context(), n.streams.PurgeLedger, need.seq, new(uint64)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -267,7 +271,7 @@ func TestOldJobsAreCarried(t *testing.T) {
 		for el := l.board.unfinished.Front(); el != nil; el = el.Next() {
 			e := el.Value.(*entry)
 			order = append(order, e.id)
-			if !e.pin.carried {
+			if !e.pin.inLedger || e.pin.token == e.order {
 				t.Errorf("job %s was never carried", e.id)
 			}
 		}
@@ -300,7 +304,8 @@ func TestCarriedFramesFit(t *testing.T) {
 		}
 		l := s.leader.Load()
 		l.enter()
-		for _, e := range slices.Collect(l.board.byFrame()) {
+		for range 100 {
+			e := l.board.frames.Front().Value.(*entry)
 			l.emit(&pb.Event{Fact: &pb.Event_Carried{Carried: carriedNow(e, e.body)}})
 		}
 		l.leave()
@@ -313,8 +318,8 @@ func TestCarriedFramesFit(t *testing.T) {
 			}
 			f.fold(link)
 		}
-		if f.carried.Len() != 100 || f.fresh.Len() != 0 {
-			t.Errorf("a fold says that %d are carried and %d not, want 100", f.carried.Len(), f.fresh.Len())
+		if f.frames.Len() != 100 || f.records.Len() != 0 {
+			t.Errorf("a fold says that %d jobs need frames and %d records, want 100 and none", f.frames.Len(), f.records.Len())
 		}
 		if diff := diffFacts(f, l.board.facts); diff != "" {
 			t.Errorf("a fresh fold differs from the leader's facts (-fold +leader):\n%s", diff)

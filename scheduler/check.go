@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"slices"
@@ -176,15 +177,24 @@ func (b *board) checkTenants() error {
 // checkPins: every unfinished job, and no other, holds what it needs of the
 // streams, the first needs first.
 func (b *board) checkPins() error {
-	if n := b.fresh.Len() + b.carried.Len(); n != b.unfinished.Len() {
-		return fmt.Errorf("%d jobs need the streams, %d are unfinished", n, b.unfinished.Len())
+	if n := b.frames.Len(); n != b.unfinished.Len() {
+		return fmt.Errorf("%d jobs need the ledger, %d are unfinished", n, b.unfinished.Len())
 	}
-	last := uint64(0)
-	for e := range b.byFrame() {
-		if e.end != nil || e.pin.token <= last || !e.pin.carried && e.pin.token != e.order {
-			return fmt.Errorf("job %s needs the ledger from %d on, behind one that does from %d", e.id, e.pin.token, last)
+	inJobs := 0
+	for el := b.frames.Front(); el != nil; el = el.Next() {
+		e := el.Value.(*entry)
+		if e.end != nil || e.pin.inFrames != el || (e.pin.inRecord == nil) != e.pin.inLedger {
+			return fmt.Errorf("job %s does not need what it says: %+v", e.id, e.pin)
 		}
-		last = e.pin.token
+		if !e.pin.inLedger {
+			inJobs++
+		}
+	}
+	if inJobs != b.records.Len() {
+		return fmt.Errorf("%d jobs need their records, %d are said to", inJobs, b.records.Len())
+	}
+	if !inOrder(b.frames, func(e *entry) uint64 { return e.pin.token }) || !inOrder(b.records, func(e *entry) uint64 { return e.jobsSeq }) {
+		return errors.New("what jobs need of the streams is out of order")
 	}
 	return nil
 }
@@ -208,4 +218,14 @@ func (l *line) check() error {
 		return fmt.Errorf("%d jobs, the line says %d, in %d chunks", n, l.n, len(l.chunks))
 	}
 	return nil
+}
+
+// inOrder reports whether a list of entries rises by key.
+func inOrder(l *list.List, key func(*entry) uint64) bool {
+	for el := l.Front(); el != nil && el.Next() != nil; el = el.Next() {
+		if key(el.Value.(*entry)) >= key(el.Next().Value.(*entry)) {
+			return false
+		}
+	}
+	return true
 }

@@ -52,7 +52,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too large → too old → key not looked up → suspended → slots → tier depth.
+// known → too large → too old → key not looked up → suspended → storage → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -86,6 +86,10 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	}
 	if t.fault != nil {
 		l.refuse(env, t.fault)
+		return
+	}
+	if l.storage.full() != "" {
+		l.refuse(env, storageFull())
 		return
 	}
 	place := pb.Place_PLACE_QUEUE

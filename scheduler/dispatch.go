@@ -12,7 +12,7 @@ import (
 // dispatch gives waiting jobs to free seats: Started goes into the ledger, and
 // only once it is durable does the worker hear of it.
 func (l *leader) dispatch() {
-	for len(l.idle) > 0 {
+	for len(l.idle) > 0 && !l.storage.hold() {
 		e := l.board.next(l.now)
 		if e == nil {
 			return

@@ -46,6 +46,9 @@ func (s *Scheduler) Run(stop, now context.Context) error {
 			if stop.Err() != nil || now.Err() != nil {
 				return nil
 			}
+			if errors.Is(err, stream.ErrStore) {
+				return fmt.Errorf("NATS cannot write to its disk any more; free some room there and start it again: %w", err)
+			}
 			s.log.Warn("not leading", "err", err)
 			if !errors.Is(err, stream.ErrDeposed) && !errors.Is(err, stream.ErrGap) {
 				select {
@@ -130,6 +133,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 	// Alone, there is nobody to wait for; else silence is counted from now.
 	started := time.Now()
 	var end horizon
+	var rest time.Time    // no attempt to lead before
 	var learned time.Time // when the accounts of what waits were last asked for
 	patience := silence + rand.N(silenceJitter)
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -169,11 +173,16 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 				continue
 			}
 		}
-		if end.newer != 0 {
+		if end.newer != 0 || time.Now().Before(rest) {
 			continue
 		}
 		tried := time.Now()
 		won, err := s.campaign(ctx, f)
+		if errors.Is(err, stream.ErrFull) {
+			s.makeRoom(ctx, f)
+			rest = time.Now().Add(fullRest)
+			continue
+		}
 		if won || err != nil {
 			return f, tried, err
 		}
@@ -243,13 +252,14 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
 		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
-		acked: f.seq, ackedBytes: f.bytes, trimmable: make(chan struct{}, 1),
+		acked: f.seq, ackedBytes: f.bytes,
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.
 	s.tenants.need(f.accounts())
 	s.tenants.load(stop)
 	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
+	l.needed = l.need() // of the fold, which is of acknowledged frames
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	s.leader.Store(l)
 	defer func() {
@@ -269,6 +279,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	g.Go(func() error { return l.purge(ctx) })
 	g.Go(func() error { return l.carry(ctx) })
 	g.Go(func() error { return l.watch(ctx) })
+	g.Go(func() error { return l.watchStorage(ctx) })
 	g.Go(func() error { return l.beats(ctx) })
 	g.Go(func() error { return l.tidy(ctx) })
 	return g.Wait()

@@ -47,11 +47,11 @@ type leader struct {
 	idle    []*workSession           // workers with credit, the longest idle first
 	waiting map[string][]*lookup     // look-ups by job
 	survey  survey
+	storage storage
 
 	ackedBytes uint64 // of all frames up to acked, as the fold counts them
-	needed     floors // what jobs needed when all that had happened was last durable
+	needed     floors // what jobs needed at the end of the last acknowledged frame
 	marks      marks
-	trimmable  chan struct{} // needed has moved; capacity 1
 
 	sent chan *frame   // to settle, in order
 	heir chan struct{} // capacity 1: another reign has been heard of
@@ -62,6 +62,7 @@ type frame struct {
 	sealed  stream.Sealed
 	ends    uint64 // the fold's bytes up to its end
 	body    *pb.Frame
+	needed  floors // what jobs need at its end; zero when more was decided before it was sent
 	bytes   int
 	wanted  bool     // worth appending, even without an event
 	effects []func() // run under mu, in order, once it is acknowledged
@@ -172,6 +173,9 @@ func (l *leader) send() {
 	}
 	l.seal(f)
 	l.frames, l.flying = l.frames[1:], f
+	if len(l.frames) == 0 {
+		f.needed = l.need()
+	}
 	f.sentAt = time.Now()
 	if ack, err := l.s.streams.Append(f.sealed); err == nil {
 		f.ack = ack
@@ -189,12 +193,16 @@ func (l *leader) settle(ctx context.Context) error {
 			return ctx.Err()
 		case f = <-l.sent:
 		}
-		if err := l.s.streams.Settle(ctx, f.sealed, f.ack); err != nil {
+		if err := l.append(ctx, f); err != nil {
 			return err
 		}
 		l.enter()
 		l.flying = nil
+		l.grew(len(f.sealed.Data))
 		l.proved, l.acked, l.ackedBytes = f.sentAt, f.sealed.Seq, f.ends
+		if f.needed != (floors{}) {
+			l.needed = f.needed
+		}
 		for _, effect := range f.effects {
 			effect()
 		}

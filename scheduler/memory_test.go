@@ -112,7 +112,7 @@ func (m *memory) PurgeJobs(_ context.Context, seq uint64) error {
 
 func (m *memory) Append(f stream.Sealed) (jetstream.PubAckFuture, error) {
 	m.change(func() {
-		if f.Seq == uint64(len(m.frames))+1 {
+		if f.Seq == uint64(len(m.frames))+1 && (m.ledgerMax == 0 || m.ledgerBytes()+int64(len(f.Data)) <= m.ledgerMax) {
 			m.frames = append(m.frames, f.Data)
 		}
 	})
@@ -135,6 +135,9 @@ func (m *memory) Settle(ctx context.Context, f stream.Sealed, _ jetstream.PubAck
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if f.Seq == uint64(len(m.frames))+1 {
+		return stream.ErrFull
+	}
 	if f.Seq > uint64(len(m.frames)) || !bytes.Equal(m.frames[f.Seq-1], f.Data) {
 		return stream.ErrDeposed
 	}
@@ -192,11 +195,17 @@ func (m *memory) Follow(ctx context.Context, seq uint64, _ stream.Chain, fn func
 func (m *memory) LedgerState(context.Context) (stream.State, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	st := stream.State{First: m.frameFirst, Last: uint64(len(m.frames)), MaxBytes: m.ledgerMax}
+	return stream.State{
+		First: m.frameFirst, Last: uint64(len(m.frames)), Bytes: uint64(m.ledgerBytes()), MaxBytes: m.ledgerMax,
+	}, nil
+}
+
+// ledgerBytes is what LEDGER holds; m.mu is held.
+func (m *memory) ledgerBytes() (sum int64) {
 	for _, data := range m.frames[m.frameFirst-1:] {
-		st.Bytes += uint64(len(data))
+		sum += int64(len(data))
 	}
-	return st, nil
+	return sum
 }
 
 func (m *memory) ChainAt(_ context.Context, seq uint64) (stream.Chain, bool, error) {

@@ -397,7 +397,7 @@ func TestBoardAgainstModel(t *testing.T) {
 				b.board.fillAll(b.now)
 				b.model.settle(b.now, b.threads)
 			},
-			"carry": func(rt *rapid.T) { b.carry(rapid.IntRange(1, 5).Draw(rt, "jobs")) },
+			"carry": func(rt *rapid.T) { b.carry(rapid.IntRange(1, 5).Draw(rt, "jobs"), rapid.Bool().Draw(rt, "bodies")) },
 			"purge": func(*rapid.T) { b.purge() },
 			"takeover": func(rt *rapid.T) {
 				keep := max(b.durable, len(b.frames)-rapid.IntRange(0, 2).Draw(rt, "lost frames"))

@@ -2,77 +2,67 @@ package scheduler
 
 import (
 	"container/list"
-	"iter"
 	"time"
 
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 // pins is what the unfinished jobs need of the streams. A job needs LEDGER from
-// its Accepted on, and its record in JOBS, until it is carried: then it needs
-// LEDGER from its last Carried on, and nothing of JOBS.
+// its Accepted on, or from where it was last carried, and its record in JOBS
+// until it is carried with its body.
 type pins struct {
-	fresh   *list.List    // *entry, never carried: by acceptance, so by record too
-	carried *list.List    // *entry, by their last Carried
-	near    *list.Element // of unfinished: where the last carried job was put in
+	frames  *list.List // *entry, by the first frame that each needs
+	records *list.List // *entry whose body is in JOBS, by record
+	// Where the last one went that was put in by its order: they come almost
+	// sorted.
+	nearJob, nearRecord *list.Element
 }
 
 // pin is one job's part of it.
 type pin struct {
-	token   uint64        // of its Accepted, or of its last Carried: its frame is needed
-	offset  uint64        // the fold's bytes before that frame
-	carried bool          // its body is in that event; else in JOBS
-	element *list.Element // in fresh or in carried; nil once it has ended
+	token    uint64 // of its Accepted, or of its last Carried: that frame is needed
+	offset   uint64 // the fold's bytes before it
+	inLedger bool   // the body is in that event; else in JOBS
+	inFrames *list.Element
+	inRecord *list.Element // nil when the body is not in JOBS
 }
 
 // frame is the first frame that the job needs.
 func (p pin) frame() uint64 { return p.token >> 16 }
 
-func newPins() pins { return pins{fresh: list.New(), carried: list.New()} }
+func newPins() pins { return pins{frames: list.New(), records: list.New()} }
 
 // hold notes what a newly accepted job needs.
 func (p *pins) hold(e *entry, tok, offset uint64) {
-	e.pin = pin{token: tok, offset: offset, element: p.fresh.PushBack(e)}
+	e.pin = pin{token: tok, offset: offset, inFrames: p.frames.PushBack(e), inRecord: p.records.PushBack(e)}
 }
 
-// letGo notes that a job has ended.
+// letGo notes that a job needs no frame and no record any more.
 func (p *pins) letGo(e *entry) {
-	of := p.fresh
-	if e.pin.carried {
-		of = p.carried
-	}
-	of.Remove(e.pin.element)
-	if e.pin.element = nil; p.near == e.element {
-		p.near = nil
+	p.frames.Remove(e.pin.inFrames)
+	p.freeRecord(e)
+	if e.pin.inFrames = nil; p.nearJob == e.element {
+		p.nearJob = nil
 	}
 }
 
-// byFrame goes through the unfinished jobs by the first frame that each needs.
-func (p *pins) byFrame() iter.Seq[*entry] {
-	return func(yield func(*entry) bool) {
-		fresh, carried := p.fresh.Front(), p.carried.Front()
-		for fresh != nil || carried != nil {
-			var e *entry
-			if carried == nil || fresh != nil && fresh.Value.(*entry).pin.token < carried.Value.(*entry).pin.token {
-				e, fresh = fresh.Value.(*entry), fresh.Next()
-			} else {
-				e, carried = carried.Value.(*entry), carried.Next()
-			}
-			if !yield(e) {
-				return
-			}
-		}
+func (p *pins) freeRecord(e *entry) {
+	if e.pin.inRecord == nil {
+		return
 	}
+	if p.records.Remove(e.pin.inRecord); p.nearRecord == e.pin.inRecord {
+		p.nearRecord = nil
+	}
+	e.pin.inRecord = nil
 }
 
 // needs is the first frame and the first record that unfinished jobs need;
 // frames and records up to the given ones are needed by nobody else.
 func (p *pins) needs(frame, record uint64) (uint64, uint64) {
-	for e := range p.byFrame() {
-		frame = min(frame, e.pin.frame())
-		break
+	if el := p.frames.Front(); el != nil {
+		frame = min(frame, el.Value.(*entry).pin.frame())
 	}
-	if el := p.fresh.Front(); el != nil {
+	if el := p.records.Front(); el != nil {
 		record = min(record, el.Value.(*entry).jobsSeq)
 	}
 	return frame, record
@@ -88,11 +78,15 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 		e = &entry{id: c.Envelope.Id, account: c.Envelope.Account, order: c.Order}
 		f.entries[e.id] = e
 		f.enroll(e)
-		f.place(e)
+		e.element = insert(f.unfinished, &f.nearJob, e)
+		e.pin.inRecord = insert(f.records, &f.nearRecord, e)
 	case e.end != nil:
 		return
 	default:
-		f.letGo(e)
+		f.frames.Remove(e.pin.inFrames)
+	}
+	if c.Body != nil {
+		f.freeRecord(e)
 	}
 	e.env, e.jobsSeq, e.jobsBytes, e.tier, e.place = c.Envelope, c.JobsSeq, c.Bytes, c.Tier, c.Place
 	e.acceptedUS, e.startedUS, e.began, e.attempts = c.AcceptedUs, c.StartedUs, c.Began, c.Attempts
@@ -103,34 +97,36 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 	case e.lease == nil || e.lease.token != c.Token: // else it is the leader's own, with its beats
 		e.lease = newLease(c.Token, c.Started)
 	}
-	e.pin = pin{token: tok, offset: f.bytes, carried: true, element: f.pins.carried.PushBack(e)}
+	e.pin.token, e.pin.offset, e.pin.inLedger = tok, f.bytes, c.Body != nil
+	e.pin.inFrames = f.frames.PushBack(e)
 	if len(e.env.KeyHash) > 0 {
 		f.keys[string(e.env.KeyHash)] = e.id
 	}
 }
 
-// place puts a job that was met by its Carried among the unfinished ones. They
-// are carried almost in order, so the search begins where the last one went.
-func (f *facts) place(e *entry) {
-	at := f.near
+// insert puts a job into a list that is sorted by acceptance. The search begins
+// where the last one went.
+func insert(l *list.List, near **list.Element, e *entry) *list.Element {
+	at := *near
 	if at == nil {
-		at = f.unfinished.Front()
+		at = l.Front()
 	}
 	for at != nil && at.Value.(*entry).order > e.order {
 		at = at.Prev()
 	}
 	if at == nil {
-		e.element = f.unfinished.PushFront(e)
-	} else {
-		for next := at.Next(); next != nil && next.Value.(*entry).order < e.order; next = at.Next() {
-			at = next
-		}
-		e.element = f.unfinished.InsertAfter(e, at)
+		*near = l.PushFront(e)
+		return *near
 	}
-	f.near = e.element
+	for next := at.Next(); next != nil && next.Value.(*entry).order < e.order; next = at.Next() {
+		at = next
+	}
+	*near = l.InsertAfter(e, at)
+	return *near
 }
 
-// carriedNow is what the facts say of an unfinished job, to be written again.
+// carriedNow is what the facts say of an unfinished job, to be written again;
+// body is nil when it stays in JOBS.
 func carriedNow(e *entry, body *pb.Body) *pb.Carried {
 	c := &pb.Carried{
 		Envelope: e.env, JobsSeq: e.jobsSeq, Bytes: e.jobsBytes, Order: e.order, Tier: e.tier, Place: e.place,

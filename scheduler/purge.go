@@ -3,8 +3,9 @@ package scheduler
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
+
+	"github.com/tintype/tintype/pkg/stream"
 )
 
 const (
@@ -28,26 +29,17 @@ func (l *leader) purge(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
-		case <-l.trimmable: // more of the need is known to be durable
 		}
 		l.enter()
 		l.marks.add(mark{at: l.now, seq: l.acked, bytes: l.ackedBytes}, l.s.filed.upTo(l.s.projected.Load(), l.now))
-		if need := l.need(); need != l.needed {
-			l.after(func() {
-				l.needed = need
-				select {
-				case l.trimmable <- struct{}{}:
-				default:
-				}
-			})
-		}
 		to := floors{seq: min(l.needed.seq, l.marks.base.seq), jobs: l.needed.jobs}
 		l.leave()
-		if to.jobs > done.jobs && l.trim(ctx, l.s.streams.PurgeJobs, to.jobs) == nil {
-			done.jobs = to.jobs
-		}
-		if to.seq > done.seq && l.trim(ctx, l.s.streams.PurgeLedger, to.seq) == nil {
-			done.seq = to.seq
+		err := errors.Join(
+			l.trim(ctx, l.s.streams.PurgeJobs, to.jobs, &done.jobs),
+			l.trim(ctx, l.s.streams.PurgeLedger, to.seq, &done.seq),
+		)
+		if errors.Is(err, stream.ErrStore) {
+			return err
 		}
 	}
 }
@@ -55,9 +47,10 @@ func (l *leader) purge(ctx context.Context) error {
 // floors are the first frame and the first record to keep.
 type floors struct{ seq, jobs uint64 }
 
-// need is what the jobs of this moment need.
+// need is what the jobs of this moment need. What later ones need is behind the
+// newest frame.
 func (l *leader) need() floors {
-	seq, jobs := l.board.needs(math.MaxUint64, l.decided+1)
+	seq, jobs := l.board.needs(l.seq, l.decided+1)
 	return floors{seq, jobs}
 }
 
@@ -83,12 +76,18 @@ func (m *marks) add(now mark, filed uint64) {
 	}
 }
 
-func (l *leader) trim(ctx context.Context, purge func(context.Context, uint64) error, seq uint64) error {
+// trim drops what is before seq, unless that is done.
+func (l *leader) trim(ctx context.Context, purge func(context.Context, uint64) error, seq uint64, done *uint64) error {
+	if seq <= *done {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, purgeWait, errors.New("purging a stream"))
 	defer cancel()
 	err := purge(ctx, seq)
 	if err != nil {
 		l.s.log.Warn("a stream was not trimmed", "err", err)
+		return err
 	}
-	return err
+	*done = seq
+	return nil
 }

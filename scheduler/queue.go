@@ -26,6 +26,11 @@ func (l *leader) tellQueue(f *frontSession, q *pb.QueueQuery) {
 // accounts asked for, not with the jobs.
 func (l *leader) queue(accounts []string) *pb.Queue {
 	out := &pb.Queue{Length: uint32(l.board.queue.Length), Seats: uint32(l.seats()), Tiers: l.board.inNumbers(l.plannedTiers(), l.now)}
+	if l.storage.full() != "" {
+		for _, t := range out.Tiers {
+			t.Accepting = false
+		}
+	}
 	for _, account := range accounts {
 		of := &pb.QueueAccount{Account: account, Jobs: new(pb.Standing)}
 		if t := l.board.tenants[account]; t != nil {

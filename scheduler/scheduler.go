@@ -48,6 +48,9 @@ type Config struct {
 	// another leader's heartbeat first.
 	Alone bool
 	Queue Queue
+	// Disk says how many bytes are free where the streams are kept, of how many;
+	// size 0: nobody knows. Nil: nobody knows, ever.
+	Disk func(ctx context.Context) (free, size uint64, err error)
 	// Plans are those of the policy; the first is that of accounts whose own is
 	// not among them. Empty: the built-in policy's.
 	Plans []account.Plan

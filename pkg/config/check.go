@@ -79,6 +79,7 @@ func (u *Up) check(c *checker) {
 	c.grpc(u.GRPC, identity.Listens, identity.Dials)
 	c.nats(u.Backends)
 	c.s3(u.S3)
+	c.streams(u.Streams)
 	if u.Demo && u.Seats == 0 {
 		c.add("--demo renders a page; give --seats of at least 1")
 	}
@@ -291,6 +292,18 @@ func (c *checker) external(b Backends) {
 	c.need("TINTYPE_S3_ENDPOINT", b.S3Endpoint, "the farm's S3 server")
 	c.nats(b)
 	c.s3(b.S3)
+	c.streams(b.Streams)
+}
+
+// streams are large enough for a handful of their largest messages.
+func (c *checker) streams(s Streams) {
+	const least = 8 << 20
+	if s.JobsBytes < least {
+		c.add("TINTYPE_JOBS_BYTES: want at least %d, not %d", least, s.JobsBytes)
+	}
+	if s.LedgerBytes < least {
+		c.add("TINTYPE_LEDGER_BYTES: want at least %d, not %d", least, s.LedgerBytes)
+	}
 }
 
 func (c *checker) server(s string) { c.url("--server", s) }

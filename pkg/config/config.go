@@ -122,6 +122,14 @@ type Backends struct {
 	NATSReplicas int    `name:"nats-replicas" env:"TINTYPE_NATS_REPLICAS" help:"Copies of the streams, 1 or 3, the same for all processes. 0: three where NATS is a cluster." default:"0" envonly:"" hidden:""`
 	DatabaseURL  string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer, postgres://user:password@host/db." secret:"" envonly:"" hidden:""`
 	S3
+	Streams
+}
+
+// Streams are the bounds of the two streams. A farm refuses jobs before they
+// are reached.
+type Streams struct {
+	JobsBytes   int64 `env:"TINTYPE_JOBS_BYTES" help:"Bound of the stream of submitted jobs, in bytes." default:"1073741824" envonly:"" hidden:""`
+	LedgerBytes int64 `env:"TINTYPE_LEDGER_BYTES" help:"Bound of the ledger, in bytes." default:"2147483648" envonly:"" hidden:""`
 }
 
 // S3 is the bucket of artifacts.

@@ -32,6 +32,8 @@ const (
 	// bytes: both at their default bounds, and room to raise them. It is a
 	// limit and no reservation of disk.
 	natsStore = 8 << 30
+	// natsSpare is what streams may be promised beside those two.
+	natsSpare = 1 << 30
 	// leastNATS is the oldest server whose durability was measured: before
 	// it, a cluster that syncs does so once for every message.
 	leastNATS = "2.15.2"
@@ -43,6 +45,9 @@ type stores struct {
 	archive *store.Store
 	bucket  *object.Bucket
 	url     string // of the archive, for migrations
+	// disk is what is left where the streams are kept: of the data folder's, or
+	// what an external NATS says.
+	disk func(context.Context) (free, size uint64, err error)
 }
 
 // openStores connects to what cfg names.
@@ -62,7 +67,7 @@ func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, soc
 	if cfg.NATSURL != "" {
 		nc, err = p.dialNATS(ctx, cfg.Backends)
 	} else {
-		nc, err = p.embeddedNATS(parts, f)
+		nc, err = p.embeddedNATS(parts, f, cfg.Streams)
 	}
 	if err != nil {
 		return nil, err
@@ -84,11 +89,17 @@ func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, soc
 			return nil, err
 		}
 	}
-	return p.clients(ctx, parts, nc, b)
+	s, err := p.clients(ctx, parts, nc, b)
+	if err == nil && cfg.NATSURL == "" {
+		s.disk = f.disk
+	}
+	return s, err
 }
 
-func (p *Process) embeddedNATS(parts *parts, f *folder) (*natsgo.Conn, error) {
-	srv, err := p.startNATS(parts, nats.Config{Dir: f.join("nats")})
+func (p *Process) embeddedNATS(parts *parts, f *folder, sizes config.Streams) (*natsgo.Conn, error) {
+	srv, err := p.startNATS(parts, nats.Config{
+		Dir: f.join("nats"), MaxStore: max(natsStore, sizes.JobsBytes+sizes.LedgerBytes+natsSpare),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +108,14 @@ func (p *Process) embeddedNATS(parts *parts, f *folder) (*natsgo.Conn, error) {
 
 // startNATS runs cfg with this process's log and bounds.
 func (p *Process) startNATS(parts *parts, cfg nats.Config) (*nats.Server, error) {
-	cfg.MaxStore, cfg.Log = natsStore, p.Log
+	if cfg.Log = p.Log; cfg.MaxStore == 0 {
+		cfg.MaxStore = natsStore
+	}
 	srv, err := nats.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	parts.opened("nats server", func() error { srv.Close(); return nil })
+	parts.watch("nats server", srv.Broken(), srv.Err, func() error { srv.Close(); return nil })
 	return srv, nil
 }
 
@@ -222,7 +235,9 @@ func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cf
 	parts.opened("nats client", func() error { nc.Close(); return nil })
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, errors.New("the stores did not answer in time"))
 	defer cancel()
-	streams, err := stream.Open(ctx, nc, stream.Config{Replicas: replicas(nc, cfg.NATSReplicas), Log: p.Log})
+	streams, err := stream.Open(ctx, nc, stream.Config{
+		Replicas: replicas(nc, cfg.NATSReplicas), JobsMaxBytes: cfg.JobsBytes, LedgerMaxBytes: cfg.LedgerBytes, Log: p.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +254,7 @@ func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cf
 		return nil, err
 	}
 	parts.opened("s3 client", func() error { bucket.Close(); return nil })
-	return &stores{streams: streams, archive: archive, bucket: bucket, url: cfg.DatabaseURL}, nil
+	return &stores{streams: streams, archive: archive, bucket: bucket, url: cfg.DatabaseURL, disk: streams.Disk}, nil
 }
 
 // replicas keeps three copies of the streams where NATS is a cluster, unless

@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -172,6 +173,16 @@ func (f *folder) rename(from, to string) error {
 		return fmt.Errorf("data folder: sync: %w", err)
 	}
 	return nil
+}
+
+// disk is how many bytes are free for anybody on the folder's file system, and
+// how many it has.
+func (f *folder) disk(context.Context) (free, size uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(f.path, &st); err != nil {
+		return 0, 0, fmt.Errorf("data folder: %w", err)
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
 // socketFolder makes the folder of this farm's unix sockets. It is apart from

@@ -108,7 +108,7 @@ func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*schedu
 		return nil, err
 	}
 	sched, err := scheduler.New(scheduler.Config{
-		Address: how.address, Alone: how.alone, Queue: scheduler.Queue(how.policy.Queue), Plans: how.policy.Plans, Janitor: janitor,
+		Address: how.address, Alone: how.alone, Queue: scheduler.Queue(how.policy.Queue), Plans: how.policy.Plans, Janitor: janitor, Disk: s.disk,
 		Log: p.Log, Metrics: p.Metrics,
 	}, s.streams, s.archive, s.bucket)
 	if err != nil {

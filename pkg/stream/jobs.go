@@ -182,12 +182,16 @@ func (p *Publisher) publishBatch(subs []*submission) {
 // refusal tells a publish that surely left nothing (a fault) from one whose
 // outcome is open.
 func refusal(err error) error {
-	switch {
-	case isFull(err):
+	switch cannotStore(err) {
+	case ErrTooLarge:
+		return fault.Wrap(fault.TooLarge, err, "the job is too large to be stored")
+	case ErrFull, ErrStore:
 		return &fault.Error{
 			Kind: fault.Unavailable, Code: "storage_full", RetryAfter: 30 * time.Second, Err: err,
 			Detail: "the farm's storage for submitted jobs is full; nothing was accepted",
 		}
+	}
+	switch {
 	case apiError(err) != nil:
 		return fault.Wrap(fault.Unavailable, err, "the queue refused the job; try again")
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrNoResponders),
@@ -253,7 +257,7 @@ func (s *Streams) JobsState(ctx context.Context) (State, error) { return state(c
 // PurgeJobs drops every record before seq.
 func (s *Streams) PurgeJobs(ctx context.Context, seq uint64) error {
 	if err := s.jobs.Purge(ctx, jetstream.WithPurgeSequence(seq)); err != nil {
-		return fmt.Errorf("purge %s: %w", JobsName, err)
+		return purgeError(JobsName, err)
 	}
 	return nil
 }

@@ -138,9 +138,16 @@ func (s *Streams) Frame(ctx context.Context, seq uint64) (*pb.Frame, error) {
 // its chain value is where a fold begins.
 func (s *Streams) PurgeLedger(ctx context.Context, seq uint64) error {
 	if err := s.ledger.Purge(ctx, jetstream.WithPurgeSequence(seq)); err != nil {
-		return fmt.Errorf("purge %s: %w", LedgerName, err)
+		return purgeError(LedgerName, err)
 	}
 	return nil
+}
+
+func purgeError(name string, err error) error {
+	if why := cannotStore(err); why != nil {
+		return fmt.Errorf("purge %s: %w: %w", name, why, err)
+	}
+	return fmt.Errorf("purge %s: %w", name, err)
 }
 
 // Sealed is a frame on its way into the ledger.
@@ -159,7 +166,9 @@ func (s *Streams) Append(f Sealed) (jetstream.PubAckFuture, error) {
 // Settle waits for the acknowledgement of a frame, however long that takes:
 // a frame in doubt is looked for in the log and, if it is not there, sent
 // again byte for byte. It returns nil once the frame is stored, ErrDeposed
-// when another frame stands in its place, and ctx's error.
+// when another frame stands in its place, and ctx's error; and ErrFull,
+// ErrTooLarge or ErrStore when the server said that it does not store it and
+// it is not there.
 func (s *Streams) Settle(ctx context.Context, f Sealed, ack jetstream.PubAckFuture) error {
 	for {
 		var err error
@@ -190,6 +199,10 @@ func (s *Streams) Settle(ctx context.Context, f Sealed, ack jetstream.PubAckFutu
 			last, stateErr := s.LedgerState(ctx)
 			if stateErr == nil && last.Last != f.Seq-1 {
 				return ErrDeposed
+			}
+		case lookErr == nil:
+			if why := cannotStore(err); why != nil {
+				return fmt.Errorf("frame %d of %d bytes: %w: %w", f.Seq, len(f.Data), why, err)
 			}
 		}
 		s.log.Warn("a ledger append is in doubt", "seq", f.Seq, "err", err)

@@ -16,7 +16,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -54,6 +53,7 @@ type Streams struct {
 	js     jetstream.JetStream
 	jobs   jetstream.Stream
 	ledger jetstream.Stream
+	copies int
 	log    *slog.Logger
 }
 
@@ -85,7 +85,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	ledger.Name, ledger.Subjects = LedgerName, []string{ledgerSubject}
 	ledger.MaxMsgSize, ledger.MaxBytes = 1<<20, orDefault(cfg.LedgerMaxBytes, 2<<30)
 
-	s := &Streams{nc: nc, js: js, log: cfg.Log}
+	s := &Streams{nc: nc, js: js, copies: common.Replicas, log: cfg.Log}
 	if s.jobs, err = js.CreateOrUpdateStream(ctx, jobs); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", JobsName, placement(err, jobs.Replicas))
 	}
@@ -101,6 +101,25 @@ func (s *Streams) Ping(ctx context.Context) error {
 		return fmt.Errorf("nats: %w", err)
 	}
 	return nil
+}
+
+// Disk is how many bytes the account of this connection has left for streams,
+// and how many it may have; size 0 when the server sets it no bound. What the
+// server's disk itself has left no client can ask.
+func (s *Streams) Disk(ctx context.Context) (free, size uint64, err error) {
+	info, err := s.js.AccountInfo(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("nats account: %w", err)
+	}
+	tier := info.Tier
+	if t, ok := info.Tiers[fmt.Sprintf("R%d", s.copies)]; ok {
+		tier = t
+	}
+	if tier.Limits.MaxStore <= 0 {
+		return 0, 0, nil
+	}
+	size = uint64(tier.Limits.MaxStore)
+	return size - min(size, tier.Store), size, nil
 }
 
 // State is a stream's extent.
@@ -120,42 +139,4 @@ func state(ctx context.Context, st jetstream.Stream) (State, error) {
 		first = info.State.LastSeq + 1
 	}
 	return State{First: first, Last: info.State.LastSeq, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes}, nil
-}
-
-// isFull recognises a stream that refuses a message because a bound is
-// reached (10077 maximum messages, bytes or subjects; 10023 insufficient
-// resources). Nothing was stored.
-func isFull(err error) bool {
-	api := apiError(err)
-	return api != nil && (api.ErrorCode == 10077 || api.ErrorCode == 10023 || api.ErrorCode == 10047)
-}
-
-// isWrongSequence recognises a refused compare-and-append: 10071, and 10164
-// from a replicated stream.
-func isWrongSequence(err error) bool {
-	api := apiError(err)
-	return api != nil && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
-}
-
-// placement says what to do about a cluster that cannot hold the copies: 10005
-// no suitable peers, 10074 more replicas than a lone server can have.
-func placement(err error, replicas int) error {
-	if api := apiError(err); api != nil && (api.ErrorCode == 10005 || api.ErrorCode == 10074) {
-		return fmt.Errorf("NATS cannot keep %d copies: that many servers have to be up in its cluster, each with max_file_store of at least what "+
-			"the streams may hold; or set TINTYPE_NATS_REPLICAS=1, and a lost disk loses jobs (%w)", replicas, err)
-	}
-	return err
-}
-
-// apiError is the server's own answer in err's chain; nil when the failure is
-// the transport's and the outcome is open.
-func apiError(err error) *jetstream.APIError {
-	if je, ok := errors.AsType[jetstream.JetStreamError](err); ok && je.APIError() != nil {
-		return je.APIError()
-	}
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return api
-	}
-	return nil
 }

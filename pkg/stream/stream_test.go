@@ -38,7 +38,10 @@ func open(t *testing.T, cfg Config) *Streams {
 	if cfg.JobsMaxBytes == 0 {
 		cfg.JobsMaxBytes = 64 << 20
 	}
-	cfg.LedgerMaxBytes, cfg.Log = 64<<20, slog.New(slog.DiscardHandler)
+	if cfg.LedgerMaxBytes == 0 {
+		cfg.LedgerMaxBytes = 64 << 20
+	}
+	cfg.Log = slog.New(slog.DiscardHandler)
 	s, err := Open(t.Context(), nc, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -421,4 +424,61 @@ func (p *oneWay) cut() {
 		c.Close()
 	}
 	p.open = nil
+}
+
+// A frame that the ledger has no room for, and one that it never takes, come
+// back at once; the first fits when something was dropped.
+func TestSettleSaysWhatHasNoRoom(t *testing.T) {
+	s := open(t, Config{LedgerMaxBytes: 64 << 10})
+	big := func(bytes int) *pb.Frame {
+		return &pb.Frame{Epoch: 1, Events: []*pb.Event{{Fact: &pb.Event_EpochOpened{EpochOpened: &pb.EpochOpened{Address: strings.Repeat("x", bytes)}}}}}
+	}
+	seal := func(seq uint64, f *pb.Frame) Sealed {
+		data, _, err := Seal(0, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Sealed{Seq: seq, Data: data}
+	}
+	for seq := uint64(1); seq <= 3; seq++ {
+		if err := s.Settle(t.Context(), seal(seq, big(20<<10)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := seal(4, big(20<<10))
+	if err := s.Settle(t.Context(), next, nil); !errors.Is(err, ErrFull) {
+		t.Errorf("a frame without room: %v", err)
+	}
+	if err := s.Settle(t.Context(), seal(4, big(1<<20)), nil); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a frame over 1 MiB: %v", err)
+	}
+	if err := s.Settle(t.Context(), seal(3, big(1)), nil); !errors.Is(err, ErrDeposed) {
+		t.Errorf("a frame whose place is taken, at a full ledger: %v", err)
+	}
+	if err := s.PurgeLedger(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(t.Context(), next, nil); err != nil {
+		t.Errorf("the same frame with room: %v", err)
+	}
+}
+
+// What is too large for JOBS is said to be, and nobody waits for its decision.
+func TestPublishTooLarge(t *testing.T) {
+	s := open(t, Config{})
+	p := s.Publisher()
+	background(t, p.Run)
+	rec := record("x")
+	rec.Body.Spec = make([]byte, 2<<20)
+	if _, err := p.Publish(t.Context(), rec); fault.From(err) == nil || fault.From(err).Kind != fault.TooLarge {
+		t.Errorf("%v", err)
+	}
+}
+
+// Without a limit of its own an account says nothing of the disk.
+func TestDiskOfAnAccount(t *testing.T) {
+	s := open(t, Config{})
+	if free, size, err := s.Disk(t.Context()); err != nil || size != 0 || free != 0 {
+		t.Errorf("%d of %d, %v", free, size, err)
+	}
 }

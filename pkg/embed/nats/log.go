@@ -3,6 +3,7 @@ package nats
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -12,13 +13,17 @@ type bridge struct {
 
 	mu    sync.Mutex
 	first string // the first fatal text; guarded by mu
+
+	broken chan struct{} // closed when the server cannot write any more
+	why    string        // set before broken is closed
+	once   sync.Once
 }
 
 func newBridge(log *slog.Logger) *bridge {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &bridge{log: log}
+	return &bridge{log: log, broken: make(chan struct{})}
 }
 
 // Fatalf is how the server reports that it cannot start. It must return: the
@@ -40,9 +45,16 @@ func (b *bridge) fatal() string {
 	return b.first
 }
 
-// Errorf logs an error. A full disk is reported here and nowhere else.
+// Errorf logs an error. A full disk is reported here and nowhere else: from
+// then on the server leaves every publish without an answer.
 func (b *bridge) Errorf(format string, v ...any) {
-	b.log.Error("embedded nats reports an error", "err", fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	b.log.Error("embedded nats reports an error", "err", text)
+	for _, sign := range []string{"Critical write error", "no space left", "will be DISABLED", "disabling JetStream"} {
+		if strings.Contains(text, sign) {
+			b.once.Do(func() { b.why = text; close(b.broken) })
+		}
+	}
 }
 
 // Warnf logs a warning.

@@ -8,7 +8,8 @@
 //  2. Nothing listens on the network unless Config.Listen is set, and then
 //     only on loopback (unless Config.Open) and only for clients that know the
 //     token.
-//  3. The server's own log arrives in slog, its warnings and errors included.
+//  3. The server's own log arrives in slog, its warnings and errors included,
+//     and one that says that it cannot write any more closes Broken.
 //
 // It leaves to others: the streams and their bounds, the client's options
 // (reconnect buffer, time-outs), and the lock on the data folder. That lock is
@@ -72,6 +73,7 @@ type Config struct {
 // Server is a running NATS server. Its methods are safe for concurrent use.
 type Server struct {
 	srv    *server.Server
+	log    *bridge
 	token  string
 	listen bool
 }
@@ -100,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 	srv.SetLogger(log, false, false)
 	srv.Start()
 
-	s := &Server{srv: srv, token: cfg.Token, listen: cfg.Listen != ""}
+	s := &Server{srv: srv, log: log, token: cfg.Token, listen: cfg.Listen != ""}
 	// What keeps the server from starting reaches us only as a call of its
 	// logger's Fatalf.
 	if why := log.fatal(); why != "" {
@@ -200,6 +202,21 @@ func (s *Server) ClientURL() string {
 		return ""
 	}
 	return s.srv.ClientURL()
+}
+
+// Broken is closed when the server cannot write to its folder any more, as on a
+// full disk. It answers nothing from then on, until it is started again with
+// room to write.
+func (s *Server) Broken() <-chan struct{} { return s.log.broken }
+
+// Err is why Broken was closed.
+func (s *Server) Err() error {
+	select {
+	case <-s.log.broken:
+		return fmt.Errorf("embedded nats cannot write to its folder: %s; see that the disk has room and start again", s.log.why)
+	default:
+		return nil
+	}
 }
 
 // Close stops the server and returns when its files are closed. It may be

@@ -737,14 +737,14 @@ func (x *Accepted) GetBytes() uint32 {
 	return 0
 }
 
-// Carried says all that the ledger knows of an unfinished job again, and holds
-// its body, so that neither the frames before it nor its record in JOBS are
-// needed any more. It replaces what a fold has of the job, and may be repeated.
-// A fold that begins behind the job's Accepted meets the job here.
+// Carried says all that the ledger knows of an unfinished job again, so that the
+// frames before it are not needed any more; with its body, its record in JOBS
+// is not either. It replaces what a fold has of the job, and may be repeated. A
+// fold that begins behind the job's Accepted meets the job here.
 type Carried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Envelope      *Envelope              `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
-	JobsSeq       uint64                 `protobuf:"varint,2,opt,name=jobs_seq,json=jobsSeq,proto3" json:"jobs_seq,omitempty"` // of its record, which may be gone
+	JobsSeq       uint64                 `protobuf:"varint,2,opt,name=jobs_seq,json=jobsSeq,proto3" json:"jobs_seq,omitempty"` // of its record, which may be gone if body is set
 	Order         uint64                 `protobuf:"varint,3,opt,name=order,proto3" json:"order,omitempty"`                    // token of its Accepted: its turn among its account's jobs
 	Tier          int32                  `protobuf:"varint,4,opt,name=tier,proto3" json:"tier,omitempty"`
 	Place         Place                  `protobuf:"varint,5,opt,name=place,proto3,enum=tintype.v1.Place" json:"place,omitempty"`
@@ -757,7 +757,7 @@ type Carried struct {
 	Token         uint64                 `protobuf:"varint,12,opt,name=token,proto3" json:"token,omitempty"`                                  // of its open lease; 0 when no worker has it
 	Started       *Started               `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`                               // that opened the lease; set with token
 	Bytes         uint32                 `protobuf:"varint,14,opt,name=bytes,proto3" json:"bytes,omitempty"`                                  // as in its Accepted
-	Body          *Body                  `protobuf:"bytes,15,opt,name=body,proto3" json:"body,omitempty"`
+	Body          *Body                  `protobuf:"bytes,15,opt,name=body,proto3" json:"body,omitempty"`                                     // unset: in the record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
