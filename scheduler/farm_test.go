@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -31,7 +33,9 @@ func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 type farm struct {
 	t       *testing.T
 	streams *stream.Streams
+	nats    *natsgo.Conn
 	store   *store.Store
+	url     string  // of the store
 	archive Archive // of schedulers that are started: the store, unless a test has put something before it
 	pub     *stream.Publisher
 	account string
@@ -45,7 +49,8 @@ func newFarm(t *testing.T) *farm {
 // newFarmOf is a farm whose streams have bounds of their own.
 func newFarmOf(t *testing.T, cfg stream.Config) *farm {
 	t.Helper()
-	archive := storetest.Open(t)
+	url := storetest.URL(t)
+	archive := storetest.Connect(t, url)
 	srv, err := nats.New(nats.Config{Dir: t.TempDir(), MaxStore: 256 << 20, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +65,7 @@ func newFarmOf(t *testing.T, cfg stream.Config) *farm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &farm{t: t, streams: streams, store: archive, archive: archive, pub: streams.Publisher(), account: "acc_acme"}
+	f := &farm{t: t, nats: nc, streams: streams, store: archive, url: url, archive: archive, pub: streams.Publisher(), account: "acc_acme"}
 	f.background(f.pub.Run)
 	f.newAccount(f.account, "default")
 	return f
@@ -72,6 +77,19 @@ func (f *farm) newAccount(id, plan string) {
 	if err := f.store.CreateAccount(f.t.Context(), account.Account{ID: id, Name: id, Plan: plan}, k); err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// deleteFrame takes one frame out of the middle, as no part of the farm does.
+func (f *farm) deleteFrame(seq uint64) error {
+	js, err := jetstream.New(f.nats)
+	if err != nil {
+		return err
+	}
+	ledger, err := js.Stream(f.t.Context(), stream.LedgerName)
+	if err != nil {
+		return err
+	}
+	return ledger.DeleteMsg(f.t.Context(), seq)
 }
 
 // background runs something until the test ends, or until stop is called.
@@ -115,7 +133,10 @@ func (presigner) PresignGet(key string, _ time.Duration, _ string) (string, erro
 
 func (f *farm) start(name string, cfg Config) *node {
 	f.t.Helper()
-	cfg.Address, cfg.Log, cfg.Metrics = name, slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Address, cfg.Metrics = name, prometheus.NewRegistry()
 	s, err := New(cfg, f.streams, f.archive, presigner{})
 	if err != nil {
 		f.t.Fatal(err)

@@ -20,7 +20,10 @@ const (
 	silence       = time.Second
 	silenceJitter = 500 * time.Millisecond
 	restAfterFail = time.Second
-	watchEvery    = 2 * time.Second
+	// restAfterRefusal follows what only an operator can mend: the ledger is read
+	// through again then.
+	restAfterRefusal = 5 * time.Second
+	watchEvery       = 2 * time.Second
 )
 
 // errWon ends the follower's reading: the frame it just appended is its own.
@@ -49,12 +52,19 @@ func (s *Scheduler) Run(stop, now context.Context) error {
 			if errors.Is(err, stream.ErrStore) {
 				return fmt.Errorf("NATS cannot write to its disk any more; free some room there and start it again: %w", err)
 			}
-			s.log.Warn("not leading", "err", err)
+			rest := restAfterFail
+			if errors.Is(err, errOlder) || errors.Is(err, stream.ErrCorrupt) {
+				// Nothing but an operator mends it.
+				s.log.Error("not leading", "err", err)
+				rest = restAfterRefusal
+			} else {
+				s.log.Warn("not leading", "err", err)
+			}
 			if !errors.Is(err, stream.ErrDeposed) && !errors.Is(err, stream.ErrGap) {
 				select {
 				case <-stop.Done():
 				case <-now.Done():
-				case <-time.After(restAfterFail):
+				case <-time.After(rest):
 				}
 			}
 		}
@@ -305,42 +315,4 @@ func (l *leader) beats(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
-}
-
-// consistent refuses to lead on back ends that do not belong together, such
-// as after one of them was restored from an older copy.
-func (s *Scheduler) consistent(ctx context.Context, f *facts, ledger stream.State) error {
-	jobs, err := s.streams.JobsState(ctx)
-	if err != nil {
-		return err
-	}
-	if jobs.Last < f.jobs {
-		return fmt.Errorf("stream %s ends at %d but the ledger decided up to %d: %s is older than %s; restore both from the same backup",
-			stream.JobsName, jobs.Last, f.jobs, stream.JobsName, stream.LedgerName)
-	}
-	p, err := s.archive.Projection(ctx)
-	if err != nil {
-		s.log.Warn("leading without the archive", "err", err)
-		return nil
-	}
-	s.projected.Store(p.Seq)
-	switch {
-	case ledger.Last < p.Seq:
-		return fmt.Errorf("stream %s ends at frame %d but the database has projected up to %d: the stream is older than the database; restore both from the same backup",
-			stream.LedgerName, ledger.Last, p.Seq)
-	case ledger.First > p.Seq+1:
-		return fmt.Errorf("stream %s begins at frame %d but the database has projected only up to %d: the database is older than the stream; restore both from the same backup",
-			stream.LedgerName, ledger.First, p.Seq)
-	case p.Seq == 0:
-		return nil
-	}
-	chain, ok, err := s.streams.ChainAt(ctx, p.Seq)
-	if err != nil {
-		return err
-	}
-	if ok && uint32(chain) != p.Chain {
-		return fmt.Errorf("frame %d of %s is not the one that the database projected: the two are of different installations; restore both from the same backup",
-			p.Seq, stream.LedgerName)
-	}
-	return nil
 }

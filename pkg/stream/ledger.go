@@ -20,7 +20,8 @@ var (
 	// ErrGap: LEDGER's sequences jump under a reader. What it folded so far
 	// cannot be continued; it starts again from the front.
 	ErrGap = errors.New("stream: LEDGER was purged under the reader")
-	// ErrCorrupt: a frame's chain value is not that of its bytes.
+	// ErrCorrupt: a frame's chain value is not that of its bytes, or frames are
+	// missing from the middle.
 	ErrCorrupt = errors.New("stream: LEDGER's chain is broken")
 	// ErrDeposed: somebody else appended to LEDGER; this reign is over.
 	ErrDeposed = errors.New("stream: another scheduler leads")
@@ -83,7 +84,7 @@ func (s *Streams) Follow(ctx context.Context, seq uint64, chain Chain, fn func([
 		links := make([]Link, 0, len(msgs))
 		for _, m := range msgs {
 			if !trust && m.seq != seq+1 {
-				return fmt.Errorf("%w: %d follows %d", ErrGap, m.seq, seq)
+				return s.gap(ctx, seq, m.seq)
 			}
 			frame, next, err := unseal(chain, trust, m.data)
 			if err != nil {
@@ -94,6 +95,17 @@ func (s *Streams) Follow(ctx context.Context, seq uint64, chain Chain, fn func([
 		}
 		return fn(links)
 	})
+}
+
+// gap tells frames that were purged under a reader from frames that are
+// missing: purge takes the front alone, and with it the frame before the gap.
+func (s *Streams) gap(ctx context.Context, before, next uint64) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, ackTimeout, errors.New("looking at a gap"))
+	defer cancel()
+	if st, err := s.LedgerState(ctx); err == nil && st.First <= before {
+		return fmt.Errorf("%w: frames %d to %d are missing", ErrCorrupt, before+1, next-1)
+	}
+	return fmt.Errorf("%w: %d follows %d", ErrGap, next, before)
 }
 
 // LedgerState is the extent of LEDGER.

@@ -208,7 +208,16 @@ func TestLedgerIsAChain(t *testing.T) {
 	if _, err := read(1, 1, 5); !errors.Is(err, ErrGap) {
 		t.Errorf("a reader that the purge overtook: %v, want ErrGap", err)
 	}
-	if st, err := s.LedgerState(t.Context()); err != nil || st.First != 4 || st.Last != 5 {
+	for seq := uint64(6); seq <= 8; seq++ {
+		chain, _ = appendFrame(t, s, chain, seq, frame(seq))
+	}
+	if err := s.ledger.SecureDeleteMsg(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(0, 0, 8); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "frames 7 to 7 are missing") {
+		t.Errorf("a frame is missing from the middle: %v, want ErrCorrupt and which", err)
+	}
+	if st, err := s.LedgerState(t.Context()); err != nil || st.First != 4 || st.Last != 8 {
 		t.Errorf("state %+v, %v", st, err)
 	}
 }
