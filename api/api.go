@@ -122,6 +122,7 @@ type Server struct {
 	keys    *keyCache
 	ready   readiness
 	queue   queueView
+	refused refusals
 	metrics *metrics
 	buffers *buffers
 

@@ -125,6 +125,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	submits  *prometheus.CounterVec
 	problems *prometheus.CounterVec
+	spared   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
@@ -142,8 +143,11 @@ func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
 		problems: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tintype_http_problems_total", Help: "Requests that were answered with a problem document, by its code.",
 		}, []string{"code"}),
+		spared: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tintype_submissions_spared_total", Help: "Submissions that were refused without asking the scheduler, which had refused the same a moment ago.",
+		}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.submits, m.problems, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.requests, m.seconds, m.submits, m.problems, m.spared, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tintype_api_leader_connected", Help: "1 while this replica has a stream to a leading scheduler.",
 	}, func() float64 {
 		if led() {

@@ -182,6 +182,13 @@ func (s *Server) submit(client context.Context, acct account.Account, sub *submi
 	if unled != nil {
 		return nil, false, unled
 	}
+	asks := s.askedBy(acct, sub)
+	if key == nil { // a key may name a job that is there already
+		if again := s.refused.find(asks, time.Now()); again != nil {
+			s.metrics.spared.Inc()
+			return nil, false, again
+		}
+	}
 	decision, err := s.front.expect(ctx, j.ID)
 	if err != nil {
 		return nil, false, err
@@ -195,6 +202,9 @@ func (s *Server) submit(client context.Context, acct account.Account, sub *submi
 	if err = s.publish(ctx, rec, decision); err == nil {
 		same = decision.verdict.GetSameAs()
 		err = accepted(decision.verdict, j)
+		if same == "" {
+			s.refused.learn(asks, err, time.Now())
+		}
 	}
 	if rec.Body.SpecObject != "" && (same != "" || surelyRefused(err)) {
 		s.discard(rec.Body.SpecObject)

@@ -221,7 +221,8 @@ func TestLargeSpecGoesThroughTheBucket(t *testing.T) {
 	}
 	f.bucket.setDown(true)
 	n := len(f.leader.records)
-	f.do("POST", "/v1/jobs", string(body)).problem(t, http.StatusServiceUnavailable, "unavailable")
+	_, other := f.store.newAccount("other") // that nothing was refused a moment ago
+	f.do("POST", "/v1/jobs", string(body), header{"Authorization": "Bearer " + other}).problem(t, http.StatusServiceUnavailable, "unavailable")
 	if len(f.leader.records) != n {
 		t.Error("published without its spec")
 	}
@@ -241,7 +242,8 @@ func TestRefusals(t *testing.T) {
 		{fault.Blocked, 403, "blocked"},
 	} {
 		f.leader.decide = refuseAll(&pb.Fault{Kind: tc.kind.String(), Detail: "no", RetryAfterMs: 2500})
-		a := f.do("POST", "/v1/jobs", `{"html":"x"}`)
+		_, key := f.store.newAccount("")
+		a := f.do("POST", "/v1/jobs", `{"html":"x"}`, header{"Authorization": "Bearer " + key})
 		a.problem(t, tc.status, tc.code)
 		if got := a.Header().Get("Retry-After"); got != "3" {
 			t.Errorf("%s: Retry-After %q", tc.kind, got)
