@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/tintype/tintype/pkg/stream"
@@ -11,8 +10,7 @@ import (
 const (
 	surveyEvery = time.Second
 	// storedEvery is how often the streams are asked how large they are.
-	storedEvery  = 5 * time.Second
-	storedWithin = 5 * time.Second
+	storedEvery = 5 * time.Second
 )
 
 // survey is what the metrics tell beside the board. It is guarded by the
@@ -79,13 +77,7 @@ func (s *survey) bytesFrom(seq uint64) float64 {
 // askStored asks how large the streams are. When they do not answer what they
 // said last stands.
 func (l *leader) askStored(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, storedWithin, errors.New("asking for the size of the streams"))
-	defer cancel()
-	jobs, err := l.s.streams.JobsState(ctx)
-	if err != nil {
-		return
-	}
-	ledger, err := l.s.streams.LedgerState(ctx)
+	jobs, ledger, err := l.s.states(ctx)
 	if err != nil {
 		return
 	}
