@@ -320,6 +320,17 @@ func (f *farm) publish(rec *pb.Record) {
 	}
 }
 
+// accepted publishes a submission and waits for its acceptance.
+func (f *farm) accepted(api *peer[pb.FrontUp, pb.FrontDown]) *pb.Record {
+	f.t.Helper()
+	rec := f.record()
+	f.publish(rec)
+	if d := decision(api, rec.Envelope.Id); d.GetAccepted() == nil {
+		f.t.Fatalf("the submission was decided as %v", d)
+	}
+	return rec
+}
+
 func done(a *pb.Assign) *pb.WorkUp {
 	return &pb.WorkUp{Done: []*pb.Done{{
 		Token: a.Token, Job: a.Job, Result: &pb.Result{SizeBytes: 3, Sha256: make([]byte, 32), Width: 1, Height: 1}, Timings: &pb.Timings{TotalMs: 5},

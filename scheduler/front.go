@@ -31,9 +31,10 @@ type lookup struct {
 
 // Connect serves one API replica for as long as this process leads.
 func (s frontService) Connect(stream pb.Front_ConnectServer) error {
+	sendAway := func() error { return stream.Send(&pb.FrontDown{NotLeader: s.s.notLeader()}) }
 	l := s.s.leader.Load()
 	if l == nil {
-		return stream.Send(&pb.FrontDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
+		return sendAway()
 	}
 	first, err := stream.Recv()
 	if err != nil {
@@ -44,23 +45,10 @@ func (s frontService) Connect(stream pb.Front_ConnectServer) error {
 	}
 	session := &frontSession{api: first.Hello.Api, out: newOutbox[pb.FrontDown]()}
 	if !l.frontHello(session, first.Hello) {
-		return stream.Send(&pb.FrontDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
+		return sendAway()
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
 	defer l.frontGone(session)
-	l.frontMessage(ctx, session, first)
-	go func() { // ends with the stream, which ends when this method returns
-		defer cancel()
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			l.frontMessage(ctx, session, m)
-		}
-	}()
-	return session.out.drain(ctx, stream.Send)
+	return serve(stream, first, session.out, func(ctx context.Context, m *pb.FrontUp) { l.frontMessage(ctx, session, m) })
 }
 
 // frontHello registers a replica and answers what it still waits for. It

@@ -101,6 +101,9 @@ func (s *Scheduler) leaderAddress() string {
 	return s.heard.address
 }
 
+// notLeader sends a peer to whoever leads.
+func (s *Scheduler) notLeader() *pb.NotLeader { return &pb.NotLeader{Address: s.leaderAddress()} }
+
 // reign follows until this process may lead, and leads until it may not, or
 // until stop ends; then it hands over, unless now ends too.
 func (s *Scheduler) reign(stop, now context.Context) error {

@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"sync"
+
+	"google.golang.org/grpc"
 )
 
 // outboxBytes is about how much is gathered into one message: well below
@@ -73,4 +75,29 @@ func (o *outbox[M]) drain(ctx context.Context, send func(*M) error) error {
 		case <-o.wake:
 		}
 	}
+}
+
+// serve is one stream after its first message: what comes is taken, one message
+// after the other, and what is in the outbox goes down, until that is closed or
+// the stream ends. beside runs as long.
+func serve[Up, Down any](stream grpc.BidiStreamingServer[Up, Down], first *Up, out *outbox[Down], take func(context.Context, *Up), beside ...func(context.Context)) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for _, run := range beside {
+		wg.Go(func() { run(ctx) })
+	}
+	take(ctx, first)
+	go func() { // ends with the stream, which ends when the caller's method returns
+		defer cancel()
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			take(ctx, m)
+		}
+	}()
+	return out.drain(ctx, stream.Send)
 }

@@ -35,9 +35,10 @@ type workSession struct {
 
 // Connect serves one worker for as long as this process leads.
 func (s workService) Connect(stream pb.Work_ConnectServer) error {
+	sendAway := func() error { return stream.Send(&pb.WorkDown{NotLeader: s.s.notLeader()}) }
 	l := s.s.leader.Load()
 	if l == nil {
-		return stream.Send(&pb.WorkDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
+		return sendAway()
 	}
 	first, err := stream.Recv()
 	if err != nil {
@@ -51,29 +52,12 @@ func (s workService) Connect(stream pb.Work_ConnectServer) error {
 		out: newOutbox[pb.WorkDown](), assign: make(chan struct{}, 1),
 	}
 	if !l.workHello(w, first.Hello) {
-		return stream.Send(&pb.WorkDown{NotLeader: &pb.NotLeader{Address: s.s.leaderAddress()}})
+		return sendAway()
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
 	defer l.workGone(w)
-	assigned := make(chan struct{})
-	go func() {
-		defer close(assigned)
-		l.assign(ctx, w)
-	}()
-	defer func() { cancel(); <-assigned }()
-	l.workMessage(ctx, w, first)
-	go func() { // ends with the stream, which ends when this method returns
-		defer cancel()
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			l.workMessage(ctx, w, m)
-		}
-	}()
-	return w.out.drain(ctx, stream.Send)
+	return serve(stream, first, w.out,
+		func(ctx context.Context, m *pb.WorkUp) { l.workMessage(ctx, w, m) },
+		func(ctx context.Context) { l.assign(ctx, w) })
 }
 
 // workHello registers a worker and brings its leases and the board's together.

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -13,126 +14,113 @@ import (
 // adminWithin bounds one admin command.
 const adminWithin = 30 * time.Second
 
-// admin opens a client that shows the admin token.
-func admin(ctx context.Context, cfg config.AdminClient) (context.Context, context.CancelFunc, *client.Client, error) {
+// asAdmin does something with a client that shows the admin token.
+func asAdmin(ctx context.Context, cfg config.AdminClient, do func(context.Context, *client.Client) error) error {
 	token, err := secret(cfg.AdminToken, cfg.Data, "admin.token", "admin-token", "TINTYPE_ADMIN_TOKEN")
 	if err != nil {
-		return nil, nil, nil, err
+		return err
 	}
 	c, err := client.New(cfg.Server, token)
 	if err != nil {
-		return nil, nil, nil, &Usage{"--server: " + err.Error()}
+		return &Usage{"--server: " + err.Error()}
 	}
+	defer c.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, adminWithin, fmt.Errorf("no answer within %s", adminWithin))
-	return ctx, func() { cancel(); c.Close() }, c, nil
+	defer cancel()
+	return do(ctx, c)
+}
+
+// withAccount is asAdmin for something with the account of that name or id.
+func withAccount(ctx context.Context, cfg config.AdminClient, name string, do func(ctx context.Context, c *client.Client, id string) error) error {
+	return asAdmin(ctx, cfg, func(ctx context.Context, c *client.Client) error {
+		id, err := accountID(ctx, c, name)
+		if err != nil {
+			return err
+		}
+		return do(ctx, c, id)
+	})
+}
+
+// printList prints a list as JSON, or as a table.
+func printList[T any](t Terminal, asJSON bool, list []T, header string, row func(io.Writer, T)) error {
+	if asJSON {
+		return printJSON(t.Out, list)
+	}
+	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, header)
+	for _, v := range list {
+		row(w, v)
+	}
+	return w.Flush()
 }
 
 // CreateAccount makes an account and shows its first key.
 func CreateAccount(ctx context.Context, t Terminal, cfg config.AccountCreate) error {
-	ctx, done, c, err := admin(ctx, cfg.AdminClient)
-	if err != nil {
-		return err
-	}
-	defer done()
-	made, err := c.CreateAccount(ctx, cfg.Name, cfg.Plan)
-	if err != nil {
-		return err
-	}
-	if cfg.JSON {
-		return printJSON(t.Out, made)
-	}
-	fmt.Fprintf(t.Err, "account %s (%s, plan %s); its key is shown this once:\n", made.Name, made.Id, made.Plan)
-	fmt.Fprintln(t.Out, made.Key)
-	return nil
+	return asAdmin(ctx, cfg.AdminClient, func(ctx context.Context, c *client.Client) error {
+		made, err := c.CreateAccount(ctx, cfg.Name, cfg.Plan)
+		if err != nil {
+			return err
+		}
+		if cfg.JSON {
+			return printJSON(t.Out, made)
+		}
+		fmt.Fprintf(t.Err, "account %s (%s, plan %s); its key is shown this once:\n", made.Name, made.Id, made.Plan)
+		fmt.Fprintln(t.Out, made.Key)
+		return nil
+	})
 }
 
 // ListAccounts lists every account.
 func ListAccounts(ctx context.Context, t Terminal, cfg config.AccountList) error {
-	ctx, done, c, err := admin(ctx, cfg.AdminClient)
-	if err != nil {
-		return err
-	}
-	defer done()
-	list, err := c.ListAccounts(ctx)
-	if err != nil {
-		return err
-	}
-	if cfg.JSON {
-		return printJSON(t.Out, list)
-	}
-	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tPLAN\tSUSPENDED\tCREATED")
-	for _, a := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\n", a.Id, a.Name, a.Plan, a.Suspended, a.CreatedAt.Format(time.RFC3339))
-	}
-	return w.Flush()
+	return asAdmin(ctx, cfg.AdminClient, func(ctx context.Context, c *client.Client) error {
+		list, err := c.ListAccounts(ctx)
+		if err != nil {
+			return err
+		}
+		return printList(t, cfg.JSON, list, "ID\tNAME\tPLAN\tSUSPENDED\tCREATED", func(w io.Writer, a client.Account) {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\n", a.Id, a.Name, a.Plan, a.Suspended, a.CreatedAt.Format(time.RFC3339))
+		})
+	})
 }
 
 // CreateKey makes a key and shows it.
 func CreateKey(ctx context.Context, t Terminal, cfg config.KeyCreate) error {
-	ctx, done, c, err := admin(ctx, cfg.AdminClient)
-	if err != nil {
-		return err
-	}
-	defer done()
-	id, err := accountID(ctx, c, cfg.Account)
-	if err != nil {
-		return err
-	}
-	made, err := c.CreateKey(ctx, id, cfg.Name)
-	if err != nil {
-		return err
-	}
-	if cfg.JSON {
-		return printJSON(t.Out, made)
-	}
-	fmt.Fprintf(t.Err, "key %s; it is shown this once:\n", made.Id)
-	fmt.Fprintln(t.Out, made.Key)
-	return nil
+	return withAccount(ctx, cfg.AdminClient, cfg.Account, func(ctx context.Context, c *client.Client, id string) error {
+		made, err := c.CreateKey(ctx, id, cfg.Name)
+		if err != nil {
+			return err
+		}
+		if cfg.JSON {
+			return printJSON(t.Out, made)
+		}
+		fmt.Fprintf(t.Err, "key %s; it is shown this once:\n", made.Id)
+		fmt.Fprintln(t.Out, made.Key)
+		return nil
+	})
 }
 
 // ListKeys lists an account's keys.
 func ListKeys(ctx context.Context, t Terminal, cfg config.KeyList) error {
-	ctx, done, c, err := admin(ctx, cfg.AdminClient)
-	if err != nil {
-		return err
-	}
-	defer done()
-	id, err := accountID(ctx, c, cfg.Account)
-	if err != nil {
-		return err
-	}
-	list, err := c.ListKeys(ctx, id)
-	if err != nil {
-		return err
-	}
-	if cfg.JSON {
-		return printJSON(t.Out, list)
-	}
-	w := tabwriter.NewWriter(t.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tCREATED\tEXPIRES\tREVOKED")
-	for _, k := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Id, k.Name, k.CreatedAt.Format(time.RFC3339), when(k.ExpiresAt), when(k.RevokedAt))
-	}
-	return w.Flush()
+	return withAccount(ctx, cfg.AdminClient, cfg.Account, func(ctx context.Context, c *client.Client, id string) error {
+		list, err := c.ListKeys(ctx, id)
+		if err != nil {
+			return err
+		}
+		return printList(t, cfg.JSON, list, "ID\tNAME\tCREATED\tEXPIRES\tREVOKED", func(w io.Writer, k client.Key) {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Id, k.Name, k.CreatedAt.Format(time.RFC3339), when(k.ExpiresAt), when(k.RevokedAt))
+		})
+	})
 }
 
 // RevokeKey revokes a key.
 func RevokeKey(ctx context.Context, t Terminal, cfg config.KeyRevoke) error {
-	ctx, done, c, err := admin(ctx, cfg.AdminClient)
-	if err != nil {
-		return err
-	}
-	defer done()
-	id, err := accountID(ctx, c, cfg.Account)
-	if err != nil {
-		return err
-	}
-	if err := c.RevokeKey(ctx, id, cfg.Key); err != nil {
-		return err
-	}
-	fmt.Fprintf(t.Err, "key %s is revoked\n", cfg.Key)
-	return nil
+	return withAccount(ctx, cfg.AdminClient, cfg.Account, func(ctx context.Context, c *client.Client, id string) error {
+		if err := c.RevokeKey(ctx, id, cfg.Key); err != nil {
+			return err
+		}
+		fmt.Fprintf(t.Err, "key %s is revoked\n", cfg.Key)
+		return nil
+	})
 }
 
 // accountID finds the account of that name or id.
