@@ -23,9 +23,9 @@ const (
 	walkEvery = time.Hour
 	// walkPages bounds the pages of one sweep, and walkRest is how many times
 	// as long as a page took the janitor rests after it: S3 and the archive are
-	// there for others.
-	walkPages = 100
-	walkRest  = 3
+	// there for others. The embedded S3 reads a whole folder for each page.
+	walkPages = 20
+	walkRest  = 9
 	// rowsEvery is how often old days of the archive are looked at.
 	rowsEvery = 6 * time.Hour
 	// rowsAfter is how long after its retention a row is deleted by itself: by

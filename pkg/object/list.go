@@ -3,12 +3,17 @@ package object
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 )
 
 // PageSize is how many objects S3 lists at once, at most.
 const PageSize = 1000
+
+// pageWithin bounds a page of a list: the embedded S3 reads a folder of a
+// million entries for it, while others want the disk, too.
+const pageWithin = time.Minute
 
 // List yields the objects whose key starts with prefix, in the order of keys.
 // An error is yielded once, last; a list that ends without one is complete.
@@ -43,7 +48,7 @@ func (b *Bucket) list(ctx context.Context, prefix string, size int) iter.Seq2[In
 // and sorts behind after. Fewer than size are the last ones, or those that
 // came before the error.
 func (b *Bucket) Page(ctx context.Context, prefix, after string, size int) ([]Info, error) {
-	ctx, cancel := within(ctx, callWithin, "list a page")
+	ctx, cancel := within(ctx, pageWithin, "list a page")
 	defer cancel()
 	var objects []Info
 	for oi := range b.client.ListObjectsIter(ctx, b.name, minio.ListObjectsOptions{

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	// callWithin bounds a call without a body: a stat, a delete, a page of a list.
+	// callWithin bounds a call without a body: a stat, a delete.
 	callWithin = 15 * time.Second
 	// bodyWithin bounds a call with a body, up or down.
 	bodyWithin = 5 * time.Minute
