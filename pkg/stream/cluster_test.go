@@ -9,6 +9,7 @@ import (
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tintype/tintype/pkg/embed/nats"
 	"github.com/tintype/tintype/pkg/embed/nats/natstest"
@@ -25,6 +26,17 @@ func TestReplicasAreRaised(t *testing.T) {
 	t.Cleanup(nc.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	// Processes that start together ask for the same streams at once.
+	var together errgroup.Group
+	for range 6 {
+		together.Go(func() error {
+			_, err := Open(ctx, nc, Config{Replicas: 1, JobsMaxBytes: 64 << 20, LedgerMaxBytes: 64 << 20})
+			return err
+		})
+	}
+	if err := together.Wait(); err != nil {
+		t.Fatal(err)
+	}
 	bounds := Config{Replicas: 1, JobsMaxBytes: 64 << 20, LedgerMaxBytes: 64 << 20}
 	s, err := Open(ctx, nc, bounds)
 	if err != nil {

@@ -16,6 +16,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -37,6 +38,13 @@ const (
 // election takes 4 to 9 s; waiting it out keeps an append in doubt that much
 // longer, so it is looked up in the log instead.
 const ackTimeout = 5 * time.Second
+
+const (
+	// ensureWithin bounds the wait for one answer about a stream, and
+	// ensureAgain is the pause before it is asked for again.
+	ensureWithin = 5 * time.Second
+	ensureAgain  = 200 * time.Millisecond
+)
 
 // Config are the bounds of the streams. JetStream reserves MaxBytes, so their
 // sum must fit the server's store.
@@ -86,13 +94,50 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	ledger.MaxMsgSize, ledger.MaxBytes = 1<<20, orDefault(cfg.LedgerMaxBytes, 2<<30)
 
 	s := &Streams{nc: nc, js: js, copies: common.Replicas, log: cfg.Log}
-	if s.jobs, err = js.CreateOrUpdateStream(ctx, jobs); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", JobsName, placement(err, jobs.Replicas))
+	if s.jobs, err = ensure(ctx, js, jobs); err != nil {
+		return nil, fmt.Errorf("stream %s: %w", JobsName, err)
 	}
-	if s.ledger, err = js.CreateOrUpdateStream(ctx, ledger); err != nil {
-		return nil, fmt.Errorf("stream %s: %w", LedgerName, placement(err, ledger.Replicas))
+	if s.ledger, err = ensure(ctx, js, ledger); err != nil {
+		return nil, fmt.Errorf("stream %s: %w", LedgerName, err)
 	}
 	return s, nil
+}
+
+// ensure makes the stream, or brings it to this configuration, however many
+// processes of the farm do the same now. It asks again where no answer comes
+// in: a cluster that makes a stream drops second requests for it, and one that
+// has just started has no leader to ask.
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	for {
+		st, err := ensureOnce(ctx, js, want)
+		if err == nil {
+			return st, nil
+		}
+		if api := apiError(err); api != nil && (api.Code != 503 || cannotStore(err) != nil) {
+			return nil, placement(err, want.Replicas)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-time.After(ensureAgain):
+		}
+	}
+}
+
+func ensureOnce(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, ensureWithin, errors.New("no answer from JetStream"))
+	defer cancel()
+	st, err := js.Stream(ctx, want.Name)
+	if err == nil {
+		have := st.CachedInfo().Config
+		if have.Replicas == want.Replicas && have.MaxBytes == want.MaxBytes && have.Discard == want.Discard && have.AllowDirect == want.AllowDirect &&
+			have.AllowAtomicPublish == want.AllowAtomicPublish && (have.MaxMsgSize == want.MaxMsgSize || want.MaxMsgSize == 0) {
+			return st, nil
+		}
+	} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, err
+	}
+	return js.CreateOrUpdateStream(ctx, want)
 }
 
 // Ping asks NATS for an answer.
