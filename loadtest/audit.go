@@ -99,3 +99,31 @@ func (c *conn) archived(ctx context.Context, run string) (map[string]string, err
 		after = page.Next
 	}
 }
+
+// compare holds what the clients were told against what the archive has. A job
+// that was submitted once and is there twice, under whichever id, and an id
+// that answered for two jobs, are duplicates.
+func (c *conn) compare(ctx context.Context, run string, all *seen) (lost, duplicated, wrong int, err error) {
+	stored, err := c.archived(ctx, run)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	names := map[string]int{}
+	for _, name := range stored {
+		names[name]++
+	}
+	for _, n := range names {
+		duplicated += n - 1
+	}
+	told := map[string]bool{}
+	for name, id := range all.ids {
+		if told[id] {
+			duplicated++
+		}
+		told[id] = true
+		if stored[id] != name {
+			all.lost = append(all.lost, id+": not in the archive")
+		}
+	}
+	return len(all.lost), duplicated, len(all.wrong), nil
+}

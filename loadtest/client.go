@@ -33,6 +33,11 @@ type load struct {
 	from      time.Time // of the measured window
 	to        time.Time
 	arrivals  chan time.Time // open loop: when each job was due; nil: closed loop
+
+	think     time.Duration                      // of a client between two jobs
+	impatient time.Duration                      // rest of a refused client; 0: as it is told
+	once      bool                               // a job that took more than one attempt is wrong
+	saw       func(what string, began time.Time) // "accepted": since the request, "finished": since the job; nil: nobody looks
 }
 
 // seen is what one client saw. Counts and durations are of the measured
@@ -44,7 +49,8 @@ type seen struct {
 	ids                 map[string]string // custom_id → id, of jobs whose end was read
 	refused             map[string]int    // code → answers
 	lost, wrong         []string
-	broken              int // requests without an answer
+	broken              int      // requests without an answer
+	breaks              []string // why, of the first few
 }
 
 // answer is what matters of a job's representation, or of a problem.
@@ -53,6 +59,7 @@ type answer struct {
 	Status   string `json:"status"`
 	CustomID string `json:"custom_id"`
 	Billable *bool  `json:"billable"`
+	Attempts int    `json:"attempts"`
 	Result   *struct {
 		SHA256 string `json:"sha256"`
 		Size   int64  `json:"size_bytes"`
@@ -88,6 +95,12 @@ func (c *client) loop(ctx context.Context) {
 			return
 		}
 		c.job(ctx, c.run+"-"+strconv.FormatInt(n, 10), due)
+		if c.think > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(c.think):
+			}
+		}
 	}
 }
 
@@ -100,13 +113,16 @@ func (c *client) job(ctx context.Context, name string, due time.Time) {
 		switch {
 		case err != nil:
 			// It may have been accepted all the same; the archive will tell.
-			c.broken++
+			c.broke(err)
 			return
 		case resp.StatusCode == http.StatusAccepted:
 			id = a.ID
 			if id == "" || a.CustomID != name {
 				c.wrong = append(c.wrong, fmt.Sprintf("%s was accepted as %+v", name, a))
 				return
+			}
+			if c.saw != nil {
+				c.saw("accepted", try)
 			}
 			now := time.Now()
 			if c.within(now) {
@@ -118,7 +134,7 @@ func (c *client) job(ctx context.Context, name string, due time.Time) {
 			id = a.JobID
 		case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable:
 			c.refused[a.Code]++
-			if c.arrivals != nil || time.Now().After(c.stop) || !rest(ctx, resp) {
+			if c.arrivals != nil || time.Now().After(c.stop) || !c.rest(ctx, resp) {
 				return // an open loop offers each job once
 			}
 		default:
@@ -138,11 +154,11 @@ func (c *client) end(ctx context.Context, id, name string, due time.Time) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			c.broken++
+			c.broke(err)
 			continue
 		case resp.StatusCode == http.StatusServiceUnavailable:
 			c.refused[a.Code]++
-			if !rest(ctx, resp) {
+			if !c.rest(ctx, resp) {
 				return
 			}
 			continue
@@ -157,6 +173,9 @@ func (c *client) end(ctx context.Context, id, name string, due time.Time) {
 			c.wrong = append(c.wrong, id+": "+what)
 		}
 		c.ids[name] = id
+		if c.saw != nil {
+			c.saw("finished", due)
+		}
 		if now.After(c.from) {
 			c.after++
 		}
@@ -178,6 +197,8 @@ func (c *client) judge(id, name string, a *answer) string {
 		return "ended as " + a.Status
 	case a.Billable == nil || !*a.Billable:
 		return "is not billable"
+	case c.once && a.Attempts != 1:
+		return fmt.Sprintf("took %d attempts", a.Attempts)
 	case a.Result == nil || a.Result.Size == 0:
 		return "has no result"
 	case c.digest != "" && a.Result.SHA256 != c.digest:
@@ -187,6 +208,12 @@ func (c *client) judge(id, name string, a *answer) string {
 		return "has no digest"
 	}
 	return ""
+}
+
+func (c *client) broke(err error) {
+	if c.broken++; len(c.breaks) < 3 {
+		c.breaks = append(c.breaks, err.Error())
+	}
 }
 
 func (c *client) ask(ctx context.Context, method, path string, body []byte) (*http.Response, *answer, error) {
@@ -204,9 +231,11 @@ func (c *client) ask(ctx context.Context, method, path string, body []byte) (*ht
 func (l *load) within(t time.Time) bool { return !t.Before(l.from) && t.Before(l.to) }
 
 // rest waits as the answer asks, within reason. It is false when ctx ended.
-func rest(ctx context.Context, resp *http.Response) bool {
+func (l *load) rest(ctx context.Context, resp *http.Response) bool {
 	wait := refusedRest
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+	if l.impatient > 0 {
+		wait = l.impatient
+	} else if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
 		wait = min(wait, time.Duration(s)*time.Second)
 	}
 	select {

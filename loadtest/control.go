@@ -187,6 +187,7 @@ func merge(clients []*client) *seen {
 		all.finished += c.finished
 		all.after += c.after
 		all.broken += c.broken
+		all.breaks = append(all.breaks, c.breaks...)
 		all.submits = append(all.submits, c.submits...)
 		all.wholes = append(all.wholes, c.wholes...)
 		all.lost = append(all.lost, c.lost...)
@@ -225,31 +226,9 @@ func (c *control) report(all *seen, before, after usage) controlReport {
 	return out
 }
 
-// audit compares what the clients were told with what the archive has. A job
-// that was submitted once and is there twice, under whichever id, and an id
-// that answered for two jobs, are duplicates.
+// audit compares what the clients were told with what the archive has.
 func (c *control) audit(ctx context.Context, watch *conn, run string, all *seen, out *controlReport) error {
-	stored, err := watch.archived(ctx, run)
-	if err != nil {
-		return err
-	}
-	names := map[string]int{}
-	for _, name := range stored {
-		names[name]++
-	}
-	for _, n := range names {
-		out.Duplicated += n - 1
-	}
-	told := map[string]bool{}
-	for name, id := range all.ids {
-		if told[id] {
-			out.Duplicated++
-		}
-		told[id] = true
-		if stored[id] != name {
-			all.lost = append(all.lost, id+": not in the archive")
-		}
-	}
-	out.Lost, out.Wrong = len(all.lost), len(all.wrong)
-	return nil
+	var err error
+	out.Lost, out.Duplicated, out.Wrong, err = watch.compare(ctx, run, all)
+	return err
 }

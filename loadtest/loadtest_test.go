@@ -202,8 +202,9 @@ func TestCPUOf(t *testing.T) {
 	}
 }
 
-// The whole run, on a null farm of its own.
-func TestControl(t *testing.T) {
+// ownFarm leaves a test out where a farm cannot run. It gives a folder for it.
+func ownFarm(t *testing.T) (tmp string) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("needs Postgres; left out by -short")
 	}
@@ -213,31 +214,54 @@ func TestControl(t *testing.T) {
 		}
 		t.Skip("no Postgres below /usr/lib/postgresql: sh deploy/install.sh test")
 	}
-	tmp := t.TempDir()
+	tmp = t.TempDir()
 	for dir := tmp; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o711); err != nil { // Postgres has to pass
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() {
+		if left, err := os.ReadDir(tmp); err != nil || slices.ContainsFunc(left, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "tintype-load-") }) {
+			t.Errorf("a farm's folder is left: %v, %v", left, err)
+		}
+	})
+	return tmp
+}
+
+// program runs loadtest and reads its one line.
+func program(t *testing.T, tmp string, out any, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+tmp)
+	cmd.Stderr = t.Output()
+	text, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v: %s", args, err, text)
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", text)
+}
+
+// The whole run, on a null farm of its own.
+func TestControl(t *testing.T) {
+	tmp := ownFarm(t)
 	for _, loop := range [][]string{{"--jobs", "200", "--upload"}, {"--rate", "100"}} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{
-			"control", "--clients", "4", "--duration", "2s", "--warm-up", "0s", "--seats", "8",
-		}, loop...)...)
-		cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+tmp)
-		cmd.Stderr = t.Output()
-		text, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("control %v: %v: %s", loop, err, text)
-		}
 		var out controlReport
-		if err := json.Unmarshal(text, &out); err != nil {
-			t.Fatal(err)
-		}
-		if out.Accepted < 50 || out.Frames == nil || *out.Frames <= 0 || out.CPU <= 0 || len(out.CPUByProcess) < 2 {
-			t.Errorf("control %v printed %s", loop, text)
+		program(t, tmp, &out, append([]string{"control", "--clients", "4", "--duration", "2s", "--warm-up", "0s", "--seats", "8"}, loop...)...)
+		if out.Accepted == 0 || out.Frames == nil || *out.Frames <= 0 || out.CPU <= 0 || len(out.CPUByProcess) < 2 {
+			t.Errorf("control %v printed %+v", loop, out)
 		}
 	}
-	if left, err := os.ReadDir(tmp); err != nil || slices.ContainsFunc(left, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "tintype-load-") }) {
-		t.Errorf("a farm's folder is left: %v, %v", left, err)
+}
+
+// Tiers in processes of their own: the leader is told to stop; nothing is
+// lost, and no job rendered twice. (Leaders are killed in the root's tests.)
+func TestFailover(t *testing.T) {
+	var out failoverReport
+	program(t, ownFarm(t), &out, "failover", "--planned", "--kills", "1", "--pause", "1s", "--clients", "4", "--seats", "4")
+	if out.Accepted == 0 || out.FirstAccepted.Max <= 0 || out.FirstFinished.Max <= 0 || out.Leading.Max <= 0 || out.Worker.Max <= 0 {
+		t.Errorf("failover printed %+v", out)
 	}
 }

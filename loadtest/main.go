@@ -4,11 +4,13 @@
 //
 //	go run ./loadtest idle --key-file /var/lib/tintype/first.key
 //	go run ./loadtest control --clients 256 --duration 20s
+//	go run ./loadtest failover --kills 100
 //	go run ./loadtest up --null=noupload --data /tmp/null --seats 128
 //
 // idle goes beside the same work on a bare driver in the same run. control
 // starts a farm of its own, with seats that return a fixed picture (up --null):
-// what it measures is everything but rendering.
+// what it measures is everything but rendering. failover does the same with each
+// tier in a process of its own, and ends the leader again and again.
 package main
 
 import (
@@ -24,11 +26,13 @@ import (
 )
 
 type commands struct {
-	Idle    idle    `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
-	Control control `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
-	Up      up      `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
-	Plants  plants  `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
-	Worker  work    `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`
+	Idle     idle     `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
+	Control  control  `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
+	Failover failover `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
+	Plants   plants   `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
+	Tier     tier     `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
+	Up       up       `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
+	Worker   work     `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`
 }
 
 func main() {

@@ -154,7 +154,8 @@ func (u uplink[Up]) Send(m *Up) error {
 	}
 }
 
-// connect serves a stream until hang is called or the bubble ends.
+// connect serves a stream until hang is called or the bubble ends. With no
+// hello the caller sends its own.
 func connect[Up, Down any](b *bubble, serve func(*pipe[Up, Down]) error, hello *Up) (p *peer[Up, Down], hang func()) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	s := &pipe[Up, Down]{ctx: ctx, up: make(chan *Up), down: make(chan *Down, 1000)}
@@ -165,7 +166,9 @@ func connect[Up, Down any](b *bubble, serve func(*pipe[Up, Down]) error, hello *
 		serve(s)       //nolint:errcheck // the stream was hung up
 	})
 	p = &peer[Up, Down]{t: b.t, stream: uplink[Up]{ctx, s.up}, down: s.down}
-	p.send(hello)
+	if hello != nil {
+		p.send(hello)
+	}
 	return p, func() { cancel(); <-done }
 }
 

@@ -31,10 +31,12 @@ type lookup struct {
 
 // Connect serves one API replica for as long as this process leads.
 func (s frontService) Connect(stream pb.Front_ConnectServer) error {
-	sendAway := func() error { return stream.Send(&pb.FrontDown{NotLeader: s.s.notLeader()}) }
-	l := s.s.leader.Load()
+	sendAway := func(address string) error {
+		return stream.Send(&pb.FrontDown{NotLeader: &pb.NotLeader{Address: address}})
+	}
+	l, elsewhere := s.s.whoLeads(stream.Context(), nil)
 	if l == nil {
-		return sendAway()
+		return sendAway(elsewhere)
 	}
 	first, err := stream.Recv()
 	if err != nil {
@@ -45,7 +47,8 @@ func (s frontService) Connect(stream pb.Front_ConnectServer) error {
 	}
 	session := &frontSession{api: first.Hello.Api, out: newOutbox[pb.FrontDown]()}
 	if !l.frontHello(session, first.Hello) {
-		return sendAway()
+		_, elsewhere = s.s.whoLeads(stream.Context(), l)
+		return sendAway(elsewhere)
 	}
 	defer l.frontGone(session)
 	return serve(stream, first, session.out, func(ctx context.Context, m *pb.FrontUp) { l.frontMessage(ctx, session, m) })

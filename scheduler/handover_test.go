@@ -141,19 +141,11 @@ func TestClosedReignIsSilent(t *testing.T) {
 // A standby that meets an event of a newer release stands by.
 func TestNewerReleaseIsNotLed(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
-		unknown := new(pb.Event)
-		unknown.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "news"))
-		for _, ev := range []*pb.Event{
-			{Fact: &pb.Event_EpochOpened{EpochOpened: &pb.EpochOpened{Scheduler: "newer"}}},
-			unknown,
-			{Fact: &pb.Event_EpochClosed{EpochClosed: &pb.EpochClosed{Scheduler: "newer"}}},
-		} {
-			data, _, err := stream.Seal(0, &pb.Frame{Epoch: 1, Events: []*pb.Event{ev}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.streams.change(func() { b.streams.frames = append(b.streams.frames, data) })
-		}
+		b.append(
+			&pb.Event{Fact: &pb.Event_EpochOpened{EpochOpened: &pb.EpochOpened{Scheduler: "newer"}}},
+			unknownEvent(),
+			&pb.Event{Fact: &pb.Event_EpochClosed{EpochClosed: &pb.EpochClosed{Scheduler: "newer"}}},
+		)
 		s, _ := b.start("a", alone())
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -163,20 +155,65 @@ func TestNewerReleaseIsNotLed(t *testing.T) {
 	})
 }
 
-// A scheduler that has not heard the leader for a second sends nobody there.
-func TestNoHintToTheDead(t *testing.T) {
+// unknownEvent is one of a kind that only a newer release has.
+func unknownEvent() *pb.Event {
+	ev := new(pb.Event)
+	ev.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "news"))
+	return ev
+}
+
+// append writes frames of one event each to the ledger.
+func (b *bubble) append(events ...*pb.Event) {
+	for _, ev := range events {
+		data, _, err := stream.Seal(0, &pb.Frame{Epoch: 1, Events: []*pb.Event{ev}})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.streams.change(func() { b.streams.frames = append(b.streams.frames, data) })
+	}
+}
+
+// A standby sends peers to the leader that it hears; when that falls silent it
+// keeps them until it leads itself, and it lets them go when it stops.
+func TestStandbyKeepsPeers(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
+		to := func(s *Scheduler) *peer[pb.WorkUp, pb.WorkDown] {
+			p, _ := connect(b, func(p *pipe[pb.WorkUp, pb.WorkDown]) error { return workService{s: s}.Connect(p) }, nil)
+			b.wg.Go(func() { p.stream.Send(&pb.WorkUp{Hello: hello("b1")}) }) //nolint:errcheck // it may be sent away before it is heard
+			return p
+		}
+		next := func(p *peer[pb.WorkUp, pb.WorkDown]) (m *pb.WorkDown, after time.Duration) {
+			began := time.Now()
+			return <-p.down, time.Since(began)
+		}
 		first, kill := b.start("a", Config{})
 		b.leading(first)
-		second, _ := b.start("b", Config{})
+		second, killSecond := b.start("b", Config{})
 		time.Sleep(time.Second)
-		if got := second.leaderAddress(); got != "a" {
-			t.Errorf("while it leads: %q", got)
+		if m, after := next(to(second)); m.NotLeader.GetAddress() != "a" || after != 0 {
+			t.Errorf("while another one leads: %v after %s", m, after)
 		}
 		kill()
-		time.Sleep(silence)
-		if got := second.leaderAddress(); got != "" {
-			t.Errorf("a second after it was killed: %q", got)
+		time.Sleep(hintFor)
+		w := to(second)
+		b.leading(second)
+		if m, after := next(w); m.Welcome == nil || after != 0 {
+			t.Errorf("when it leads: %v after %s", m, after)
+		}
+
+		killSecond()
+		b.append(unknownEvent()) // so that the next one stands by
+		third, stop, _ := b.run("c", Config{})
+		time.Sleep(hintFor)
+		w = to(third)
+		if m, after := next(w); m.NotLeader == nil || m.NotLeader.Address != "" || after != holdFor {
+			t.Errorf("a standby that knows nothing: %v after %s", m, after)
+		}
+		w = to(third)
+		synctest.Wait()
+		stop()
+		if m, after := next(w); m.NotLeader == nil || after != 0 {
+			t.Errorf("a standby that stopped: %v after %s", m, after)
 		}
 	})
 }

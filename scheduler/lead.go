@@ -44,6 +44,7 @@ func (s *Scheduler) Run(stop, now context.Context) error {
 	})
 	g.Go(func() error {
 		defer end()
+		defer s.change(func() { s.stopped = true })
 		for {
 			err := s.reign(stop, now)
 			if stop.Err() != nil || now.Err() != nil {
@@ -76,33 +77,6 @@ func (s *Scheduler) Run(stop, now context.Context) error {
 	}
 	return err
 }
-
-func (s *Scheduler) hear(hb *pb.Heartbeat) {
-	s.mu.Lock()
-	s.heard = heard{time.Now(), hb.Address}
-	s.mu.Unlock()
-	if l := s.leader.Load(); l != nil && hb.Epoch > l.epoch {
-		select {
-		case l.heir <- struct{}{}:
-		default:
-		}
-		l.probe()
-	}
-}
-
-// leaderAddress is where the leader beats; "" when none has been heard for so
-// long that it may be dead: a peer is not sent to wait for an answer there.
-func (s *Scheduler) leaderAddress() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if time.Since(s.heard.at) > silence {
-		return ""
-	}
-	return s.heard.address
-}
-
-// notLeader sends a peer to whoever leads.
-func (s *Scheduler) notLeader() *pb.NotLeader { return &pb.NotLeader{Address: s.leaderAddress()} }
 
 // reign follows until this process may lead, and leads until it may not, or
 // until stop ends; then it hands over, unless now ends too.
@@ -274,7 +248,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
 	l.needed = l.need() // of the fold, which is of acknowledged frames
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
-	s.leader.Store(l)
+	s.change(func() { s.leader.Store(l) })
 	defer func() {
 		s.leader.Store(nil)
 		l.depose()

@@ -13,8 +13,9 @@
 // EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
 // work.go, finish.go, expire.go and project.go; board.go says who waits and who
 // runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
-// the frames, lead.go the reigns, handover.go their planned end; carry.go and
-// purge.go keep the streams short, janitor.go ends what is past its retention.
+// the frames, lead.go the reigns, handover.go their planned end, whereto.go
+// tells peers who leads; carry.go and purge.go keep the streams short,
+// janitor.go ends what is past its retention.
 package scheduler
 
 import (
@@ -130,14 +131,10 @@ type Scheduler struct {
 	filed      filed                  // how far projected was a while ago
 	carriers   carriers
 
-	mu    sync.Mutex
-	heard heard // guarded by mu
-}
-
-// heard is the last heartbeat.
-type heard struct {
-	at      time.Time
-	address string
+	mu      sync.Mutex
+	heard   heard         // guarded by mu, as all below
+	stopped bool          // this process will never lead again
+	changed chan struct{} // closed, and made anew, when somebody else leads than a moment ago
 }
 
 // New checks its configuration and starts nothing.
@@ -154,7 +151,7 @@ func New(cfg Config, streams Streams, archive Archive, bucket Bucket) (*Schedule
 	s := &Scheduler{
 		cfg: cfg, streams: streams, archive: archive, bucket: bucket, log: cfg.Log,
 		tenants: newTenants(&account.Policy{Plans: cfg.Plans}, archive, cfg.Log),
-		boot:    rand.Text(), frontToken: rand.Text(),
+		boot:    rand.Text(), frontToken: rand.Text(), changed: make(chan struct{}),
 	}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {

@@ -35,10 +35,12 @@ type workSession struct {
 
 // Connect serves one worker for as long as this process leads.
 func (s workService) Connect(stream pb.Work_ConnectServer) error {
-	sendAway := func() error { return stream.Send(&pb.WorkDown{NotLeader: s.s.notLeader()}) }
-	l := s.s.leader.Load()
+	sendAway := func(address string) error {
+		return stream.Send(&pb.WorkDown{NotLeader: &pb.NotLeader{Address: address}})
+	}
+	l, elsewhere := s.s.whoLeads(stream.Context(), nil)
 	if l == nil {
-		return sendAway()
+		return sendAway(elsewhere)
 	}
 	first, err := stream.Recv()
 	if err != nil {
@@ -52,7 +54,8 @@ func (s workService) Connect(stream pb.Work_ConnectServer) error {
 		out: newOutbox[pb.WorkDown](), assign: make(chan struct{}, 1),
 	}
 	if !l.workHello(w, first.Hello) {
-		return sendAway()
+		_, elsewhere = s.s.whoLeads(stream.Context(), l)
+		return sendAway(elsewhere)
 	}
 	defer l.workGone(w)
 	return serve(stream, first, w.out,

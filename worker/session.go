@@ -78,10 +78,13 @@ func (w *Worker) keepConnected(ctx context.Context) {
 		if welcomed {
 			tries, hints, logged = 0, 0, ""
 		}
-		if other, ok := errors.AsType[*notLeader](err); ok && other.address != "" && other.address != address && hints < maxHints {
-			hint = other.address
-			hints++
-			continue
+		if other, ok := errors.AsType[*notLeader](err); ok {
+			tries = 0 // it lives, and is about to lead or to know who does
+			if other.address != "" && other.address != address && hints < maxHints {
+				hint = other.address
+				hints++
+				continue
+			}
 		}
 		hints = 0
 		if err != nil && err.Error() != logged { // once, not at every try

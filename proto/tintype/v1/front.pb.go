@@ -489,7 +489,8 @@ type FrontDown struct {
 	Welcome   *FrontWelcome `protobuf:"bytes,1,opt,name=welcome,proto3" json:"welcome,omitempty"`
 	Decisions []*Decision   `protobuf:"bytes,2,rep,name=decisions,proto3" json:"decisions,omitempty"`
 	Answers   []*Answer     `protobuf:"bytes,3,rep,name=answers,proto3" json:"answers,omitempty"`
-	// This process does not lead (any more); the stream ends after it.
+	// This process does not lead (any more); the stream ends after it. A standby
+	// that knows of no leader waits for one for a moment before it says so.
 	NotLeader     *NotLeader `protobuf:"bytes,4,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

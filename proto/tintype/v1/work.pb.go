@@ -457,7 +457,9 @@ type WorkDown struct {
 	// The lease is gone: abort the page, drop the result.
 	Stale []uint64 `protobuf:"varint,5,rep,packed,name=stale,proto3" json:"stale,omitempty"`
 	// The job was cancelled: abort the page; report nothing; the seat is free again.
-	Revoke        []uint64   `protobuf:"varint,6,rep,packed,name=revoke,proto3" json:"revoke,omitempty"`
+	Revoke []uint64 `protobuf:"varint,6,rep,packed,name=revoke,proto3" json:"revoke,omitempty"`
+	// This process does not lead (any more); the stream ends after it. A standby
+	// that knows of no leader waits for one for a moment before it says so.
 	NotLeader     *NotLeader `protobuf:"bytes,7,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
