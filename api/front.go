@@ -17,8 +17,9 @@ import (
 
 const (
 	// beatWithin is how long the leader counts as there after a heartbeat. It
-	// sends one every 200 ms, and a standby takes over after 1.0 to 1.5 s.
-	beatWithin = 1500 * time.Millisecond
+	// sends one every 200 ms, and a standby takes over after 1.0 to 1.5 s: within
+	// it a request is better kept than sent away to try again.
+	beatWithin = 2500 * time.Millisecond
 	// downWithin bounds the wait for a stream to a leader that beats: it
 	// covers a take-over.
 	downWithin = 3 * time.Second

@@ -64,6 +64,11 @@ type answer struct {
 		SHA256 string `json:"sha256"`
 		Size   int64  `json:"size_bytes"`
 	} `json:"result"`
+	problem
+}
+
+// problem is what matters of a problem document.
+type problem struct {
 	Code  string `json:"code"`
 	JobID string `json:"job_id"`
 }
@@ -222,7 +227,11 @@ func (c *client) ask(ctx context.Context, method, path string, body []byte) (*ht
 		return nil, nil, err
 	}
 	a := new(answer)
-	if err := json.Unmarshal(text, a); err != nil {
+	var into any = a
+	if resp.StatusCode >= 400 { // a problem, whose status is a number
+		into = &a.problem
+	}
+	if err := json.Unmarshal(text, into); err != nil {
 		return nil, nil, fmt.Errorf("%s %s: %s: %w", method, path, resp.Status, err)
 	}
 	return resp, a, nil

@@ -55,6 +55,10 @@ type failoverReport struct {
 	API     quantiles `json:"api_connected_ms"`
 	Worker  quantiles `json:"worker_connected_ms"`
 
+	// The machine meanwhile: one synced write of 4 KiB, and the lateness of timers.
+	Sync quantiles `json:"machine_sync_ms"`
+	Late quantiles `json:"machine_late_ms"`
+
 	Accepted       int            `json:"accepted"`
 	Refused        map[string]int `json:"refused"` // answers of 429 and 503 by code; each was tried again
 	RefusedPerKill float64        `json:"refused_per_kill"`
@@ -152,6 +156,11 @@ func (c *failover) Run(ctx context.Context) (err error) {
 		stop: time.Now().Add(24 * time.Hour), to: time.Now().Add(24 * time.Hour), think: c.Think, impatient: impatient, once: true,
 		saw: func(what string, began time.Time) { tape.add(moment{what: what, began: began, at: time.Now()}) },
 	}
+	m := new(machine)
+	watching, endWatch := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- m.watch(watching, farm.dir) }()
+	defer func() { endWatch(); err = errors.Join(err, <-watched) }()
 	clients := make([]*client, c.Clients)
 	loading, endLoad := context.WithCancel(ctx)
 	defer endLoad()
@@ -162,7 +171,7 @@ func (c *failover) Run(ctx context.Context) (err error) {
 	}
 	var s series
 	for n := 1; n <= c.Kills; n++ {
-		if err := c.once(ctx, farm, tape, &s, n); err != nil {
+		if err := c.once(ctx, farm, tape, m, &s, n); err != nil {
 			endLoad()
 			running.Wait()
 			return fmt.Errorf("kill %d: %w", n, err)
@@ -178,6 +187,7 @@ func (c *failover) Run(ctx context.Context) (err error) {
 		Leading: summarise(s.leading), API: summarise(s.api), Worker: summarise(s.worker),
 		Accepted: len(all.ids), Refused: all.refused, Broken: all.broken,
 	}
+	out.Sync, out.Late = m.summary()
 	for _, n := range all.refused {
 		out.RefusedPerKill += float64(n) / float64(c.Kills)
 	}
@@ -202,7 +212,7 @@ func (c *failover) Run(ctx context.Context) (err error) {
 
 // once ends the leader, waits until the farm serves again, and starts the
 // scheduler anew as a standby.
-func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, s *series, n int) error {
+func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, m *machine, s *series, n int) error {
 	leader, err := farm.settle(ctx, c.Pause+rand.N(c.Pause/2))
 	if err != nil {
 		return err
@@ -233,8 +243,9 @@ func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, s *serie
 			s.gap = append(s.gap, tape.gap(told, settled))
 			s.baseline = append(s.baseline, tape.gap(told.Add(-time.Second), told))
 			if c.Keep {
-				fmt.Fprintf(os.Stderr, "%d: 202 after %s, an end after %s, gap %s (before %s), %v\n", n, accepted.at.Sub(told), finished.at.Sub(told),
-					s.gap[len(s.gap)-1], s.baseline[len(s.baseline)-1], marks)
+				sync, late := m.worst(told.Add(-time.Second))
+				fmt.Fprintf(os.Stderr, "%d: 202 after %s, an end after %s, gap %s (before %s), %v; the machine: a sync of %s, a timer late by %s\n",
+					n, accepted.at.Sub(told), finished.at.Sub(told), s.gap[len(s.gap)-1], s.baseline[len(s.baseline)-1], marks, sync, late)
 			}
 			break
 		}
