@@ -265,3 +265,12 @@ func TestFailover(t *testing.T) {
 		t.Errorf("failover printed %+v", out)
 	}
 }
+
+// A ledger as a leader leaves it is read by a scheduler that starts cold.
+func TestRefold(t *testing.T) {
+	var out refoldReport
+	program(t, t.TempDir(), &out, "refold", "--jobs", "500", "--rate", "20", "--last", "2s", "--frames", "5", "--times", "1")
+	if out.Waiting != 500 || out.Finished != 40 || out.Frames < 18 || out.LedgerBytes == 0 || out.Lead.Max <= 0 || out.Bytes <= 0 {
+		t.Errorf("refold printed %+v", out)
+	}
+}

@@ -5,6 +5,7 @@
 //	go run ./loadtest idle --key-file /var/lib/tintype/first.key
 //	go run ./loadtest control --clients 256 --duration 20s
 //	go run ./loadtest failover --kills 100
+//	go run ./loadtest refold --jobs 100000
 //	go run ./loadtest up --null=noupload --data /tmp/null --seats 128
 //
 // idle goes beside the same work on a bare driver in the same run. control
@@ -30,6 +31,7 @@ type commands struct {
 	Control  control  `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
 	Failover failover `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
 	Plants   plants   `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
+	Refold   refold   `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
 	Tier     tier     `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
 	Up       up       `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
 	Worker   work     `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`

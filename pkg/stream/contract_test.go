@@ -250,7 +250,7 @@ func batchFull(t *testing.T, s *site) {
 	for range 10 {
 		s.must(t, subject, filler)
 	}
-	if _, err := s.batch(t, s.clients[0], subject, filler, 20, true); !isFull(err) {
+	if _, err := s.batch(t, s.clients[0], subject, filler, 20, true); !errors.Is(cannotStore(err), ErrFull) {
 		t.Errorf("a batch that does not fit: %v", err)
 	}
 	holds(t, streams[0], 10, 10)
@@ -268,7 +268,7 @@ func full(t *testing.T, s *site) {
 			stored++
 		}
 	}
-	if !isFull(err) || stored < 10 {
+	if !errors.Is(cannotStore(err), ErrFull) || stored < 10 {
 		t.Errorf("after %d messages: %v", stored, err)
 	}
 	info, infoErr := streams[0].Info(t.Context())
