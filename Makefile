@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster
 
 help: ## print the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -78,3 +78,9 @@ load: ## measure the control plane on a null renderer: 1, 64 and 256 clients
 plants: ## plant known bugs in a copy; each must be noticed by its test
 	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
 	@.tmp/loadtest plants $(ARGS)
+
+cluster: ## run 3 NATS, Postgres, S3, 2 schedulers, 2 APIs, 2 workers on this machine; Ctrl-C stops
+	@sh deploy/install.sh
+	@$(MAKE) --no-print-directory build
+	@mkdir -p .tmp && CGO_ENABLED=0 go build -trimpath -o .tmp/nats-server github.com/nats-io/nats-server/v2
+	@BIN=$(BIN) NATS=.tmp/nats-server exec sh deploy/cluster.sh

@@ -172,7 +172,15 @@ func TestEveryModeInAProcess(t *testing.T) {
 	renders("after the leader was killed")
 
 	stores.stop(t, syscall.SIGKILL)
+	for _, setting := range env { // as from a shell that has read backends.env
+		name, value, _ := strings.Cut(setting, "=")
+		t.Setenv(name, value)
+	}
 	stores = w.start(append([]string{"backends"}, ports...)...)
+	for _, setting := range env {
+		name, _, _ := strings.Cut(setting, "=")
+		t.Setenv(name, "")
+	}
 	w.ready(url)
 	renders("after the stores were killed")
 

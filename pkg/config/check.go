@@ -46,6 +46,7 @@ func (p *Parsed) check() []string {
 	case "backends":
 		c.stores(p.Stores.StoreListen)
 		c.watch(p.Stores.Watch)
+		c.nats(Backends{NATSURL: p.Stores.NATSURL})
 	case "migrate":
 		c.need("TINTYPE_DATABASE_URL", p.Migrate.DatabaseURL, "the database to bring up to date")
 	case "shot":

@@ -50,12 +50,15 @@ type Worker struct {
 	Watch
 }
 
-// Stores serves the embedded back ends of a data folder and nothing else.
+// Stores serves the embedded back ends of a data folder and nothing else. As in
+// `up`, an address of your own replaces its part.
 type Stores struct {
 	Folder
 	StoreListen
 	Watch
-	S3Bucket string `name:"s3-bucket" env:"TINTYPE_S3_BUCKET" default:"tintype" help:"The bucket that the tiers are told to use." envonly:"" hidden:""`
+	NATSURL     string `name:"nats-url" env:"TINTYPE_NATS_URL" help:"NATS of your own; none is served then." secret:"" envonly:"" hidden:""`
+	DatabaseURL string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres of your own; none is served then." secret:"" envonly:"" hidden:""`
+	S3Bucket    string `name:"s3-bucket" env:"TINTYPE_S3_BUCKET" default:"tintype" help:"The bucket that the tiers are told to use." envonly:"" hidden:""`
 	Embedded
 }
 

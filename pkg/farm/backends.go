@@ -59,68 +59,41 @@ A worker takes none of it. Ctrl-C stops; stop the tiers first.
 	})
 }
 
-// serveStores starts the three stores and returns the settings that lead to
-// them, by name.
+// serveStores starts the stores and returns the settings that lead to them, by
+// name. An address that is given is passed on, and nothing served for it.
 func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, watch *watch, cfg config.Stores) ([][2]string, error) {
-	secrets := map[string]string{}
-	for _, name := range []string{"admin.token", "worker.token", "nats.token", "postgres.password", "s3.access", "s3.secret"} {
-		var err error
-		if secrets[name], err = f.secret("", name); err != nil {
+	for _, name := range []string{"admin.token", "worker.token"} { // for the tiers
+		if _, err := f.secret("", name); err != nil {
 			return nil, err
 		}
 	}
-	sockets, err := f.socketFolder()
+	var checks []api.Check
+	natsURL, databaseURL, at := cfg.NATSURL, cfg.DatabaseURL, ""
+	var err error
+	if natsURL == "" || f.own(natsURL, "nats.token") {
+		if natsURL, at, err = p.serveNATS(parts, f, cfg); err != nil {
+			return nil, err
+		}
+		checks = append(checks, api.Check{Name: "nats", Needed: true, Ask: dials(at)})
+	}
+	if databaseURL == "" || f.own(databaseURL, "postgres.password") {
+		if databaseURL, at, err = p.servePostgres(ctx, parts, f, cfg); err != nil {
+			return nil, err
+		}
+		checks = append(checks, api.Check{Name: "postgres", Needed: true, Ask: dials(at)})
+	}
+	if err := errors.Join(f.write("nats.url", natsURL), f.write("postgres.url", databaseURL)); err != nil {
+		return nil, err
+	}
+	endpoint, err := p.serveS3(ctx, parts, f, cfg)
 	if err != nil {
 		return nil, err
 	}
-	parts.opened("socket folder", func() error { return os.RemoveAll(sockets) })
-	// The stores would say it in words of their own, some of them later.
-	err = errors.Join(available("--nats-listen", cfg.NATSListen), available("--s3-listen", cfg.S3Listen))
-	if err != nil {
-		return nil, err
-	}
-
-	n, err := p.startNATS(parts, nats.Config{Dir: f.join("nats"), Listen: cfg.NATSListen, Token: secrets["nats.token"], Open: cfg.InsecureBackends})
-	if err != nil {
-		return nil, err
-	}
-	natsAt, err := url.Parse(n.ClientURL())
-	if err != nil {
-		return nil, err
-	}
-	pg, err := p.startPostgres(ctx, parts, postgres.Config{
-		Dir: f.join("postgres"), SocketDir: sockets + "/pg", BinDir: cfg.PostgresBin,
-		Listen: cfg.PostgresListen, Password: secrets["postgres.password"], Open: cfg.InsecureBackends,
-	})
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
-		return nil, fmt.Errorf("--postgres-listen: %w", op)
-	}
-	if err != nil {
-		return nil, err
-	}
-	bucket, err := p.startS3(ctx, parts, s3.Config{
-		Dir: f.join("s3"), Addr: cfg.S3Listen, AccessKey: secrets["s3.access"], SecretKey: secrets["s3.secret"], Open: cfg.InsecureBackends,
-	})
-	if err != nil {
-		return nil, err
-	}
-
-	watch.ready(
-		api.Check{Name: "nats", Needed: true, Ask: dials(natsAt.Host)},
-		api.Check{Name: "postgres", Needed: true, Ask: dials(pg.Address())},
-		api.Check{Name: "s3", Needed: true, Ask: dials(bucket.Endpoint())},
-	)
-	natsAt = &url.URL{Scheme: "nats", User: url.User(secrets["nats.token"]), Host: outside(cfg.NATSListen, natsAt.Host)}
-	if err := f.write("nats.url", natsAt.String()); err != nil {
-		return nil, err
-	}
-	if err := f.write("postgres.url", pg.RemoteURL(outside(cfg.PostgresListen, pg.Address()))); err != nil {
-		return nil, err
-	}
+	watch.ready(append(checks, api.Check{Name: "s3", Needed: true, Ask: dials(endpoint)})...)
 	return [][2]string{
 		{"TINTYPE_NATS_URL_FILE", f.join("nats.url")},
 		{"TINTYPE_DATABASE_URL_FILE", f.join("postgres.url")},
-		{"TINTYPE_S3_ENDPOINT", "http://" + outside(cfg.S3Listen, bucket.Endpoint())},
+		{"TINTYPE_S3_ENDPOINT", "http://" + outside(cfg.S3Listen, endpoint)},
 		{"TINTYPE_S3_BUCKET", cfg.S3Bucket},
 		{"TINTYPE_S3_REGION", s3.Region},
 		{"TINTYPE_S3_ACCESS_KEY_FILE", f.join("s3.access")},
@@ -128,6 +101,82 @@ func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, watc
 		{"TINTYPE_ADMIN_TOKEN_FILE", f.join("admin.token")},
 		{"TINTYPE_WORKER_TOKEN_FILE", f.join("worker.token")},
 	}, nil
+}
+
+func (p *Process) serveNATS(parts *parts, f *folder, cfg config.Stores) (address, at string, err error) {
+	token, err := f.secret("", "nats.token")
+	if err != nil {
+		return "", "", err
+	}
+	if err := available("--nats-listen", cfg.NATSListen); err != nil {
+		return "", "", err
+	}
+	srv, err := p.startNATS(parts, nats.Config{Dir: f.join("nats"), Listen: cfg.NATSListen, Token: token, Open: cfg.InsecureBackends})
+	if err != nil {
+		return "", "", err
+	}
+	u, err := url.Parse(srv.ClientURL())
+	if err != nil {
+		return "", "", err
+	}
+	return (&url.URL{Scheme: "nats", User: url.User(token), Host: outside(cfg.NATSListen, u.Host)}).String(), u.Host, nil
+}
+
+func (p *Process) servePostgres(ctx context.Context, parts *parts, f *folder, cfg config.Stores) (address, at string, err error) {
+	password, err := f.secret("", "postgres.password")
+	if err != nil {
+		return "", "", err
+	}
+	sockets, err := f.socketFolder()
+	if err != nil {
+		return "", "", err
+	}
+	parts.opened("socket folder", func() error { return os.RemoveAll(sockets) })
+	srv, err := p.startPostgres(ctx, parts, postgres.Config{
+		Dir: f.join("postgres"), SocketDir: sockets + "/pg", BinDir: cfg.PostgresBin,
+		Listen: cfg.PostgresListen, Password: password, Open: cfg.InsecureBackends,
+	})
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		return "", "", fmt.Errorf("--postgres-listen: %w", op)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return srv.RemoteURL(outside(cfg.PostgresListen, srv.Address())), srv.Address(), nil
+}
+
+func (p *Process) serveS3(ctx context.Context, parts *parts, f *folder, cfg config.Stores) (at string, err error) {
+	access, err := f.secret("", "s3.access")
+	if err != nil {
+		return "", err
+	}
+	secret, err := f.secret("", "s3.secret")
+	if err != nil {
+		return "", err
+	}
+	if err := available("--s3-listen", cfg.S3Listen); err != nil { // in our words
+		return "", err
+	}
+	srv, err := p.startS3(ctx, parts, s3.Config{
+		Dir: f.join("s3"), Addr: cfg.S3Listen, AccessKey: access, SecretKey: secret, Open: cfg.InsecureBackends,
+	})
+	if err != nil {
+		return "", err
+	}
+	return srv.Endpoint(), nil
+}
+
+// own reports whether an address holds the secret of that file: it is one that
+// this folder's `backends` gave out, and whoever starts it again from a shell
+// with that environment means the same.
+func (f *folder) own(address, name string) bool {
+	secret, err := f.read(name)
+	u, parseErr := url.Parse(address)
+	if err != nil || parseErr != nil || secret == "" || u.User == nil {
+		return false
+	}
+	password, _ := u.User.Password()
+	return u.User.Username() == secret || password == secret
 }
 
 // available tells of an address that cannot be had by the name of its flag.
