@@ -445,7 +445,7 @@ type PlanList struct {
 type Pressure struct {
 	Available bool `json:"available"`
 
-	// Reason Why not: `queue_full`, `no_leader` or `draining`; null when available.
+	// Reason Why not: `queue_full`, `storage_full`, `no_leader` or `draining`; null when available.
 	Reason *string `json:"reason"`
 
 	// Running Jobs in a worker's hands; null when nobody can tell.
@@ -527,7 +527,7 @@ type QueueAccount struct {
 type QueueTier struct {
 	Tier int `json:"tier"`
 
-	// Accepting Whether a job with a free slot is accepted now; if not it is `503 queue_full`. Jobs that are parked do not ask for room.
+	// Accepting Whether a job with a free slot is accepted now; if not it is `503 queue_full`, or `storage_full` where no tier accepts. Jobs that are parked do not ask for room in the queue.
 	Accepting bool `json:"accepting"`
 	Waiting   int  `json:"waiting"`
 	Running   int  `json:"running"`

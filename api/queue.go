@@ -53,7 +53,7 @@ func (s *Server) getQueue(w http.ResponseWriter, r *http.Request, c *call) error
 	return writeJSON(w, http.StatusOK, out)
 }
 
-// pressure is GET /pressure. A tier is full before those above it, so the farm
+// pressure is GET /pressure. A tier is full before those above it, so the queue
 // is when the highest is.
 func (s *Server) pressure(w http.ResponseWriter, r *http.Request, _ *call) error {
 	q, _, err := s.busy(r.Context(), "")
@@ -74,7 +74,10 @@ func (s *Server) pressure(w http.ResponseWriter, r *http.Request, _ *call) error
 		}
 		seats := int(q.Seats)
 		out.Running, out.Queued, out.Seats = &running, &queued, &seats
-		if len(q.Tiers) > 0 && !q.Tiers[0].Accepting {
+		switch {
+		case q.StorageFull:
+			refuse("storage_full")
+		case len(q.Tiers) > 0 && !q.Tiers[0].Accepting:
 			refuse("queue_full")
 		}
 	}

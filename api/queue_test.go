@@ -115,6 +115,13 @@ func TestPressure(t *testing.T) {
 	if p := ask(http.StatusServiceUnavailable); p.Available || *p.Reason != "queue_full" || *p.Queued != 49 {
 		t.Errorf("%+v", p)
 	}
+	f.leader.mu.Lock()
+	f.leader.queue.StorageFull = true
+	f.leader.mu.Unlock()
+	<-time.After(queueFresh)
+	if p := ask(http.StatusServiceUnavailable); *p.Reason != "storage_full" {
+		t.Errorf("%+v", p)
+	}
 	close(f.server.draining)
 	if p := ask(http.StatusServiceUnavailable); *p.Reason != "draining" {
 		t.Errorf("%+v", p)

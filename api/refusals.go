@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// fullFor is how long a full tier is taken to be full without asking: a place
-	// that comes free is not left empty for longer.
+	// fullFor is how long a full tier, or a full storage, is taken to be full
+	// without asking: a place that comes free is not left empty for longer.
 	fullFor = 100 * time.Millisecond
 	// sweepRefusals is how many refusals are kept before those that are over are
 	// looked for.
@@ -22,14 +22,15 @@ const (
 // or of a throttled account, then costs no stream and delays nobody.
 //
 // That a tier is full is known of the account that was told: another one's job
-// may be parked, where this one's has a free slot.
+// may be parked, where this one's has a free slot. That the storage is full is
+// everybody's; each record would fill it further.
 type refusals struct {
 	mu   sync.Mutex
 	told map[asked]refusal // guarded by mu
 	room int               // of told, before it is swept; guarded by mu
 }
 
-// asked is what was refused.
+// asked is what was refused; its zero value is anything of anybody.
 type asked struct {
 	account string
 	queue   bool   // its job was to enter the queue, of this tier; else anything of the account's
@@ -56,7 +57,7 @@ func (s *Server) askedBy(acct account.Account, sub *submission) asked {
 func (r *refusals) find(a asked, now time.Time) *fault.Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, a := range []asked{a, {account: a.account}} {
+	for _, a := range []asked{a, {account: a.account}, {}} {
 		known, ok := r.told[a]
 		if left := known.until.Sub(now); ok && left > 0 {
 			f := *known.fault
@@ -80,6 +81,8 @@ func (r *refusals) learn(a asked, err error, now time.Time) {
 		return
 	case f.Kind == fault.QueueFull:
 		r.keep(a, refusal{f, now.Add(fullFor)}, now)
+	case f.Code == "storage_full":
+		r.keep(asked{}, refusal{f, now.Add(fullFor)}, now)
 	case f.Kind == fault.RateLimited:
 		r.keep(asked{account: a.account}, refusal{f, now.Add(f.Wait())}, now)
 	}

@@ -140,6 +140,11 @@ func TestRefusalsInTime(t *testing.T) {
 	now = now.Add(40 * time.Second)
 	want("after its Retry-After", one, none, 0)
 
+	r.learn(one, &fault.Error{Kind: fault.Unavailable, Code: "storage_full", RetryAfter: 30 * time.Second}, now)
+	want("with a full storage, somebody else", asked{account: "two", queue: true}, fault.Unavailable, 30*time.Second)
+	now = now.Add(fullFor)
+	want("after 100 ms", asked{account: "two", queue: true}, none, 0)
+
 	for i := range 10 * sweepRefusals {
 		r.learn(asked{account: fmt.Sprint(i), queue: true}, &fault.Error{Kind: fault.QueueFull}, now)
 		now = now.Add(time.Millisecond)

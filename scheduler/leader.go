@@ -46,7 +46,7 @@ type leader struct {
 	workers map[string]*workSession  // by name of the worker
 	idle    []*workSession           // workers with credit, the longest idle first
 	waiting map[string][]*lookup     // look-ups by job
-	survey  survey
+	backlog backlog
 	storage storage
 
 	ackedBytes uint64 // of all frames up to acked, as the fold counts them

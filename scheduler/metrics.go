@@ -88,8 +88,11 @@ func newGauges(s *Scheduler) gauges {
 		{"tintype_projection_lag_frames", "Frames of the ledger that the archive does not have.", ""},
 		{"tintype_projection_lag_bytes", "About how many bytes of the ledger the archive does not have.", ""},
 		{"tintype_projection_lag_seconds", "Age of the oldest frame that the archive does not have, to about a second.", ""},
-		{"tintype_stream_bytes", "Bytes that a stream holds, as of the last 5 s.", "stream"},
+		{"tintype_storage_full", "1 while nothing is accepted since a stream or the disk is nearly full.", ""},
+		{"tintype_stream_bytes", "Bytes that a stream holds.", "stream"},
 		{"tintype_stream_limit_bytes", "Bytes that a stream may hold.", "stream"},
+		{"tintype_disk_free_bytes", "Bytes that are free on the disk under the streams, where that is known.", ""},
+		{"tintype_disk_bytes", "Size of that disk.", ""},
 	} {
 		var labels []string
 		if d.label != "" {
@@ -119,8 +122,8 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	projected := g.s.projected.Load()
 	l.enter()
-	q, stored, newest, epoch := l.queue(nil), l.survey, l.seq, l.epoch
-	behind := l.survey.behind(projected, l.now)
+	q, stored, newest, epoch := l.queue(nil), l.storage, l.seq, l.epoch
+	behind := l.backlog.behind(projected, l.now)
 	all, running, connected := l.board.unfinished.Len(), len(l.board.leases), len(l.workers)
 	l.leave()
 
@@ -145,10 +148,19 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	tell("tintype_ledger_frame", float64(newest))
 	tell("tintype_projection_lag_frames", max(0, float64(newest)-float64(projected)))
-	tell("tintype_projection_lag_bytes", stored.bytesFrom(projected))
+	tell("tintype_projection_lag_bytes", bytesBehind(stored.ledger, projected))
 	tell("tintype_projection_lag_seconds", behind.Seconds())
+	full := 0.0
+	if q.StorageFull {
+		full = 1
+	}
+	tell("tintype_storage_full", full)
 	tell("tintype_stream_bytes", float64(stored.jobs.Bytes), "jobs")
 	tell("tintype_stream_bytes", float64(stored.ledger.Bytes), "ledger")
 	tell("tintype_stream_limit_bytes", float64(stored.jobs.MaxBytes), "jobs")
 	tell("tintype_stream_limit_bytes", float64(stored.ledger.MaxBytes), "ledger")
+	if stored.size > 0 {
+		tell("tintype_disk_free_bytes", float64(stored.free))
+		tell("tintype_disk_bytes", float64(stored.size))
+	}
 }

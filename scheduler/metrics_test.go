@@ -83,7 +83,7 @@ func TestMetrics(t *testing.T) {
 // does not have, however many there are since.
 func TestBehind(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	var s survey
+	var s backlog
 	want := func(when string, projected uint64, want time.Duration) {
 		t.Helper()
 		if got := s.behind(projected, now); got != want {
@@ -106,9 +106,9 @@ func TestBehind(t *testing.T) {
 	if s.look(1002, 1001, now); len(s.marks) != 1 {
 		t.Errorf("%d marks", len(s.marks))
 	}
-	s.ledger = stream.State{First: 501, Last: 1000, Bytes: 50_000}
+	ledger := stream.State{First: 501, Last: 1000, Bytes: 50_000}
 	for seq, want := range map[uint64]float64{1000: 0, 1001: 0, 900: 10_000, 500: 50_000} {
-		if got := s.bytesFrom(seq); got != want {
+		if got := bytesBehind(ledger, seq); got != want {
 			t.Errorf("behind frame %d: %g bytes, want %g", seq, got, want)
 		}
 	}

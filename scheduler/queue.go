@@ -26,7 +26,7 @@ func (l *leader) tellQueue(f *frontSession, q *pb.QueueQuery) {
 // accounts asked for, not with the jobs.
 func (l *leader) queue(accounts []string) *pb.Queue {
 	out := &pb.Queue{Length: uint32(l.board.queue.Length), Seats: uint32(l.seats()), Tiers: l.board.inNumbers(l.plannedTiers(), l.now)}
-	if l.storage.full() != "" {
+	if out.StorageFull = l.storage.full() != ""; out.StorageFull {
 		for _, t := range out.Tiers {
 			t.Accepting = false
 		}

@@ -71,6 +71,9 @@ func (l *leader) watchStorage(ctx context.Context) error {
 		} else if ctx.Err() == nil {
 			l.s.log.Warn("nobody says how full the stores are", "err", err)
 		}
+		l.enter()
+		l.backlog.look(l.seq, l.s.projected.Load(), l.now)
+		l.leave()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -440,7 +440,7 @@ type PlanList struct {
 type Pressure struct {
 	Available bool `json:"available"`
 
-	// Reason Why not: `queue_full`, `no_leader` or `draining`; null when available.
+	// Reason Why not: `queue_full`, `storage_full`, `no_leader` or `draining`; null when available.
 	Reason *string `json:"reason"`
 
 	// Running Jobs in a worker's hands; null when nobody can tell.
@@ -506,7 +506,7 @@ type QueueAccount struct {
 type QueueTier struct {
 	Tier int `json:"tier"`
 
-	// Accepting Whether a job with a free slot is accepted now; if not it is `503 queue_full`. Jobs that are parked do not ask for room.
+	// Accepting Whether a job with a free slot is accepted now; if not it is `503 queue_full`, or `storage_full` where no tier accepts. Jobs that are parked do not ask for room in the queue.
 	Accepting bool `json:"accepting"`
 	Waiting   int  `json:"waiting"`
 	Running   int  `json:"running"`
@@ -876,8 +876,8 @@ type ClientInterface interface {
 	// Pressure The farm has room
 	//
 	// For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
-	// not, because every tier of the queue is full, no scheduler leads, or this process is
-	// stopping. It may be up to half a second old. With several tiers the lower ones are full
+	// not, because every tier of the queue is full, the storage is nearly full, no scheduler
+	// leads, or this process is stopping. It may be up to half a second old. With several tiers the lower ones are full
 	// before; `/v1/queue` tells of each.
 	//
 	// Corresponds with GET /pressure (the `Pressure` operationId).
@@ -1147,8 +1147,8 @@ func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 // Pressure The farm has room
 //
 // For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
-// not, because every tier of the queue is full, no scheduler leads, or this process is
-// stopping. It may be up to half a second old. With several tiers the lower ones are full
+// not, because every tier of the queue is full, the storage is nearly full, no scheduler
+// leads, or this process is stopping. It may be up to half a second old. With several tiers the lower ones are full
 // before; `/v1/queue` tells of each.
 //
 // Corresponds with GET /pressure (the `Pressure` operationId).

@@ -967,10 +967,11 @@ func (x *Listed) GetMoreBefore() string {
 // not wait for what it shows to be durable, since nobody may rely on it.
 type Queue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Length        uint32                 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`    // L of the policy
-	Seats         uint32                 `protobuf:"varint,2,opt,name=seats,proto3" json:"seats,omitempty"`      // of the connected workers
-	Tiers         []*QueueTier           `protobuf:"bytes,3,rep,name=tiers,proto3" json:"tiers,omitempty"`       // highest first: those of the plans and those with jobs
-	Accounts      []*QueueAccount        `protobuf:"bytes,4,rep,name=accounts,proto3" json:"accounts,omitempty"` // those asked for, in that order
+	Length        uint32                 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`                              // L of the policy
+	Seats         uint32                 `protobuf:"varint,2,opt,name=seats,proto3" json:"seats,omitempty"`                                // of the connected workers
+	Tiers         []*QueueTier           `protobuf:"bytes,3,rep,name=tiers,proto3" json:"tiers,omitempty"`                                 // highest first: those of the plans and those with jobs
+	Accounts      []*QueueAccount        `protobuf:"bytes,4,rep,name=accounts,proto3" json:"accounts,omitempty"`                           // those asked for, in that order
+	StorageFull   bool                   `protobuf:"varint,5,opt,name=storage_full,json=storageFull,proto3" json:"storage_full,omitempty"` // nothing is accepted, of any tier
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1033,12 +1034,19 @@ func (x *Queue) GetAccounts() []*QueueAccount {
 	return nil
 }
 
+func (x *Queue) GetStorageFull() bool {
+	if x != nil {
+		return x.StorageFull
+	}
+	return false
+}
+
 type QueueTier struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tier          int32                  `protobuf:"varint,1,opt,name=tier,proto3" json:"tier,omitempty"`
 	Jobs          *Standing              `protobuf:"bytes,2,opt,name=jobs,proto3" json:"jobs,omitempty"`
 	Counted       uint32                 `protobuf:"varint,3,opt,name=counted,proto3" json:"counted,omitempty"`                         // of this tier and above, against length
-	Accepting     bool                   `protobuf:"varint,4,opt,name=accepting,proto3" json:"accepting,omitempty"`                     // counted is less than length
+	Accepting     bool                   `protobuf:"varint,4,opt,name=accepting,proto3" json:"accepting,omitempty"`                     // counted is less than length, and the storage is not full
 	OldestMs      int64                  `protobuf:"varint,5,opt,name=oldest_ms,json=oldestMs,proto3" json:"oldest_ms,omitempty"`       // how long the first in the queue has waited there; 0 when none does
 	DrainPerS     float64                `protobuf:"fixed64,6,opt,name=drain_per_s,json=drainPerS,proto3" json:"drain_per_s,omitempty"` // jobs that leave the queue for a seat, while some wait; 0 is unknown
 	unknownFields protoimpl.UnknownFields
@@ -1351,12 +1359,13 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x06Listed\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x1f\n" +
 	"\vmore_before\x18\x02 \x01(\tR\n" +
-	"moreBefore\"\x98\x01\n" +
+	"moreBefore\"\xbb\x01\n" +
 	"\x05Queue\x12\x16\n" +
 	"\x06length\x18\x01 \x01(\rR\x06length\x12\x14\n" +
 	"\x05seats\x18\x02 \x01(\rR\x05seats\x12+\n" +
 	"\x05tiers\x18\x03 \x03(\v2\x15.tintype.v1.QueueTierR\x05tiers\x124\n" +
-	"\baccounts\x18\x04 \x03(\v2\x18.tintype.v1.QueueAccountR\baccounts\"\xbe\x01\n" +
+	"\baccounts\x18\x04 \x03(\v2\x18.tintype.v1.QueueAccountR\baccounts\x12!\n" +
+	"\fstorage_full\x18\x05 \x01(\bR\vstorageFull\"\xbe\x01\n" +
 	"\tQueueTier\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\x05R\x04tier\x12(\n" +
 	"\x04jobs\x18\x02 \x01(\v2\x14.tintype.v1.StandingR\x04jobs\x12\x18\n" +
