@@ -233,7 +233,7 @@ func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, m *machi
 	for {
 		accepted, served := tape.first("accepted", told)
 		finished, whole := tape.first("finished", told)
-		if served && whole && len(marks) == 3 {
+		if served && whole && marks["leading"] > 0 && marks["connected to the leading scheduler"] > 0 && marks["stream to the leader"] > 0 {
 			settled := time.Now()
 			s.accepted = append(s.accepted, accepted.at.Sub(told))
 			s.finished = append(s.finished, finished.at.Sub(told))
@@ -260,7 +260,7 @@ func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, m *machi
 			case "leading":
 				farm.leading = strings.TrimPrefix(l.from.name, "scheduler-")
 				marks[l.Msg] = l.at.Sub(told)
-			case "connected to the leading scheduler", "stream to the leader":
+			case "connected to the leading scheduler", "stream to the leader", "stopping", "reign closed", "handed over":
 				marks[l.Msg] = l.at.Sub(told)
 			}
 		}

@@ -45,6 +45,7 @@ func (l *leader) handOver(ctx context.Context, stop <-chan struct{}) error {
 	case <-patience.C:
 		return fmt.Errorf("scheduler: the last frame of the reign was not acknowledged within %s", closeWithin)
 	case <-l.close():
+		l.s.log.Info("reign closed", "epoch", l.epoch, "took", time.Since(began))
 	}
 	if l.s.cfg.Alone {
 		return errHandedOver

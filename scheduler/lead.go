@@ -249,12 +249,16 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	l.needed = l.need() // of the fold, which is of acknowledged frames
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	s.change(func() { s.leader.Store(l) })
-	defer func() {
+	g, ctx := errgroup.WithContext(now)
+	// At once, and not when everything has ended: a transaction of the archive
+	// under way would keep workers from the next leader.
+	over := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(over)
 		s.leader.Store(nil)
 		l.depose()
-	}()
-
-	g, ctx := errgroup.WithContext(now)
+	})
+	defer func() { <-over }()
 	g.Go(func() error { return l.handOver(ctx, stop.Done()) })
 	g.Go(func() error { return l.settle(ctx) })
 	g.Go(func() error { return l.sweep(ctx) })
