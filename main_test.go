@@ -87,6 +87,7 @@ func TestArrows(t *testing.T) {
 				isMain := p.path == "" || below(p.path, "loadtest")
 				forbid(own == "pkg/farm" && !isMain, "the wiring is for mains")
 				forbid(below(own, "loadtest") && !below(p.path, "loadtest"), "its renderer returns a fixed picture; nothing that ships may link it")
+				forbid(below(p.path, "loadtest/audit") && !below(own, "loadtest/audit", "proto"), "the auditor knows the wire and nothing of how the farm keeps its word")
 				forbid(below(own, "pkg/embed") && !isMain && !below(p.path, "pkg/farm", "pkg/embed") && !forTests(p.path),
 					"embedded back ends are for up and tests")
 				forbid(forTests(own) && !forTests(p.path), "it is for tests")
