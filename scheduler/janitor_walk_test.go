@@ -96,6 +96,22 @@ func TestJanitorKeepsWhatIsNotFiled(t *testing.T) {
 		t.Errorf("ended, filed and forgotten after the listing: %+v", did)
 	}
 	h.wantKeys(first, second)
+
+	// The archive's no comes before the end is filed, and the leader forgets
+	// the job right after.
+	c, third := h.started()
+	early := h.janitor(bent{h.store, func(r store.Retained, err error) (store.Retained, error) {
+		if c != nil {
+			h.ends(c)
+			h.forgotten(c.Job)
+			c = nil
+		}
+		return r, err
+	}}, h.bucket, func(cfg *JanitorConfig) { cfg.PageSize = object.PageSize })
+	if did := h.walk(early); did.expired+did.orphan+did.specs != 0 {
+		t.Errorf("ended, filed and forgotten after the archive was asked: %+v", did)
+	}
+	h.wantKeys(first, second, third)
 	if slices.Contains(h.keys(), spec) {
 		t.Error("the spec is there")
 	}
@@ -173,7 +189,7 @@ func TestJanitorNeedsEveryAnswer(t *testing.T) {
 	}
 	// Restored from a copy of before: it names less than it did.
 	younger := h.janitor(bent{h.store, func(r store.Retained, err error) (store.Retained, error) {
-		return store.Retained{At: r.At, Seq: r.Seq - 1, Accounts: r.Accounts}, err
+		return store.Retained{At: r.At, Seq: 1, Accounts: r.Accounts}, err
 	}}, h.bucket)
 	if err := page(younger, h.leader.Load()); err == nil || !strings.Contains(err.Error(), "older") {
 		t.Errorf("an archive that is older than it was: %v", err)
