@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos
 
 help: ## print the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -84,3 +84,7 @@ cluster: ## run 3 NATS, Postgres, S3, 2 schedulers, 2 APIs, 2 workers on this ma
 	@$(MAKE) --no-print-directory build
 	@mkdir -p .tmp && CGO_ENABLED=0 go build -trimpath -o .tmp/nats-server github.com/nats-io/nats-server/v2
 	@BIN=$(BIN) NATS=.tmp/nats-server exec sh deploy/cluster.sh
+
+chaos: ## kill the parts of a farm at work, 100 times over 5,000 jobs and three seeds; audit what is left
+	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
+	@.tmp/loadtest chaos --seed 1,2,3 --jobs 5000 --kills 100 --results .tmp/chaos.jsonl $(ARGS)

@@ -17,10 +17,11 @@ import (
 // between, so that the generator takes little of the processor that it shares
 // with what it measures.
 type conn struct {
-	host, key string
-	c         net.Conn // nil: to be dialled
-	r         *bufio.Reader
-	out       []byte
+	host, key   string
+	idempotency string   // Idempotency-Key of the next requests; empty: none
+	c           net.Conn // nil: to be dialled
+	r           *bufio.Reader
+	out         []byte
 }
 
 // hostOf is the HOST:PORT of a farm's URL.
@@ -71,6 +72,10 @@ func (c *conn) exchange(ctx context.Context, within time.Duration, method, path 
 	b = append(b, c.host...)
 	b = append(b, "\r\nAuthorization: Bearer "...)
 	b = append(b, c.key...)
+	if c.idempotency != "" {
+		b = append(b, "\r\nIdempotency-Key: "...)
+		b = append(b, c.idempotency...)
+	}
 	if body != nil {
 		b = append(b, "\r\nContent-Type: application/json\r\nContent-Length: "...)
 		b = strconv.AppendInt(b, int64(len(body)), 10)

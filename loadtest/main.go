@@ -32,6 +32,8 @@ type commands struct {
 	Failover failover `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
 	Plants   plants   `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
 	Refold   refold   `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
+	Chaos    chaos    `cmd:"" help:"Kill the parts of a farm while it works, and audit what is left."`
+	Store    storeCmd `cmd:"" hidden:"" help:"One embedded store in a process of its own."`
 	Tier     tier     `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
 	Up       up       `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
 	Worker   work     `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tintype/tintype/loadtest/audit"
+	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/farm"
+)
+
+const (
+	chaosLength = 6 // L: low, so that it is reached
+	chaosWall   = 10 * time.Second
+	chaosAdmin  = "chaos-admin"
+	chaosWorker = "chaos-worker"
+)
+
+// chaosPlans are small, so that all their bounds are met.
+var chaosPlans = map[string]audit.Plan{
+	"top":    {Tier: 5, Threads: 3},
+	"wide":   {Tier: 1, Threads: 20},
+	"strict": {Tier: 1, Threads: 1},
+}
+
+const chaosPolicy = `version: 1
+queue: {length: 6}
+plans:
+- {name: top, tier: 5, threads: 3, over_threads: {action: park, backlog: 6}, wall_ms: 10000}
+- {name: wide, tier: 1, threads: 20, over_threads: {action: park, backlog: 100}, wall_ms: 10000}
+- {name: strict, tier: 1, threads: 1, over_threads: {action: refuse}, wall_ms: 10000}
+`
+
+// arena is a farm under test: its processes, its stores and its accounts.
+type arena struct {
+	dir    string
+	forks  *forks
+	parts  []*part // in the order of their start
+	byName map[string]*part
+	hosts  []string // HOST:PORT of the API, by replica
+	apis   []string // names of the replicas
+	keys   map[string]string
+	rules  audit.Rules
+
+	natsURL, databaseURL, s3 string // where the auditor finds the stores
+	access, secret           string
+	ballast                  string // folder of a small disk under NATS; empty: none
+	sockets                  string // folder of Postgres' socket
+}
+
+// freePorts gives addresses on which nobody listened a moment ago.
+func freePorts(n int) ([]string, error) {
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+func newArena(dir string) (*arena, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(chaosPolicy), 0o644); err != nil {
+		return nil, err
+	}
+	return &arena{
+		dir: dir, forks: newForks(), byName: map[string]*part{}, keys: map[string]string{},
+		access: storeKey, secret: storeSwear,
+		rules: audit.Rules{Length: chaosLength, Plans: map[string]audit.Plan{}, Attempts: 3, LeaseGrace: 35*time.Second + 45*time.Second},
+	}, nil
+}
+
+func (a *arena) add(kind, name string, env []string, args ...string) *part {
+	p := newPart(a.forks, a.dir, kind, name, env, args...)
+	a.parts, a.byName[name] = append(a.parts, p), p
+	return p
+}
+
+// startCluster starts the stores, each alone, and two of every tier and one
+// worker more, each in a process of its own.
+func (a *arena) startCluster(ctx context.Context, disk bool) error {
+	ports, err := freePorts(6)
+	if err != nil {
+		return err
+	}
+	natsDir := filepath.Join(a.dir, "nats")
+	if disk {
+		if err := mountSmall(natsDir); err != nil {
+			fmt.Fprintln(os.Stderr, "no full disk in this run: a small tmpfs cannot be mounted:", err)
+		} else {
+			a.ballast = natsDir
+		}
+	}
+	a.natsURL, a.s3 = "nats://"+storeToken+"@"+ports[0], "http://"+ports[1]
+	if err := a.makeSockets(); err != nil {
+		return err
+	}
+	stores := []*part{
+		a.add("nats", "nats", nil, "store", "nats", "--dir", natsDir, "--listen", ports[0]),
+		a.add("postgres", "postgres", nil, "store", "postgres", "--dir", filepath.Join(a.dir, "postgres"), "--socket", a.sockets),
+		a.add("s3", "s3", nil, "store", "s3", "--dir", filepath.Join(a.dir, "s3"), "--listen", ports[1]),
+	}
+	for _, p := range stores {
+		if err := p.start(); err != nil {
+			return err
+		}
+		line, err := p.ready(ctx)
+		if err != nil {
+			return err
+		}
+		if _, url, found := strings.Cut(line, " "); found {
+			a.databaseURL = url
+		}
+	}
+	p := &farm.Process{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Out: io.Discard}
+	if err := p.Migrate(ctx, config.Migrate{DatabaseURL: a.databaseURL}); err != nil {
+		return err
+	}
+	env := []string{
+		"TINTYPE_NATS_URL=" + a.natsURL, "TINTYPE_DATABASE_URL=" + a.databaseURL, "TINTYPE_S3_ENDPOINT=" + a.s3,
+		"TINTYPE_S3_ACCESS_KEY=" + a.access, "TINTYPE_S3_SECRET_KEY=" + a.secret, "TINTYPE_POLICY=" + filepath.Join(a.dir, "policy.yaml"),
+		"TINTYPE_ADMIN_TOKEN=" + chaosAdmin, "TINTYPE_WORKER_TOKEN=" + chaosWorker, "TINTYPE_LOG_LEVEL=info",
+	}
+	for i, at := range ports[2:4] {
+		a.add("scheduler", fmt.Sprintf("scheduler%d", i+1), env, "tier", "scheduler", "--cluster-listen", at).address = at
+	}
+	for i, at := range ports[4:6] {
+		name := fmt.Sprintf("api%d", i+1)
+		a.add("api", name, env, "tier", "api", "--listen", at)
+		a.hosts, a.apis = append(a.hosts, at), append(a.apis, name)
+	}
+	for i := range 3 {
+		name := fmt.Sprintf("worker%d", i+1)
+		a.add("worker", name, []string{"TINTYPE_WORKER_TOKEN=" + chaosWorker, "TINTYPE_LOG_LEVEL=info"},
+			"worker", "--null", "--scheduler", ports[2]+","+ports[3], "--name", name, "--seats", "3", "--drain-limit", "5s")
+	}
+	for _, p := range a.parts[3:] {
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	return a.welcome(ctx)
+}
+
+// startUp starts everything as one process on embedded stores.
+func (a *arena) startUp(ctx context.Context) error {
+	ports, err := freePorts(1)
+	if err != nil {
+		return err
+	}
+	env := []string{
+		"TINTYPE_POLICY=" + filepath.Join(a.dir, "policy.yaml"), "TINTYPE_ADMIN_TOKEN=" + chaosAdmin, "TINTYPE_LOG_LEVEL=info",
+	}
+	a.hosts, a.apis = ports, []string{"up"}
+	p := a.add("up", "up", env, "up", "--null", "--data", filepath.Join(a.dir, "data"), "--listen", ports[0], "--seats", "6", "--drain-limit", "5s")
+	if err := p.start(); err != nil {
+		return err
+	}
+	return a.welcome(ctx)
+}
+
+// openStores serves the stores of an `up` that has ended, for the auditor.
+func (a *arena) openStores(ctx context.Context) error {
+	ports, err := freePorts(2)
+	if err != nil {
+		return err
+	}
+	data := filepath.Join(a.dir, "data")
+	for name, to := range map[string]*string{"s3.access": &a.access, "s3.secret": &a.secret} {
+		text, err := os.ReadFile(filepath.Join(data, name))
+		if err != nil {
+			return err
+		}
+		*to = strings.TrimSpace(string(text))
+	}
+	if err := a.makeSockets(); err != nil {
+		return err
+	}
+	a.natsURL, a.s3 = "nats://"+storeToken+"@"+ports[0], "http://"+ports[1]
+	for _, p := range []*part{
+		a.add("nats", "nats", nil, "store", "nats", "--dir", filepath.Join(data, "nats"), "--listen", ports[0]),
+		a.add("postgres", "postgres", nil, "store", "postgres", "--dir", filepath.Join(data, "postgres"), "--socket", a.sockets),
+		a.add("s3", "s3", nil, "store", "s3", "--dir", filepath.Join(data, "s3"), "--listen", ports[1], "--access", a.access, "--secret", a.secret),
+	} {
+		if err := p.start(); err != nil {
+			return err
+		}
+		line, err := p.ready(ctx)
+		if err != nil {
+			return err
+		}
+		if _, url, found := strings.Cut(line, " "); found {
+			a.databaseURL = url
+		}
+	}
+	return nil
+}
+
+// welcome waits until every replica takes jobs, and makes the accounts.
+func (a *arena) welcome(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, fmt.Errorf("the farm was not ready within %s", startWithin))
+	defer cancel()
+	for _, host := range a.hosts {
+		for {
+			resp, err := ask(ctx, http.MethodGet, host, "/readyz", nil, nil)
+			if err == nil && resp == http.StatusOK {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return errors.Join(context.Cause(ctx), err, errors.New(a.parts[len(a.parts)-1].said()))
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	for name, plan := range chaosPlans {
+		var made struct {
+			ID, Key string
+		}
+		status, err := ask(ctx, http.MethodPost, a.hosts[0], "/admin/v1/accounts", map[string]string{"name": name, "plan": name}, &made)
+		if err != nil || status != http.StatusCreated {
+			return fmt.Errorf("account %s: %d, %w", name, status, err)
+		}
+		a.keys[made.ID], a.rules.Plans[made.ID] = made.Key, plan
+	}
+	return nil
+}
+
+// ask is one request of the admin's.
+func ask(ctx context.Context, method, host, path string, in, out any) (int, error) {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return 0, err
+		}
+		body = strings.NewReader(string(text))
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, body)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+chaosAdmin)
+	req.Header.Set("Content-Type", "application/json")
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && out != nil {
+		err = json.Unmarshal(text, out)
+	}
+	return resp.StatusCode, err
+}
+
+// makeSockets makes the folder of Postgres' socket: its path must be short, and
+// that of a test's folder is not.
+func (a *arena) makeSockets() (err error) {
+	a.sockets, err = os.MkdirTemp("", "tt-pg-")
+	return err
+}
+
+// stop ends the farm; the tiers before the stores.
+func (a *arena) stop() error {
+	err := stopAll(a.parts)
+	a.forks.close()
+	err = errors.Join(err, unmountSmall(a.ballast))
+	if a.sockets != "" {
+		err = errors.Join(err, os.RemoveAll(a.sockets))
+	}
+	return err
+}
