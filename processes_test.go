@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,15 +19,19 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// freeAddress is one of loopback on which nobody listened a moment ago.
+// freeAddress is one of loopback on which nobody listened a moment ago. Its port
+// is below those that the system gives to connections, which come and go.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.N(12_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // settings is what `backends` wrote for the other modes.
@@ -72,7 +78,7 @@ func (w *world) process(env []string, args ...string) (stop func(os.Signal) int)
 // ready waits until a farm takes jobs.
 func (w *world) ready(url string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -147,7 +153,7 @@ func TestEveryModeInAProcess(t *testing.T) {
 	key = strings.TrimSpace(key)
 	renders := func(when string) {
 		t.Helper()
-		deadline := time.NewTimer(time.Minute)
+		deadline := time.NewTimer(2 * time.Minute)
 		defer deadline.Stop()
 		for {
 			out, said, code := w.client(url, "<h1>Hello</h1>", "shot", "--html", "-", "-o", "-", "--key", key)

@@ -72,7 +72,7 @@ func TestLossOfANATSServer(t *testing.T) {
 			Schedulers: []string{cluster}, Name: "w1", Join: config.Join{WorkerToken: "join"}, Render: config.Render{Seats: 1}, Drain: drain,
 		})
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := ready(ctx, "http://"+door); err != nil {
 		t.Fatal(err)

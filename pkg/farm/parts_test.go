@@ -26,7 +26,7 @@ func (j *journal) add(line string) {
 }
 
 func TestPartsCloseLastFirst(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // not what other tests' stores left
 	var j journal
 	p := newParts(slog.New(slog.DiscardHandler), context.Background())
 	p.opened("store", func() error { j.add("store"); return nil })
@@ -63,7 +63,7 @@ func TestPartsCloseLastFirst(t *testing.T) {
 func TestPartThatEndsTakesTheRestDown(t *testing.T) {
 	for name, ended := range map[string]error{"with an error": errors.New("boom"), "by itself": nil} {
 		t.Run(name, func(t *testing.T) {
-			defer goleak.VerifyNone(t)
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // not what other tests' stores left
 			p := newParts(slog.New(slog.DiscardHandler), context.Background())
 			closed := false
 			p.opened("store", func() error { closed = true; return nil })
@@ -104,7 +104,7 @@ func TestPartsInAHurry(t *testing.T) {
 }
 
 func TestWatchedPart(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // not what other tests' stores left
 	p := newParts(slog.New(slog.DiscardHandler), context.Background())
 	ended := make(chan struct{})
 	why := errors.New("killed")

@@ -24,7 +24,7 @@ func TestReplicasAreRaised(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	// Processes that start together ask for the same streams at once.
 	var together errgroup.Group

@@ -5,6 +5,7 @@ package natstest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 const (
 	nodes    = 3
 	token    = "client-token"
-	upWithin = 30 * time.Second
+	upWithin = time.Minute
 )
 
 // Cluster is three servers.
@@ -46,7 +47,7 @@ func New(t *testing.T) *Cluster {
 	}
 	for i := range c.options {
 		c.options[i] = &server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: token,
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: port("nats://" + freeAddress(t)), Authorization: token,
 			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprintf("n%d", i)), SyncAlways: true, JetStreamMaxStore: 8 << 30,
 			NoSigs: true, NoLog: true, DisableJetStreamBanner: true, MaxPayload: 1 << 20, Routes: routes,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port(routes[i].String()), Username: "route", Password: "route"},
@@ -92,14 +93,19 @@ func (c *Cluster) await(i int) {
 	})
 }
 
+// freeAddress has a port below those that the system gives to connections, which
+// come and go.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.N(12_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 func port(clientURL string) int {
