@@ -112,7 +112,7 @@ func (c *client) loop(ctx context.Context) {
 // job takes one job from its submission to its end.
 func (c *client) job(ctx context.Context, name string, due time.Time) {
 	body := fmt.Appendf(nil, `{"url":"https://example.com/%s","custom_id":"%s"}`, name, name)
-	id := ""
+	id, doubt := "", false
 	for try := due; id == ""; try = time.Now() {
 		resp, a, err := c.ask(ctx, http.MethodPost, "/v1/jobs", body)
 		switch {
@@ -136,7 +136,7 @@ func (c *client) job(ctx context.Context, name string, due time.Time) {
 			}
 		case a.JobID != "": // undecided in time: to be looked up
 			c.refused[a.Code]++
-			id = a.JobID
+			id, doubt = a.JobID, true
 		case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable:
 			c.refused[a.Code]++
 			if c.arrivals != nil || time.Now().After(c.stop) || !c.rest(ctx, resp) {
@@ -147,11 +147,12 @@ func (c *client) job(ctx context.Context, name string, due time.Time) {
 			return
 		}
 	}
-	c.end(ctx, id, name, due)
+	c.end(ctx, id, name, due, doubt)
 }
 
-// end reads the job until it has ended, and checks what it ended as.
-func (c *client) end(ctx context.Context, id, name string, due time.Time) {
+// end reads the job until it has ended, and checks what it ended as. One in
+// doubt, which was not accepted within the API's patience, may not be there.
+func (c *client) end(ctx context.Context, id, name string, due time.Time, doubt bool) {
 	patience := time.Now().Add(endWithin)
 	for time.Now().Before(patience) {
 		resp, a, err := c.ask(ctx, http.MethodGet, "/v1/jobs/"+id+"?wait=30", nil)
@@ -167,6 +168,8 @@ func (c *client) end(ctx context.Context, id, name string, due time.Time) {
 				return
 			}
 			continue
+		case doubt && resp.StatusCode == http.StatusNotFound:
+			return
 		case resp.StatusCode != http.StatusOK:
 			c.lost = append(c.lost, fmt.Sprintf("%s: %s %s", id, resp.Status, a.Code))
 			return

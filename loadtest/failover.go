@@ -25,7 +25,8 @@ type failover struct {
 	Pause      time.Duration `default:"2s" help:"Load between two kills, at least; up to half as long again is added."`
 	Schedulers int           `default:"2" help:"The leader and its standbys."`
 	Seats      int           `default:"64" help:"Null seats of the worker."`
-	Keep       bool          `help:"Say after each kill what it took, on standard error."`
+	Verbose    bool          `help:"Say after each kill what it took, on standard error."`
+	Logs       string        `help:"Folder for the tiers' logs. Empty: they are not kept." placeholder:"DIR"`
 }
 
 const (
@@ -145,7 +146,7 @@ func (c *failover) Run(ctx context.Context) (err error) {
 	if c.Kills < 1 || c.Clients < 1 || c.Schedulers < 1 || c.Pause < time.Second {
 		return errors.New("--kills, --clients and --schedulers must be above 0, --pause at least 1s")
 	}
-	farm, err := startCluster(ctx, c.Schedulers, c.Seats)
+	farm, err := startCluster(ctx, c.Logs, c.Schedulers, c.Seats)
 	if err != nil {
 		return err
 	}
@@ -242,7 +243,7 @@ func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, m *machi
 			s.worker = append(s.worker, marks["stream to the leader"])
 			s.gap = append(s.gap, tape.gap(told, settled))
 			s.baseline = append(s.baseline, tape.gap(told.Add(-time.Second), told))
-			if c.Keep {
+			if c.Verbose {
 				sync, late := m.worst(told.Add(-time.Second))
 				fmt.Fprintf(os.Stderr, "%d: 202 after %s, an end after %s, gap %s (before %s), %v; the machine: a sync of %s, a timer late by %s\n",
 					n, accepted.at.Sub(told), finished.at.Sub(told), s.gap[len(s.gap)-1], s.baseline[len(s.baseline)-1], marks, sync, late)

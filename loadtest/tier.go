@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,7 +61,7 @@ func (c *tier) Run(ctx context.Context) error {
 // cluster is a farm of our own whose tiers are processes: stores, schedulers,
 // an API replica and a null worker, in a folder that ends with it.
 type cluster struct {
-	dir        string
+	dir, logs  string
 	env        []string // leads to the stores
 	schedulers map[string]*process
 	others     []*process // in order of their start
@@ -85,13 +86,14 @@ type line struct {
 	Msg  string `json:"msg"`
 }
 
-// startCluster returns once the farm takes jobs. Its lines must be read.
-func startCluster(ctx context.Context, schedulers, seats int) (_ *cluster, err error) {
+// startCluster returns once the farm takes jobs. Its lines must be read. The
+// logs are kept in the folder logs if that is not empty.
+func startCluster(ctx context.Context, logs string, schedulers, seats int) (_ *cluster, err error) {
 	dir, err := os.MkdirTemp("", "tintype-load-")
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{dir: dir, schedulers: map[string]*process{}, lines: make(chan line, 1024)}
+	c := &cluster{dir: dir, logs: cmp.Or(logs, dir), schedulers: map[string]*process{}, lines: make(chan line, 1024)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.stop())
@@ -264,7 +266,7 @@ func (c *cluster) read(p *process, log io.Reader) {
 	}
 }
 
-func (c *cluster) logPath(name string) string { return filepath.Join(c.dir, name+".log") }
+func (c *cluster) logPath(name string) string { return filepath.Join(c.logs, name+".log") }
 
 // log is the end of what a process has said.
 func (c *cluster) log(name string) string {
