@@ -198,7 +198,7 @@ func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills in
 	// ledger, and from the archive.
 	_, _ = d.leader().kill(0)
 	_, _ = d.standby(d.leader()).kill(0)
-	d.crowd.reread(ctx, 300)
+	d.crowd.reread(ctx, int(min(300, jobs/4)))
 	if err := a.filed(ctx, w); err != nil {
 		return rep, nil, 0, err
 	}

@@ -227,11 +227,24 @@ func newPart(f *forks, dir, kind, name string, env []string, args ...string) *pa
 	}
 }
 
-// stopAll ends the parts, the last first.
+// stopAll ends the parts: the tiers first, the stores when they are gone.
 func stopAll(parts []*part) error {
+	var mu sync.Mutex
 	var errs []error
-	for _, p := range slices.Backward(parts) {
-		errs = append(errs, p.stop(20*time.Second))
+	for _, stores := range []bool{false, true} {
+		var wg sync.WaitGroup
+		for _, p := range parts {
+			if slices.Contains([]string{"nats", "postgres", "s3"}, p.kind) != stores {
+				continue
+			}
+			wg.Go(func() {
+				err := p.stop(20 * time.Second)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			})
+		}
+		wg.Wait()
 	}
 	return errors.Join(errs...)
 }

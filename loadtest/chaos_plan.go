@@ -30,7 +30,7 @@ var chances = []struct {
 	{"refused at the leader", 5, 1},
 	{"nats", 3, 1},
 	{"worker", 4, 1},
-	{"leader pauses", 4, 0},
+	{"leader pauses", 6, 0},
 	{"append at the leader", 9, 1},
 	{"accepted at the leader", 4, 1},
 	{"postgres", 2, 1},
@@ -52,7 +52,7 @@ func plan(seed uint64, kills int, most time.Duration) []act {
 	for left, round := kills, 0; left > 0; round++ {
 		before := left
 		for _, c := range chances {
-			if n := (c.per*kills + 99) / 100; round >= n || c.cost > left || c.cost == 0 && round >= max(1, c.per*kills/100) {
+			if n := (c.per*kills + 99) / 100; c.cost > 0 && round >= n || c.cost > left || c.cost == 0 && round >= (c.per*kills+50)/100 {
 				continue
 			}
 			acts = append(acts, act{what: c.what})

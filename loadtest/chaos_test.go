@@ -35,7 +35,7 @@ func TestChaos(t *testing.T) {
 	if err := os.Chmod(dir, 0o711); err != nil { // Postgres has to pass
 		t.Fatal(err)
 	}
-	const jobs, kills = 200, 10
+	const jobs, kills = 150, 10
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "chaos", "--seed", "7", "--jobs", strconv.Itoa(jobs), "--kills", strconv.Itoa(kills),
 		"--clients", "12", "--most", "2s", "--windows", "0", "--dir", dir)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
