@@ -235,19 +235,7 @@ func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
 // append, or until stop or now ends. proved is when the frame that began it was
 // not yet sent.
 func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) error {
-	l := &leader{
-		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
-		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
-		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
-		acked: f.seq, ackedBytes: f.bytes,
-	}
-	// The free slots are given out by today's plans, so the accounts of all that
-	// waits are known first; those that cannot be read have no slot until they are.
-	s.tenants.need(f.accounts())
-	s.tenants.load(stop)
-	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
-	l.needed = l.need() // of the fold, which is of acknowledged frames
-	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
+	l := s.newLeader(stop, f, proved)
 	s.change(func() { s.leader.Store(l) })
 	g, ctx := errgroup.WithContext(now)
 	// At once, and not when everything has ended: a transaction of the archive
@@ -273,6 +261,24 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	g.Go(func() error { return l.beats(ctx) })
 	g.Go(func() error { return l.tidy(ctx) })
 	return g.Wait()
+}
+
+// newLeader is a reign that nothing has happened in yet.
+func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *leader {
+	l := &leader{
+		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
+		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
+		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
+		acked: f.seq, ackedBytes: f.bytes,
+	}
+	// The free slots are given out by today's plans, so the accounts of all that
+	// waits are known first; those that cannot be read have no slot until they are.
+	s.tenants.need(f.accounts())
+	s.tenants.load(ctx)
+	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
+	l.needed = l.need() // of the fold, which is of acknowledged frames
+	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
+	return l
 }
 
 // beats says every 200 ms that this process leads.

@@ -196,19 +196,24 @@ func (l *leader) settle(ctx context.Context) error {
 		if err := l.append(ctx, f); err != nil {
 			return err
 		}
-		l.enter()
-		l.flying = nil
-		l.grew(len(f.sealed.Data))
-		l.proved, l.acked, l.ackedBytes = f.sentAt, f.sealed.Seq, f.ends
-		if f.needed != (floors{}) {
-			l.needed = f.needed
-		}
-		for _, effect := range f.effects {
-			effect()
-		}
-		l.s.metrics.frames.Inc()
-		l.leave()
+		l.stored(f)
 	}
+}
+
+// stored runs the effects of a frame that is durable.
+func (l *leader) stored(f *frame) {
+	l.enter()
+	defer l.leave()
+	l.flying = nil
+	l.grew(len(f.sealed.Data))
+	l.proved, l.acked, l.ackedBytes = f.sentAt, f.sealed.Seq, f.ends
+	if f.needed != (floors{}) {
+		l.needed = f.needed
+	}
+	for _, effect := range f.effects {
+		effect()
+	}
+	l.s.metrics.frames.Inc()
 }
 
 // depose ends the reign: nothing that is not yet acknowledged is told to

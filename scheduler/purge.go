@@ -30,18 +30,27 @@ func (l *leader) purge(ctx context.Context) error {
 			return ctx.Err()
 		case <-t.C:
 		}
-		l.enter()
-		l.marks.add(mark{at: l.now, seq: l.acked, bytes: l.ackedBytes}, l.s.filed.upTo(l.s.projected.Load(), l.now))
-		to := floors{seq: min(l.needed.seq, l.marks.base.seq), jobs: l.needed.jobs}
-		l.leave()
-		err := errors.Join(
-			l.trim(ctx, l.s.streams.PurgeJobs, to.jobs, &done.jobs),
-			l.trim(ctx, l.s.streams.PurgeLedger, to.seq, &done.seq),
-		)
-		if errors.Is(err, stream.ErrStore) {
+		if err := l.trimBoth(ctx, &done); err != nil {
 			return err
 		}
 	}
+}
+
+// trimBoth drops what nobody needs by now; done is how far that went before.
+// Only a store that cannot write is an error: the next time may go better.
+func (l *leader) trimBoth(ctx context.Context, done *floors) error {
+	l.enter()
+	l.marks.add(mark{at: l.now, seq: l.acked, bytes: l.ackedBytes}, l.s.filed.upTo(l.s.projected.Load(), l.now))
+	to := floors{seq: min(l.needed.seq, l.marks.base.seq), jobs: l.needed.jobs}
+	l.leave()
+	err := errors.Join(
+		l.trim(ctx, l.s.streams.PurgeJobs, to.jobs, &done.jobs),
+		l.trim(ctx, l.s.streams.PurgeLedger, to.seq, &done.seq),
+	)
+	if errors.Is(err, stream.ErrStore) {
+		return err
+	}
+	return nil
 }
 
 // floors are the first frame and the first record to keep.

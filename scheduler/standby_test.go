@@ -1,0 +1,55 @@
+package scheduler
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tintype/tintype/pkg/stream"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// An idle leader appends nothing, so it would not learn that its reign is over:
+// a heartbeat of a later one has it look.
+func TestHeartbeatOfALaterReign(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, _ := b.start("a", Config{})
+		api := b.front(s)
+		l := s.leader.Load()
+		b.streams.mu.Lock()
+		last := uint64(len(b.streams.frames))
+		b.streams.mu.Unlock()
+		data, _, err := stream.Seal(0, &pb.Frame{Epoch: l.epoch + 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.streams.Append(stream.Sealed{Seq: last + 1, Data: data}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := b.streams.Beat(&pb.Heartbeat{Epoch: l.epoch + 1, Scheduler: "another", Address: "there"}); err != nil {
+			t.Fatal(err)
+		}
+		address := await(api, "not leader", func(m *pb.FrontDown) (string, bool) { return m.NotLeader.GetAddress(), m.NotLeader != nil })
+		if address != "there" || time.Since(began) > time.Second {
+			t.Errorf("after %s peers are sent to %q", time.Since(began), address)
+		}
+	})
+}
+
+// A standby learns how far the archive is, or it would keep in memory every job
+// that has ever ended.
+func TestStandbyWatchesTheProjection(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		first, _ := b.start("a", alone())
+		api := b.front(first)
+		second, _ := b.start("b", Config{})
+		id := b.submit()
+		api.send(&pb.FrontUp{Cancels: []*pb.Cancel{{Call: 1, Id: id, Account: "acc_acme"}}})
+		answer(api, 1)
+		time.Sleep(watchEvery + time.Second)
+		at, err := b.archive.Projection(t.Context())
+		if err != nil || at.Seq == 0 || second.Leading() || second.projected.Load() != at.Seq {
+			t.Errorf("the archive is at %d, the standby knows of %d (leads: %t), %v", at.Seq, second.projected.Load(), second.Leading(), err)
+		}
+	})
+}
