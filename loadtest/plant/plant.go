@@ -199,8 +199,17 @@ func run(ctx context.Context, root, binary, pkg, test string) (green bool, err e
 	// A little more than the test's own limit, which says where it hangs.
 	ctx, cancel := context.WithTimeoutCause(ctx, testWithin+30*time.Second, errors.New("the test did not end"))
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.v", "-test.count=1", "-test.failfast", "-test.run", test, "-test.timeout", testWithin.String())
-	cmd.Dir = filepath.Join(root, filepath.FromSlash(pkg))
+	at := filepath.Join(root, filepath.FromSlash(pkg))
+	args := []string{"-test.v", "-test.count=1", "-test.failfast", "-test.run", test, "-test.timeout", testWithin.String()}
+	rapid, err := usesRapid(at)
+	if err != nil {
+		return false, err
+	}
+	if rapid {
+		args = append(args, "-rapid.nofailfile") // it would leave one in the tree
+	}
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Dir = at
 	// Where a needed program is missing the test is to fail loudly, not to skip.
 	cmd.Env = append(os.Environ(), "CI=true")
 	text, err := cmd.CombinedOutput()
@@ -215,4 +224,22 @@ func run(ctx context.Context, root, binary, pkg, test string) (green bool, err e
 		return false, nil
 	}
 	return false, fmt.Errorf("no verdict: %v\n%s", err, out[max(0, len(out)-4<<10):])
+}
+
+// usesRapid reports whether a package's tests know the flags of rapid.
+func usesRapid(dir string) (bool, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return false, err
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return false, err
+		}
+		if strings.Contains(string(text), `"pgregory.net/rapid"`) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
