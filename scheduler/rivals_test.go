@@ -34,7 +34,6 @@ type world struct {
 	nodes   []*simNode
 	made    int
 	late    []*pb.Record    // published and not yet stored
-	keys    []string        // Idempotency-Keys in use
 	filed   map[string]bool // keys that the archive has
 	verdict map[string]string
 	twice   map[string]bool // ids with a second record
