@@ -267,7 +267,26 @@ func (c *failover) once(ctx context.Context, farm *cluster, tape *tape, m *machi
 		}
 	}
 	<-victim.ended
-	return farm.startScheduler(leader)
+	if err := farm.startScheduler(leader); err != nil {
+		return err
+	}
+	// A standby that still reads the ledger is none yet.
+	for c.Schedulers > 1 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience.C:
+			return fmt.Errorf("the scheduler that was started anew does not stand by within %s", recoverWithin)
+		case l := <-farm.lines:
+			switch {
+			case l.Msg == "leading":
+				farm.leading = strings.TrimPrefix(l.from.name, "scheduler-")
+			case l.Msg == "standing by" && l.from == farm.schedulers[leader]:
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // settle reads the tiers' logs for a while and says where the leader is.

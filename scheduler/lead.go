@@ -116,6 +116,9 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 		s.watchProjection(ctx)
 	}()
 	defer func() { cancel(errWon); <-read; <-known }()
+	s.hot.Store(false)
+	defer s.hot.Store(false)
+	near := approach{s: s, began: time.Now()}
 
 	// Alone, there is nobody to wait for; else silence is counted from now.
 	started := time.Now()
@@ -152,6 +155,9 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 				learned = time.Now()
 				s.tenants.need(f.accounts())
 				s.tenants.loadSoon(run)
+			}
+			if !s.cfg.Alone {
+				near.check(ctx, f)
 			}
 			s.mu.Lock()
 			last := s.heard.at

@@ -71,6 +71,7 @@ func newGauges(s *Scheduler) gauges {
 	g := gauges{s: s, descs: map[string]*prometheus.Desc{}}
 	for _, d := range []struct{ name, help, label string }{
 		{"tintype_leader", "1 while this process leads.", ""},
+		{"tintype_hot_standby", "1 while this process could take over at once.", ""},
 		{"tintype_leader_epoch", "Number of the present reign; each take-over counts one.", ""},
 		{"tintype_jobs_unfinished", "Jobs accepted and not ended.", ""},
 		{"tintype_jobs_running", "Jobs in a worker's hands.", ""},
@@ -115,6 +116,11 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	tell := func(name string, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(g.descs[name], prometheus.GaugeValue, v, labels...)
 	}
+	standby := 0.0
+	if g.s.hot.Load() {
+		standby = 1
+	}
+	tell("tintype_hot_standby", standby)
 	l := g.s.leader.Load()
 	if l == nil {
 		tell("tintype_leader", 0)

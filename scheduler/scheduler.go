@@ -127,6 +127,7 @@ type Scheduler struct {
 	boot       string
 	frontToken string
 	leader     atomic.Pointer[leader] // nil while another one leads, or none
+	hot        atomic.Bool            // it follows, and has read the ledger nearly to its end
 	projected  atomic.Uint64          // last frame in the archive, as far as this process knows
 	filed      filed                  // how far projected was a while ago
 	carriers   carriers
@@ -188,11 +189,14 @@ func (s *Scheduler) FrontToken() string { return s.frontToken }
 // Leading reports whether this process leads.
 func (s *Scheduler) Leading() bool { return s.leader.Load() != nil }
 
-// Ready is why this process does not do its part: it neither leads nor hears of
-// a leader.
+// Ready is why this process does not do its part: it does not lead, and could
+// not take over at once or hears of no leader.
 func (s *Scheduler) Ready() error {
 	if s.Leading() {
 		return nil
+	}
+	if !s.hot.Load() {
+		return errors.New("the ledger is still being read")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

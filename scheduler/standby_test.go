@@ -53,3 +53,25 @@ func TestStandbyWatchesTheProjection(t *testing.T) {
 		}
 	})
 }
+
+// A standby says that it is one only once it has read what there is.
+func TestStandbyIsHotWhenItHasRead(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		first, _ := b.start("a", alone())
+		for range hotWithin + 50 {
+			b.submit()
+			time.Sleep(time.Millisecond) // a frame each
+		}
+		second, _ := b.start("b", Config{})
+		if second.hot.Load() || second.Ready() == nil {
+			t.Error("ready before it has read anything")
+		}
+		time.Sleep(time.Second)
+		if err := second.Ready(); !second.hot.Load() || err != nil {
+			t.Errorf("after it has read: %v", err)
+		}
+		if first.hot.Load() || first.Ready() != nil {
+			t.Error("the leader stands by, or is not ready")
+		}
+	})
+}
