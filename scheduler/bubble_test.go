@@ -23,6 +23,7 @@ type bubble struct {
 	t       *testing.T
 	streams *memory
 	archive *shelf
+	over    map[string]Archive // what a scheduler of that name has in its place
 	ctx     context.Context
 	wg      sync.WaitGroup
 }
@@ -88,7 +89,11 @@ func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) 
 	cfg.Plans = []account.Plan{{
 		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 10_000}, Wall: time.Minute, Retention: time.Hour,
 	}}
-	s, err := New(cfg, b.streams, b.archive, presigner{})
+	var archive Archive = b.archive
+	if a := b.over[name]; a != nil {
+		archive = a
+	}
+	s, err := New(cfg, b.streams, archive, presigner{})
 	if err != nil {
 		b.t.Fatal(err)
 	}

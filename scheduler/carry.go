@@ -18,8 +18,9 @@ const (
 	// carryCost is about what a carried job takes beside its envelope and body.
 	carryCost = 60
 	// carryUntil is how full the ledger may be, in hundredths, for more to be
-	// carried: the rest is for the ends of what runs.
-	carryUntil = 90
+	// carried: the rest is for the ends of what runs. Nothing is started long
+	// before that, and only carrying frees the front again.
+	carryUntil = 98
 	// carryRest is how many times as long as a look at the board took it is left
 	// alone: a look is taken under the lock, and goes through all that waits.
 	carryRest = 100

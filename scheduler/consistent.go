@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/pkg/stream"
 )
 
@@ -12,10 +14,17 @@ import (
 // was restored from an older copy. It does not go away by itself.
 var errOlder = errors.New("scheduler: this process will not lead")
 
+// archiveWait is what a candidate gives the archive to answer: a database that
+// hangs must not keep the farm without a leader.
+const archiveWait = time.Second
+
 // consistent refuses to lead on stores that do not belong together. Each
 // refusal names the older store, and the command that lets the farm go on with
 // what there is where no better copy is left.
-func (s *Scheduler) consistent(ctx context.Context, f *facts, ledger stream.State) error {
+//
+// p is the projection, or archived why there is none to be had: without the
+// archive a scheduler leads with what it knows. ledger was read after it.
+func (s *Scheduler) consistent(ctx context.Context, f *facts, ledger stream.State, p store.Projection, archived error) error {
 	jobs, err := s.streams.JobsState(ctx)
 	if err != nil {
 		return err
@@ -24,9 +33,8 @@ func (s *Scheduler) consistent(ctx context.Context, f *facts, ledger stream.Stat
 		return fmt.Errorf("%w: stream %s ends at %d, but %s has decided up to %d: %s is the older store. Restore it from the backup that %s is of. If there is none, what was submitted since is lost; to go on without it: nats stream purge %s --seq=%d --force",
 			errOlder, stream.JobsName, jobs.Last, stream.LedgerName, f.jobs, stream.JobsName, stream.LedgerName, stream.JobsName, f.jobs+1)
 	}
-	p, err := s.archive.Projection(ctx)
-	if err != nil {
-		s.log.Warn("leading without the archive", "err", err)
+	if archived != nil {
+		s.log.Warn("leading without the archive", "err", archived)
 		return nil
 	}
 	s.projected.Store(p.Seq)
@@ -58,5 +66,5 @@ func (s *Scheduler) consistent(ctx context.Context, f *facts, ledger stream.Stat
 
 // setProjection is the command that makes the database go on after a frame.
 func setProjection(seq uint64, chain stream.Chain) string {
-	return fmt.Sprintf(`psql "$TINTYPE_DATABASE_URL" -c "UPDATE projection SET ledger_seq = %d, crc = %d WHERE shard = 0"`, seq, uint32(chain))
+	return fmt.Sprintf(`psql "${TINTYPE_DATABASE_URL:-$(cat "$TINTYPE_DATABASE_URL_FILE")}" -c "UPDATE projection SET ledger_seq = %d, crc = %d WHERE shard = 0"`, seq, uint32(chain))
 }

@@ -118,7 +118,7 @@ func TestStoresOfDifferentAge(t *testing.T) {
 			if !strings.Contains(why, c.says) {
 				t.Fatalf("it says %s", why)
 			}
-			if m := regexp.MustCompile(`psql "\$TINTYPE_DATABASE_URL" -c "(.*)"$`).FindStringSubmatch(why); m != nil {
+			if m := regexp.MustCompile(`psql "\S+ "\$TINTYPE_DATABASE_URL_FILE"\)}" -c "(.*)"$`).FindStringSubmatch(why); m != nil {
 				f.exec(m[1])
 			} else if m := regexp.MustCompile(`nats stream purge JOBS_0 --seq=(\d+) --force$`).FindStringSubmatch(why); m != nil {
 				seq, err := strconv.ParseUint(m[1], 10, 64)

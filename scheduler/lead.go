@@ -215,7 +215,21 @@ func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
 	if st.Last > f.seq && st.First <= st.Last {
 		return false, nil // not read to the end
 	}
-	if err := s.consistent(ctx, f, st); err != nil {
+	ask, cancel := context.WithTimeoutCause(ctx, archiveWait, errors.New("reading the projection before leading"))
+	at, archived := s.archive.Projection(ask)
+	cancel()
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	// Again, after the projection was read: what another one has led and projected
+	// meanwhile is no older ledger.
+	if st, err = s.streams.LedgerState(ctx); err != nil {
+		return false, err
+	}
+	if st.Last > f.seq && st.First <= st.Last {
+		return false, nil
+	}
+	if err := s.consistent(ctx, f, st, at, archived); err != nil {
 		return false, err
 	}
 	frame := &pb.Frame{

@@ -140,6 +140,9 @@ func (l *leader) append(ctx context.Context, f *frame) error {
 		if !errors.Is(err, stream.ErrFull) {
 			return err
 		}
+		if l.s.projected.Load()+1 < f.sealed.Seq {
+			since = time.Now() // the archive is behind, and only a leader brings it up, which makes room
+		}
 		if time.Since(since) > fullFor {
 			return fmt.Errorf("nothing in the ledger could be dropped for %s; raise its bound: %w", fullFor, err)
 		}
