@@ -50,6 +50,8 @@ func cannotStore(err error) error {
 			return ErrFull
 		case strings.Contains(text, "too large"):
 			return ErrTooLarge
+		case strings.Contains(text, "closed"): // the server is going down, and comes back
+			return nil
 		}
 		return ErrStore
 	}

@@ -14,6 +14,13 @@ import (
 // gatherMost bounds how many messages a reader hands over at once.
 const gatherMost = 512
 
+const (
+	// stopWait is how long the end of a reader waits for its consumer's.
+	stopWait = 200 * time.Millisecond
+	// forgetAfter is when the server forgets a consumer that nobody reads.
+	forgetAfter = 30 * time.Second
+)
+
 type message struct {
 	seq  uint64
 	data []byte
@@ -27,7 +34,7 @@ func (s *Streams) read(ctx context.Context, st jetstream.Stream, first uint64, f
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cons, err := st.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(first, 1),
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(first, 1), InactiveThreshold: forgetAfter,
 	})
 	if err != nil {
 		return fmt.Errorf("read stream: %w", err)
@@ -51,8 +58,18 @@ func (s *Streams) read(ctx context.Context, st jetstream.Stream, first uint64, f
 	}
 	defer func() {
 		cancel()
-		cc.Stop()
-		<-cc.Closed()
+		// The client stops a consumer that it is making anew only once that has
+		// been made, for 10 s and more: whoever goes on to lead does not wait.
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			cc.Stop()
+			<-cc.Closed()
+		}()
+		select {
+		case <-stopped:
+		case <-time.After(stopWait):
+		}
 	}()
 	for {
 		var batch []message
