@@ -22,6 +22,7 @@ const (
 type heard struct {
 	at      time.Time
 	address string
+	epoch   uint64
 }
 
 // hint is where to send peers; "" when nobody is known to lead.
@@ -35,8 +36,12 @@ func (h heard) hint(now time.Time) string {
 func (s *Scheduler) hear(hb *pb.Heartbeat) {
 	s.mu.Lock()
 	now := time.Now()
+	if hb.Epoch < s.heard.epoch && s.heard.hint(now) != "" {
+		s.mu.Unlock()
+		return // of a leader that is about to learn that its reign is over
+	}
 	moved := s.heard.hint(now) != hb.Address
-	s.heard = heard{now, hb.Address}
+	s.heard = heard{now, hb.Address, hb.Epoch}
 	s.mu.Unlock()
 	if moved {
 		s.change(func() {})
