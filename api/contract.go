@@ -121,7 +121,11 @@ func words(e *openapi3.SchemaError) string {
 	case "format":
 		return "must be a date and time as RFC 3339 has it, such as 2027-01-31T12:00:00Z"
 	}
-	return "does not have the form it must have: " + strings.TrimSpace(s.Description)
+	form := strings.TrimSpace(s.Description)
+	if form == "" { // of a parameter, say, which describes itself elsewhere
+		form = s.Pattern
+	}
+	return "does not have the form it must have: " + form
 }
 
 func kindOf(s *openapi3.Schema) string {

@@ -69,6 +69,11 @@ func (s *Server) check(ctx context.Context) Ready {
 			return noLeader()
 		}
 		return nil
+	}}, {Name: "worker", Ask: func(ctx context.Context) error {
+		if q, _, err := s.busy(ctx, ""); err == nil && q.Seats == 0 { // without a leader nobody knows
+			return errors.New("no worker is connected")
+		}
+		return nil
 	}}}, s.deps.Checks...)
 	errs := make([]error, len(parts))
 	var asking sync.WaitGroup

@@ -707,7 +707,7 @@ type Limit = int
 // Prefer defines model for Prefer.
 type Prefer = string
 
-// Wait defines model for Wait.
+// Wait seconds, with or without s, such as 30s
 type Wait = string
 
 // Refused RFC 9457. Single codes add members of their own, such as `job_id`.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/client"
 	"github.com/tintype/tintype/pkg/job"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 func listen(t *testing.T) net.Listener {
@@ -298,6 +300,13 @@ func TestReady(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	nats = nil
+	if v := ready(200); v.Status != "ready" || !slices.Equal(v.Degraded, []string{"worker", "postgres"}) {
+		t.Errorf("without a worker: %+v", v)
+	}
+	f.leader.mu.Lock()
+	f.leader.queue = &pb.Queue{Seats: 1}
+	f.leader.mu.Unlock()
+	<-time.After(queueFresh)
 	if v := ready(200); v.Status != "ready" || len(v.Degraded) != 1 || v.Degraded[0] != "postgres" || v.Checks["leader"] != "ok" {
 		t.Errorf("%+v", v)
 	}

@@ -261,7 +261,7 @@ $(for n in 1 2; do show "worker$n" "metrics http://127.0.0.1:$((base + 22 + n))/
 
 Take a picture:
 
-  curl -H "Authorization: Bearer \$(cat $key)" -o shot.png \\
+  curl --fail-with-body -sS -H "Authorization: Bearer \$(cat $key)" -o shot.png \\
     'http://127.0.0.1:$((base + 1))/v1/screenshot?url=https://example.com'
 
 Kill a NATS server, a scheduler, an API replica or a worker, and the rest goes on.

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/tintype/tintype/pkg/account"
@@ -112,7 +113,8 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	case queueFull:
 		l.refuse(env, &fault.Error{
 			Kind: fault.QueueFull, Code: "queue_full", Policy: "queue", RetryAfter: l.board.roomIn(int32(t.plan.Tier), l.now),
-			Detail: "the queue is full; nothing was accepted, try again later",
+			Detail: fmt.Sprintf("%d of the queue's %d places at tier %d and above are taken, and nothing was accepted; GET /v1/queue shows when there is room",
+				l.board.ahead(int32(t.plan.Tier)), l.board.queue.Length, t.plan.Tier),
 		})
 		return
 	}

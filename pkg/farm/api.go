@@ -59,7 +59,7 @@ func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) er
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket,
-		Checks: s.checks(how.scheduler), Metrics: p.Metrics, Log: p.Log,
+		Checks: s.checks(nil), Metrics: p.Metrics, Log: p.Log,
 		Listener: doors.main, AdminListener: doors.admin,
 	})
 	if err != nil {
@@ -105,7 +105,8 @@ func (d doors) close() error {
 	return errors.Join(errs...)
 }
 
-// checks are what /readyz asks beside the leader.
+// checks are what /readyz asks beside the leader; of the workers an API asks
+// the leader itself.
 func (s *stores) checks(sched *scheduler.Scheduler) []api.Check {
 	checks := []api.Check{
 		{Name: "nats", Needed: true, Ask: s.streams.Ping},

@@ -235,7 +235,7 @@ func pair(chain []*x509.Certificate, f Files) (tls.Certificate, error) {
 // judge says what peers would refuse, here where the files' names are known.
 func (i *Identity) judge(chain []*x509.Certificate, pool *x509.CertPool, now time.Time) error {
 	leaf, f := chain[0], i.files
-	const renew = "have a new one signed and put it there; it is taken up without a restart"
+	const renew = "have a new one signed and put it there; a running process takes it up by itself"
 	switch {
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("--grpc-cert: the certificate in %s ended on %s: %s", f.Cert, leaf.NotAfter.UTC().Format(time.RFC3339), renew)

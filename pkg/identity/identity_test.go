@@ -158,7 +158,7 @@ func TestMistakes(t *testing.T) {
 		"another CA":    {with(func(f *identity.Files) { f.CA = identitytest.New(t).Issue(t, dir, "c").CA }), []string{"is not signed by the CA in", "c-ca.crt"}},
 		"ended": {
 			ca.Issue(t, dir, "old", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
-			[]string{"old.crt", "ended on", "without a restart"},
+			[]string{"old.crt", "ended on", "takes it up by itself"},
 		},
 		"not begun": {ca.Issue(t, dir, "new", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), []string{"begins on", "clock"}},
 		"for servers": {
