@@ -21,11 +21,15 @@ const (
 	wallGrace = 35 * time.Second
 	// putGrace is how much longer than its lease an upload URL lives.
 	putGrace = time.Minute
+	// maxBefore bounds how many displaced processes of one name are remembered:
+	// more than anybody starts under one name by mistake.
+	maxBefore = 64
 )
 
 // workSession is the stream of one worker.
 type workSession struct {
 	name, boot string
+	before     []string // boots of its name that it or its predecessors displaced, the latest last
 	seats      int
 	credit     int // seats offered and not yet taken; guarded by the leader's mu
 	out        *outbox[pb.WorkDown]
@@ -53,7 +57,11 @@ func (s workService) Connect(stream pb.Work_ConnectServer) error {
 		name: first.Hello.Worker, boot: first.Hello.Boot, seats: int(first.Hello.Seats),
 		out: newOutbox[pb.WorkDown](), assign: make(chan struct{}, 1),
 	}
-	if !l.workHello(w, first.Hello) {
+	welcome, err := l.workHello(w, first.Hello)
+	if err != nil {
+		return wire.FaultStatus(err)
+	}
+	if !welcome {
 		_, elsewhere = s.s.whoLeads(stream.Context(), l)
 		return sendAway(elsewhere)
 	}
@@ -64,14 +72,24 @@ func (s workService) Connect(stream pb.Work_ConnectServer) error {
 }
 
 // workHello registers a worker and brings its leases and the board's together.
-// It reports false when the reign is over.
-func (l *leader) workHello(w *workSession, h *pb.Hello) bool {
+// It reports false when the reign is over, and a fault when the worker is one
+// that the present one of its name has displaced: a restart brings a new boot,
+// so the old one is alive, and taking turns would cost both all their leases.
+func (l *leader) workHello(w *workSession, h *pb.Hello) (bool, error) {
 	l.enter()
 	defer l.leave()
 	if l.over {
-		return false
+		return false, nil
 	}
 	if old := l.workers[w.name]; old != nil {
+		if slices.Contains(old.before, w.boot) {
+			return false, fault.New(fault.Conflict, "another process is connected as worker %q: give each worker its own --name", w.name)
+		}
+		w.before = old.before
+		if old.boot != w.boot { // a restart whose old stream has not broken yet, or a namesake
+			w.before = append(w.before, old.boot)
+			w.before = w.before[max(0, len(w.before)-maxBefore):]
+		}
 		l.idle = slices.DeleteFunc(l.idle, func(i *workSession) bool { return i == old })
 		old.out.close()
 	}
@@ -101,7 +119,7 @@ func (l *leader) workHello(w *workSession, h *pb.Hello) bool {
 		l.lostSoon(e, tok)
 	}
 	l.board.fillAll(l.now) // seats may be threads
-	return true
+	return true, nil
 }
 
 // lostSoon ends a lease that its worker does not hold, whose job's body may

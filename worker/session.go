@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -63,6 +64,7 @@ func (e *notLeader) Error() string { return "not the leader" }
 func (w *Worker) keepConnected(ctx context.Context) {
 	var turn, tries, hints int
 	var hint, logged string
+	var namesake bool // another process has this one's name, and that was said
 	for ctx.Err() == nil {
 		address := w.cfg.Schedulers[turn%len(w.cfg.Schedulers)]
 		if hint != "" {
@@ -76,7 +78,7 @@ func (w *Worker) keepConnected(ctx context.Context) {
 			return
 		}
 		if welcomed {
-			tries, hints, logged = 0, 0, ""
+			tries, hints, logged, namesake = 0, 0, "", false
 		}
 		if other, ok := errors.AsType[*notLeader](err); ok {
 			tries = 0 // it lives, and is about to lead or to know who does
@@ -87,6 +89,16 @@ func (w *Worker) keepConnected(ctx context.Context) {
 			}
 		}
 		hints = 0
+		if f := wire.StatusFault(err); f != nil && f.Kind == fault.Conflict {
+			if !namesake {
+				w.log.Error("this worker's name is taken", "address", address, "err", f.Detail)
+			}
+			namesake = true
+			if pause(ctx, 0, retryMax, retryMax) != nil { // until somebody mends it, or the other one ends
+				return
+			}
+			continue
+		}
 		if err != nil && err.Error() != logged { // once, not at every try
 			logged = err.Error()
 			level := slog.LevelWarn

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 	"github.com/tintype/tintype/worker/capture"
 )
@@ -109,6 +112,34 @@ func (l *lines) Write(line []byte) (int, error) {
 		l.once.Do(func() { close(l.found) })
 	}
 	return len(line), nil
+}
+
+// A worker whose name another process has says so once, and asks again now and
+// then.
+func TestNamesake(t *testing.T) {
+	log := new(bytes.Buffer) // a handler writes one line at a time
+	f := start(t, 1, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	taken := wire.FaultStatus(fault.New(fault.Conflict, "another process is connected"))
+	k, _ := f.accept(t)
+	k.credit(t, 1)
+	k.end <- nil // displaced
+	began := time.Now()
+	for range 2 {
+		k, _ = f.next(t)
+		k.end <- taken
+	}
+	k, _ = f.accept(t)
+	if took := time.Since(began); took < 2*retryMax {
+		t.Errorf("asked again after %v, want pauses of %v", took, retryMax)
+	}
+	k.credit(t, 1)
+	f.stop()
+	if err := f.ended(t); err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "another process is connected") {
+		t.Errorf("%d errors, want one that says why:\n%s", n, log)
+	}
 }
 
 // A page goes on across a lost stream, and its report arrives on the next.
