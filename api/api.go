@@ -26,6 +26,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -129,7 +130,9 @@ type Server struct {
 	main, admin http.Handler // admin is nil where main has its routes too
 
 	draining chan struct{}  // closed when Run stops taking requests
-	active   sync.WaitGroup // requests in work
+	late     chan struct{}  // closed when the drain is over and every wait answers
+	active   sync.WaitGroup // requests in work, and what they left behind
+	inWork   atomic.Int64   // requests in work
 	hard     context.Context
 	stop     context.CancelFunc // ends hard: nothing is waited for any more
 }
@@ -161,7 +164,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Log, boot: uuid.NewString(),
 		keys: newKeyCache(deps.Store), buffers: newBuffers(),
-		draining: make(chan struct{}),
+		draining: make(chan struct{}), late: make(chan struct{}),
 	}
 	s.hard, s.stop = context.WithCancel(context.Background())
 	s.front = newFront(s.boot, dialer(cfg.Front), s.log)
@@ -258,8 +261,9 @@ func (s *Server) routes() []route {
 func (s *Server) Handler() http.Handler { return s.main }
 
 // Run follows the leader and serves the listeners until ctx ends, then drains:
-// no new requests, long polls answer with what is there, renders are waited
-// for within Config.DrainWithin. It ends early only if the heartbeats cannot
+// no new requests, long polls answer with what is there, calls whose job has
+// not started are refused, and the others are waited for within
+// Config.DrainWithin and then refused. It ends early only if the heartbeats cannot
 // be subscribed to or a listener fails.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.stop()

@@ -39,6 +39,8 @@ func (s *Server) dispatch(routes []route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.active.Add(1)
 		defer s.active.Done()
+		s.inWork.Add(1)
+		defer s.inWork.Add(-1)
 		a := &answer{ResponseWriter: w, request: "req_" + job.EncodeBase32(uuid.Must(uuid.NewV7()))}
 		began := time.Now()
 		h := w.Header()

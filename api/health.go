@@ -47,10 +47,8 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request, _ *call) error {
 	}
 	v := s.ready.last
 	s.ready.mu.Unlock()
-	select {
-	case <-s.draining:
+	if closed(s.draining) {
 		v.Status = "unready"
-	default:
 	}
 	status := http.StatusOK
 	if v.Status != "ready" {

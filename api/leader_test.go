@@ -212,7 +212,7 @@ func (l *leader) broadcast(m *pb.FrontDown) {
 
 func (l *leader) answer(n uint64, id string) *pb.Answer {
 	if j := l.jobs[id]; j != nil {
-		return &pb.Answer{Call: n, Answer: &pb.Answer_Job{Job: j}}
+		return &pb.Answer{Call: n, Answer: &pb.Answer_Job{Job: proto.Clone(j).(*pb.Job)}}
 	}
 	return &pb.Answer{Call: n, Answer: &pb.Answer_Unknown{Unknown: true}}
 }

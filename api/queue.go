@@ -81,10 +81,8 @@ func (s *Server) pressure(w http.ResponseWriter, r *http.Request, _ *call) error
 			refuse("queue_full")
 		}
 	}
-	select {
-	case <-s.draining:
+	if closed(s.draining) {
 		refuse("draining")
-	default:
 	}
 	status := http.StatusOK
 	if !out.Available {

@@ -55,8 +55,14 @@ func (s *Server) serve(ctx context.Context, lost <-chan struct{}) error {
 	}
 
 	close(s.draining)
+	if n := s.inWork.Load(); n > 0 {
+		s.log.Info("waiting for requests", "requests", n)
+	}
 	began := time.Now()
-	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.DrainWithin, errors.New("the drain took too long"))
+	// At the limit whoever still waits is told to answer, and has a moment for it.
+	answerNow := sync.OnceFunc(func() { close(s.late) })
+	defer time.AfterFunc(s.cfg.DrainWithin, answerNow).Stop()
+	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.DrainWithin+cancelWithin, errors.New("the drain took too long"))
 	defer cancel()
 	var down errgroup.Group
 	for srv := range servers {
@@ -68,6 +74,7 @@ func (s *Server) serve(ctx context.Context, lost <-chan struct{}) error {
 			_ = srv.Close() // its listener is closed already
 		}
 	}
+	answerNow()
 	// Requests that were cut off cancel the jobs that nobody waits for now.
 	left := make(chan struct{})
 	go func() { s.active.Wait(); close(left) }()
@@ -78,6 +85,16 @@ func (s *Server) serve(ctx context.Context, lost <-chan struct{}) error {
 	s.stop()
 	<-left
 	return serving.Wait()
+}
+
+// closed reports a channel that is closed.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *Server) server(h http.Handler) *http.Server {

@@ -205,6 +205,7 @@ func TestDrain(t *testing.T) {
 	}
 	render := get("/v1/screenshot?html=x")
 	rendered := (<-f.leader.looked).Id
+	f.leader.change(rendered, func(j *pb.Job) { j.State, j.WaitingFor = "running", "" })
 	id := f.submit(`{"html":"x"}`).Id
 	poll := get("/v1/jobs/" + id + "?wait=60")
 	for q := range f.leader.looked {
@@ -234,28 +235,55 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// What does not end in time is cut off, and Run still ends.
-func TestDrainIsBounded(t *testing.T) {
-	l := listen(t)
-	f := newFarm(t, func(c *Config, d *Deps) { c.DrainWithin, d.Listener = time.Millisecond, l })
-	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
-	go func() {
-		req, err := http.NewRequest("GET", "http://"+l.Addr().String()+"/v1/screenshot?html=x", nil)
-		if err != nil {
-			panic(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+f.key)
-		if resp, err := (&http.Client{Transport: transport}).Do(req); err == nil {
-			resp.Body.Close()
-		}
-	}()
-	<-f.leader.looked
-	if err := f.stop(); err != nil {
-		t.Error(err)
-	}
-	if len(f.leader.canceled) != 1 {
-		t.Errorf("%d cancels of a render that was cut off", len(f.leader.canceled))
+// A call whose job has not started when the drain begins is refused, and so is
+// one whose job still runs at the limit; both jobs are canceled.
+func TestDrainRefuses(t *testing.T) {
+	for name, state := range map[string]job.State{"queued": job.Queued, "running": job.Running} {
+		t.Run(name, func(t *testing.T) {
+			limit := time.Hour
+			if state == job.Running {
+				limit = time.Millisecond
+			}
+			l := listen(t)
+			f := newFarm(t, func(c *Config, d *Deps) { c.DrainWithin, d.Listener = limit, l })
+			transport := &http.Transport{}
+			t.Cleanup(transport.CloseIdleConnections)
+			type reply struct {
+				status  int
+				retry   string
+				problem Problem
+				err     error
+			}
+			replied := make(chan reply, 1)
+			req, err := http.NewRequest("GET", "http://"+l.Addr().String()+"/v1/screenshot?html=x", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+f.key)
+			go func() {
+				resp, err := (&http.Client{Transport: transport}).Do(req)
+				if err != nil {
+					replied <- reply{err: err}
+					return
+				}
+				defer resp.Body.Close()
+				r := reply{status: resp.StatusCode, retry: resp.Header.Get("Retry-After")}
+				r.err = json.NewDecoder(resp.Body).Decode(&r.problem)
+				replied <- r
+			}()
+			id := (<-f.leader.looked).Id
+			f.leader.change(id, func(j *pb.Job) { j.State = string(state) })
+			if err := f.stop(); err != nil {
+				t.Error(err)
+			}
+			r := <-replied
+			if r.err != nil || r.status != 503 || r.retry == "" || r.problem.Code != "unavailable" || r.problem.JobId == nil || *r.problem.JobId != id {
+				t.Errorf("%+v, want a 503 of %s", r, id)
+			}
+			if len(f.leader.canceled) != 1 || (<-f.leader.canceled).Id != id {
+				t.Error("the job was not canceled, and it alone")
+			}
+		})
 	}
 }
 

@@ -19,11 +19,13 @@ const (
 	queueWithin = 2 * time.Minute
 	// cancelWithin bounds the cancel of a job whose client went away.
 	cancelWithin = 5 * time.Second
+	// lookAgain is how often a drain looks whether a job still runs.
+	lookAgain = time.Second
 )
 
 // render is /v1/screenshot and /v1/pdf: submit, wait, and answer with the
 // bytes. The job has nobody but this call: it is canceled when the client
-// goes away or the wait is over.
+// goes away, the wait is over, or a drain will not see its end.
 func (s *Server) render(format job.Format) handler {
 	return func(w http.ResponseWriter, r *http.Request, c *call) error {
 		in := c.query
@@ -65,8 +67,21 @@ func (s *Server) render(format job.Format) handler {
 }
 
 // finish waits for the job's end and cancels it if that does not come.
+//
+// When a drain begins, a job that runs is waited for until the drain's limit,
+// and one that is still queued, or is again, is given up at once. In a process
+// with the only worker it could never start; beside workers of their own it
+// might, but not surely in time, and its client is better sent to a replica
+// that stays while it can still have an answer.
 func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration) (*job.Job, error) {
-	later, err := s.await(client, j.ID, j.Account, limit, s.hard.Done(), true)
+	until := time.Now().Add(limit)
+	later, err := s.await(client, j.ID, j.Account, limit, s.draining, true)
+	for closed(s.draining) && !closed(s.late) && client.Err() == nil && time.Now().Before(until) {
+		if inWork := err == nil && later.State == job.Running; !inWork && !fault.Is(err, fault.Unavailable) {
+			break
+		}
+		later, err = s.await(client, j.ID, j.Account, min(time.Until(until), lookAgain), s.late, true)
+	}
 	if err == nil && later.State.Terminal() {
 		return later, nil
 	}
@@ -82,7 +97,14 @@ func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration)
 	if client.Err() != nil {
 		return nil, fault.Wrap(fault.Canceled, client.Err(), "the client went away")
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case closed(s.draining):
+		err = &fault.Error{
+			Kind: fault.Unavailable, RetryAfter: 2 * time.Second,
+			Detail: "this server is stopping and the job was canceled before its end; send the request again",
+		}
+	default:
 		err = &fault.Error{
 			Kind: fault.Timeout, Detail: fmt.Sprintf("the job did not end within %s and was canceled; POST /v1/jobs waits in the queue for as long as it takes", limit),
 		}
