@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -45,6 +46,12 @@ type lease struct {
 type report struct {
 	done   *pb.Done
 	failed *pb.Failed
+}
+
+// crashed: the attempt failed because its browser or tab died.
+func (r *report) crashed() bool {
+	code := job.Code(r.failed.GetFailure().GetCode())
+	return code == job.BrowserCrashed || code == job.PageCrashed
 }
 
 // A sentBeat waits for its answer.
@@ -233,10 +240,19 @@ func (ls *leases) remove(l *lease, why drop) {
 
 // finish queues the report of l. It is false when the lease was dropped
 // meanwhile; the report is then worth nothing.
+//
+// A browser that dies in a drain most likely got the signal that the worker
+// got: its lease is handed back, since the page is not to blame.
 func (ls *leases) finish(l *lease, r *report) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	if ls.held[l.Token] != l {
+		return false
+	}
+	if ls.draining && r.crashed() {
+		ls.remove(l, dropReturned)
+		ls.returned = append(ls.returned, l.Token)
+		ls.notify()
 		return false
 	}
 	l.report = r

@@ -327,6 +327,31 @@ func TestDrainFinishes(t *testing.T) {
 	k.ended(t)
 }
 
+// A browser that dies in a drain had the worker's signal: its job goes back
+// uncounted. Any other failure is reported as ever.
+func TestCrashInADrainIsHandedBack(t *testing.T) {
+	for code, back := range map[job.Code]bool{job.BrowserCrashed: true, job.PageCrashed: true, job.LoadTimeout: false} {
+		t.Run(string(code), func(t *testing.T) {
+			f, k, r, _ := held(t, 7, nil)
+			f.stop()
+			k.until(t, "draining", func(up *pb.WorkUp) bool { return up.Draining })
+			r.finish <- func() capture.Outcome {
+				return capture.Outcome{Failure: job.Fail(code, job.StageNavigate, "died")}
+			}
+			up := k.until(t, "the end", func(up *pb.WorkUp) bool { return len(up.Returned)+len(up.Failed) > 0 })
+			if got := len(up.Returned) == 1 && up.Returned[0] == 7 && len(up.Failed) == 0; got != back {
+				t.Errorf("said %v", up)
+			}
+			if !back {
+				k.send(&pb.WorkDown{Committed: []uint64{7}})
+			}
+			if err := f.ended(t); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+}
+
 // A worker that drains says so on a new stream as well.
 func TestDrainAcrossALostStream(t *testing.T) {
 	f, k, r, _ := held(t, 7, nil)
