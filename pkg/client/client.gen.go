@@ -876,9 +876,10 @@ type ClientInterface interface {
 	// Pressure The farm has room
 	//
 	// For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
-	// not, because every tier of the queue is full, the storage is nearly full, no scheduler
-	// leads, or this process is stopping. It may be up to half a second old. With several tiers the lower ones are full
-	// before; `/v1/queue` tells of each.
+	// not, because every tier of the queue is full, the storage is nearly full or no scheduler
+	// leads. A process that stops takes no connections any more; who asks on one that was in use
+	// may still be told `draining`. It may be up to half a second old. With several tiers the
+	// lower ones are full before; `/v1/queue` tells of each.
 	//
 	// Corresponds with GET /pressure (the `Pressure` operationId).
 	Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1147,9 +1148,10 @@ func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 // Pressure The farm has room
 //
 // For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
-// not, because every tier of the queue is full, the storage is nearly full, no scheduler
-// leads, or this process is stopping. It may be up to half a second old. With several tiers the lower ones are full
-// before; `/v1/queue` tells of each.
+// not, because every tier of the queue is full, the storage is nearly full or no scheduler
+// leads. A process that stops takes no connections any more; who asks on one that was in use
+// may still be told `draining`. It may be up to half a second old. With several tiers the
+// lower ones are full before; `/v1/queue` tells of each.
 //
 // Corresponds with GET /pressure (the `Pressure` operationId).
 func (c *Raw) Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
