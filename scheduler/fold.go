@@ -25,6 +25,7 @@ type facts struct {
 	jobs   uint64 // every JOBS record up to here is decided
 	timeUS int64  // of the last frame
 	bytes  uint64 // of the frames so far, as far as this fold has met them
+	past   []milestone
 
 	entries    map[string]*entry
 	keys       map[string]string // key hash → id of its job
@@ -33,6 +34,16 @@ type facts struct {
 	rolls      map[string]*roll  // by account
 	pins                         // what the unfinished ones need of the streams
 }
+
+// milestone is how long the ledger was at a moment of its own time.
+type milestone struct {
+	timeUS int64
+	seq    uint64
+	bytes  uint64 // of all frames up to it
+}
+
+// milestonesMost bounds what a fold remembers: some ten minutes.
+const milestonesMost = 256
 
 // entry is one job that the farm knows.
 type entry struct {
@@ -98,6 +109,10 @@ func (f *facts) fold(l stream.Link) {
 		f.apply(token(l.Seq, i), l.Frame.TimeUs, ev)
 	}
 	f.bytes += uint64(l.Size)
+	if n := len(f.past); n == 0 || f.timeUS-f.past[n-1].timeUS >= (purgeEvery/2).Microseconds() {
+		f.past = append(f.past, milestone{f.timeUS, l.Seq, f.bytes})
+		f.past = f.past[max(0, len(f.past)-milestonesMost):]
+	}
 }
 
 func (f *facts) head(seq, epoch, jobs uint64, timeUS int64) {

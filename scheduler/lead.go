@@ -296,7 +296,11 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 	s.tenants.need(f.accounts())
 	s.tenants.load(ctx)
 	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
-	l.needed = l.need() // of the fold, which is of acknowledged frames
+	l.needed = l.need()        // of the fold, which is of acknowledged frames
+	for _, m := range f.past { // or a reign shorter than a minute would trim nothing
+		ago := time.Duration(f.timeUS-m.timeUS) * time.Microsecond
+		l.marks.young = append(l.marks.young, mark{at: l.now.Add(-ago), seq: m.seq, bytes: m.bytes})
+	}
 	s.log.Info("leading", "epoch", f.epoch, "frame", f.seq, "jobs", f.unfinished.Len())
 	return l
 }

@@ -268,3 +268,22 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 }
+
+// Reigns that are shorter than a frame is kept trim the ledger all the same.
+func TestShortReignsTrim(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		for range 15 {
+			s, kill := b.start("a", alone())
+			api := b.front(s)
+			id := b.submit()
+			api.send(&pb.FrontUp{Cancels: []*pb.Cancel{{Call: 1, Id: id, Account: "acc_acme"}}})
+			answer(api, 1)
+			time.Sleep(40 * time.Second)
+			kill()
+		}
+		st, err := b.streams.LedgerState(t.Context())
+		if err != nil || st.First < 10 {
+			t.Errorf("after ten minutes the ledger holds frames %d to %d, %v", st.First, st.Last, err)
+		}
+	})
+}
