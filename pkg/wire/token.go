@@ -36,7 +36,7 @@ func RequireToken(want func(method string) string) grpc.StreamServerInterceptor 
 		md, _ := metadata.FromIncomingContext(ss.Context())
 		shown := md.Get("authorization")
 		if token == "" || len(shown) != 1 || subtle.ConstantTimeCompare([]byte(shown[0]), []byte("Bearer "+token)) != 1 {
-			return FaultStatus(fault.New(fault.Unauthenticated, "the token shown does not open this service: is it of this farm?"))
+			return FaultStatus(fault.New(fault.Unauthenticated, "the bearer token shown does not open this service: is it of this farm?"))
 		}
 		return handler(srv, ss)
 	}
