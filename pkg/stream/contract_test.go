@@ -362,7 +362,7 @@ func found(t *testing.T, s *site) {
 
 func oversubscribed(t *testing.T, s *site) {
 	_, err := s.clients[0].js.CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: "TOO_MUCH", Subjects: []string{"too.much"}, Replicas: s.replicas, MaxBytes: 2 * siteStore, Discard: jetstream.DiscardNew,
+		Name: "TOO_MUCH", Subjects: []string{"too.much"}, Replicas: s.replicas, MaxBytes: 2 * s.store, Discard: jetstream.DiscardNew,
 	})
 	if err == nil || apiError(err) == nil {
 		t.Errorf("a stream of twice the store: %v", err)

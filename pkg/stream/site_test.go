@@ -4,21 +4,22 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tintype/tintype/pkg/embed/nats"
+	"github.com/tintype/tintype/pkg/embed/nats/natstest"
 )
 
 // site is one server or a cluster, and a client on each server.
 type site struct {
 	replicas int
+	store    int64 // what the streams of a server may hold, in bytes
 	clients  []*Streams
 	restart  func(t *testing.T, stream string) // another server leads the stream, or the only one has started anew
 	end      func(t *testing.T, stream string) // the server that leads the stream ends; the only one starts anew
@@ -38,7 +39,7 @@ func embedded(t *testing.T) *site {
 	}
 	srv := start()
 	t.Cleanup(func() { srv.Close() })
-	s := &site{replicas: 1}
+	s := &site{replicas: 1, store: siteStore}
 	// Over the network, as the tiers of a cluster are, and to the same port again.
 	at, err := url.Parse(srv.ClientURL())
 	if err != nil {
@@ -72,62 +73,16 @@ func threeReplicas(t *testing.T) *site {
 	if testing.Short() {
 		t.Skip("starts three servers; left out by -short")
 	}
-	s := &site{replicas: 3}
-	var servers []*server.Server
-	var routes []*url.URL // each knows all, or the first makes a cluster of its own
-	var ports []int
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, port := range ports {
-		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-			JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, JetStreamMaxStore: siteStore, MaxPayload: 1 << 20,
-			DisableJetStreamBanner: true, Routes: routes,
-			Cluster: server.ClusterOpts{Name: "tintype", Host: "127.0.0.1", Port: port, PoolSize: -1},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv.Start()
-		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-		servers = append(servers, srv)
-	}
-	deadline := time.Now().Add(30 * time.Second)
-	for whole := false; !whole; {
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster has no leader")
-		}
-		<-time.After(10 * time.Millisecond)
-		for _, srv := range servers {
-			whole = whole || srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers)
-		}
-	}
-	var urls []string
-	for _, srv := range servers {
-		urls = append(urls, srv.ClientURL())
-	}
-	s.connect(t, urls...)
+	s := &site{replicas: 3, store: natstest.Store}
+	c := natstest.New(t)
+	s.connect(t, strings.Split(c.URL(), ",")...)
 	s.end = func(t *testing.T, stream string) {
 		st, err := s.clients[0].js.Stream(t.Context(), stream)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		for _, srv := range servers {
-			if srv.Name() == st.CachedInfo().Cluster.Leader {
-				srv.Shutdown()
-				srv.WaitForShutdown()
-			}
-		}
+		c.StopNamed(st.CachedInfo().Cluster.Leader)
 	}
 	s.restart = func(t *testing.T, stream string) {
 		st, err := s.clients[0].js.Stream(t.Context(), stream)

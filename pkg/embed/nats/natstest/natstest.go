@@ -17,6 +17,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
+// Store is what the streams of a server may hold, in bytes.
+const Store = 8 << 30
+
 const (
 	nodes    = 3
 	token    = "client-token"
@@ -48,7 +51,7 @@ func New(t *testing.T) *Cluster {
 	for i := range c.options {
 		c.options[i] = &server.Options{
 			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: port("nats://" + freeAddress(t)), Authorization: token,
-			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprintf("n%d", i)), SyncAlways: true, JetStreamMaxStore: 8 << 30,
+			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprintf("n%d", i)), SyncAlways: true, JetStreamMaxStore: Store,
 			NoSigs: true, NoLog: true, DisableJetStreamBanner: true, MaxPayload: 1 << 20, Routes: routes,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port(routes[i].String()), Username: "route", Password: "route"},
 		}
