@@ -129,3 +129,43 @@ func TestNearlyFullLedgerRecovers(t *testing.T) {
 		}
 	})
 }
+
+// A leader whose ledger is full to the last frame goes on leading while the
+// archive is behind: only a leader brings that up.
+func TestFullLedgerWaitsForTheArchive(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		b.streams.ledgerMax = 64 << 10
+		a := &awayShelf{shelf: b.archive}
+		b.over = map[string]Archive{"a": a}
+		s, _ := b.start("a", alone())
+		api := b.front(s)
+		time.Sleep(time.Second)
+		a.away.Store(true)
+		var ids []string
+		for {
+			id := b.submit()
+			if refusedFull(decision(api, id)) {
+				break
+			}
+			ids = append(ids, id)
+			time.Sleep(50 * time.Millisecond)
+		}
+		for i, id := range ids {
+			api.send(&pb.FrontUp{Cancels: []*pb.Cancel{{Call: uint64(i), Id: id, Account: "acc_acme"}}})
+			synctest.Wait()
+			time.Sleep(10 * time.Millisecond)
+		}
+		if st, err := b.streams.LedgerState(t.Context()); err != nil || !over(st, 98) {
+			t.Fatalf("the ledger has %d of %d bytes, %v", st.Bytes, st.MaxBytes, err)
+		}
+		time.Sleep(4 * fullFor)
+		if !s.Leading() {
+			t.Error("the reign has ended")
+		}
+		a.away.Store(false)
+		time.Sleep(time.Minute)
+		if at, err := b.archive.Projection(t.Context()); err != nil || at.Seq < 100 {
+			t.Errorf("the archive has come to frame %d, %v", at.Seq, err)
+		}
+	})
+}

@@ -75,3 +75,24 @@ func TestStandbyIsHotWhenItHasRead(t *testing.T) {
 		}
 	})
 }
+
+// While one reign takes over from another both beat: peers are sent to the
+// later one.
+func TestHeartbeatOfAnEarlierReign(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, err := New(Config{Address: "here"}, b.streams, b.archive, presigner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.hear(&pb.Heartbeat{Epoch: 3, Scheduler: "new", Address: "new"})
+		s.hear(&pb.Heartbeat{Epoch: 2, Scheduler: "old", Address: "old"})
+		if got := s.leaderAddress(); got != "new" {
+			t.Errorf("peers are sent to %q", got)
+		}
+		time.Sleep(hintFor + time.Millisecond)
+		s.hear(&pb.Heartbeat{Epoch: 2, Scheduler: "old", Address: "old"}) // of a ledger that was restored, say
+		if got := s.leaderAddress(); got != "old" {
+			t.Errorf("later peers are sent to %q", got)
+		}
+	})
+}
