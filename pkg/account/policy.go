@@ -2,6 +2,8 @@ package account
 
 import (
 	"fmt"
+	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -12,11 +14,19 @@ import (
 	"unicode/utf8"
 
 	"github.com/tintype/tintype/deploy/policies"
+	"github.com/tintype/tintype/pkg/job"
 )
 
 // A Policy is the file of plans and limits, one per installation.
 type Policy struct {
 	Queue Queue
+	// TrustedProxies are believed when they say in X-Forwarded-For whom they
+	// speak for. Empty: nobody is.
+	TrustedProxies []netip.Prefix
+	// AnonymousPlan is the plan of clients without a key, each address of which is
+	// an account of its own. Empty: a key is needed.
+	AnonymousPlan string
+	HTTPLimits    []HTTPLimit
 	// Plans are at least one, each with a name of its own. The first is that
 	// of accounts that name none, or one that is not there any more.
 	Plans []Plan
@@ -43,8 +53,15 @@ const (
 	minWall      = 1_000
 	maxWall      = 60 * 60 * 1_000 // milliseconds
 	maxPlans     = 1_000
-	maxPlanName  = 64        // characters
-	maxFile      = 128 << 10 // bytes: the YAML library takes the square of it, at worst
+	maxProxies   = 1_000
+	maxRequests  = 10_000_000
+	maxWindow    = 60 * 60 // seconds: what a standby has to remember of submissions
+	maxQuota     = 1_000_000_000_000
+	maxTTL       = 365 * 24 * 60 * 60 // seconds
+
+	maxHTTPLimits = 9         // three classes, by three identities
+	maxPlanName   = 64        // characters
+	maxFile       = 128 << 10 // bytes: the YAML library takes the square of it, at worst
 )
 
 // builtIn reads deploy/policies/default.yaml, which leaves nothing out: it is
@@ -109,7 +126,7 @@ func ParsePolicy(name string, text []byte) (*Policy, error) {
 func parsePolicy(name string, text []byte, base Policy) (*Policy, error) {
 	r := &reader{file: name}
 	p := &Policy{Queue: base.Queue}
-	if root := r.document(text, []string{"version", "queue", "plans"}, []string{"trusted_proxies", "anonymous_plan", "http_limits"}); root != nil {
+	if root := r.document(text, "version", "queue", "trusted_proxies", "anonymous_plan", "http_limits", "plans"); root != nil {
 		if root.need("version", "write version: 1") {
 			version := 0
 			root.oneOf("version", &version, 1)
@@ -117,8 +134,13 @@ func parsePolicy(name string, text []byte, base Policy) (*Policy, error) {
 		if q := root.section("queue", "length", "count_running", "strict", "wait_limit_s", "per_host"); q != nil {
 			p.Queue.read(q)
 		}
+		p.TrustedProxies = root.prefixes("trusted_proxies", maxProxies)
+		p.HTTPLimits = readHTTPLimits(root)
 		if root.need("plans", "a policy has at least one plan") {
 			p.Plans = readPlans(root, base.Plans[0])
+		}
+		if root.text("anonymous_plan", &p.AnonymousPlan) && p.AnonymousPlan != "" && len(r.problems) == 0 && !slices.Contains(p.Names(), p.AnonymousPlan) {
+			root.problem("anonymous_plan", "is none of the plans%s", meant(p.AnonymousPlan, p.Names()))
 		}
 	}
 	if err := r.err(); err != nil {
@@ -141,8 +163,8 @@ func readPlans(root *section, base Plan) []Plan {
 	var plans []Plan
 	lines := map[string]int{} // of each plan's name
 	for _, s := range root.sections("plans", maxPlans,
-		[]string{"name", "tier", "threads", "over_threads", "retention_days", "wall_ms"},
-		[]string{"slots_by", "rate", "quota", "cache_ttl_s", "formats", "dialect"}) {
+		"name", "tier", "threads", "slots_by", "over_threads", "rate", "quota", "cache_ttl_s", "stale_while_revalidate_s",
+		"retention_days", "wall_ms", "formats", "dialect", "upgrade_url") {
 		p := base
 		p.Name = ""
 		p.read(s)
@@ -168,9 +190,102 @@ func (p *Plan) read(s *section) {
 	s.integer("retention_days", &retention, 1, maxRetention, " days")
 	s.integer("wall_ms", &wall, minWall, maxWall, " milliseconds")
 	p.Retention, p.Wall = time.Duration(retention)*24*time.Hour, time.Duration(wall)*time.Millisecond
+	s.word("slots_by", (*string)(&p.SlotsBy), string(ByAccount), string(ByKey))
 	if o := s.section("over_threads", "action", "backlog", "status", "retry_after"); o != nil {
 		p.OverThreads.read(o)
 	}
+	if r := s.section("rate", "algorithm", "requests", "window_s", "burst", "by", "charge"); r != nil {
+		p.Rate = readRate(r)
+	}
+	if q := s.section("quota", "unit", "limit", "period", "status", "overage"); q != nil {
+		p.Quota = readQuota(q)
+	}
+	ttl, stale := int(p.CacheTTL/time.Second), int(p.Stale/time.Second)
+	s.integer("cache_ttl_s", &ttl, 0, maxTTL, " seconds")
+	s.integer("stale_while_revalidate_s", &stale, 0, maxTTL, " seconds")
+	p.CacheTTL, p.Stale = time.Duration(ttl)*time.Second, time.Duration(stale)*time.Second
+	p.Formats = nil
+	for _, f := range s.words("formats", job.FormatNames()...) {
+		p.Formats = append(p.Formats, job.Format(f))
+	}
+	s.word("dialect", (*string)(&p.Dialect), string(DialectTintype), string(DialectPage2images), string(DialectWebshot),
+		string(DialectUrlbox), string(DialectScreenshotAPI), string(DialectShotit))
+	if s.text("upgrade_url", &p.UpgradeURL) && p.UpgradeURL != "" {
+		if u, err := url.Parse(p.UpgradeURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			s.problem("upgrade_url", "must be an http or https URL, not %q", shorten(p.UpgradeURL))
+		}
+	}
+}
+
+func readHTTPLimits(root *section) []HTTPLimit {
+	if root.members["http_limits"] == nil || root.emptyList("http_limits") {
+		return nil
+	}
+	var limits []HTTPLimit
+	seen := map[HTTPLimit]bool{}
+	for _, s := range root.sections("http_limits", maxHTTPLimits, "class", "by", "requests", "window_s") {
+		l, window := HTTPLimit{By: ByIP}, 60
+		if s.need("class", "one of api, web and media") {
+			s.word("class", &l.Class, "api", "web", "media")
+		}
+		s.word("by", (*string)(&l.By), string(ByIP), string(ByKey), string(ByAccount))
+		if what := (HTTPLimit{Class: l.Class, By: l.By}); seen[what] {
+			s.problem("class", "%s by %s is limited twice; the lower one is enough", l.Class, l.By)
+		} else {
+			seen[what] = true
+		}
+		if s.need("requests", "how many in each window") {
+			s.integer("requests", &l.Requests, 1, maxRequests, " requests")
+		}
+		s.integer("window_s", &window, 1, maxWindow, " seconds")
+		l.Window = time.Duration(window) * time.Second
+		limits = append(limits, l)
+	}
+	return limits
+}
+
+// readRate finds which keys go with the algorithm.
+func readRate(s *section) Rate {
+	r, window := Rate{Algorithm: TokenBucket, By: ByAccount, Charge: ChargeAll}, 60
+	s.word("algorithm", (*string)(&r.Algorithm), string(TokenBucket), string(FixedWindow))
+	if s.need("requests", "how many in each window") {
+		s.integer("requests", &r.Requests, 1, maxRequests, " requests")
+	}
+	s.integer("window_s", &window, 1, maxWindow, " seconds")
+	r.Window = time.Duration(window) * time.Second
+	if r.Algorithm == FixedWindow {
+		s.reject("algorithm: token_bucket", "burst")
+	} else {
+		r.Burst = r.Requests
+		s.integer("burst", &r.Burst, 1, maxRequests, " requests")
+	}
+	s.word("by", (*string)(&r.By), string(ByAccount), string(ByKey), string(ByIP))
+	s.word("charge", (*string)(&r.Charge), string(ChargeAll), string(ChargeSuccess))
+	return r
+}
+
+func readQuota(s *section) Quota {
+	q := Quota{Unit: UnitRender, Period: MonthUTC, Status: 402}
+	s.word("unit", (*string)(&q.Unit), string(UnitRender), string(UnitRequest), string(UnitCredit))
+	limit := 0
+	if s.need("limit", "how many units in each period") {
+		s.integer("limit", &limit, 1, maxQuota, " units")
+	}
+	q.Limit = int64(limit)
+	s.word("period", (*string)(&q.Period), string(MonthUTC), string(BillingDay))
+	s.oneOf("status", &q.Status, 402, 429)
+	if o := s.section("overage", "above", "price_per_unit"); o != nil {
+		above := limit
+		o.integer("above", &above, 0, maxQuota, " units")
+		q.Overage = Overage{Above: int64(above), Allowed: true}
+		if o.need("price_per_unit", "what each unit above costs") {
+			o.decimal("price_per_unit", &q.Overage.PriceNano, 9)
+		}
+		if above < limit {
+			o.problem("above", "is less than the quota's limit: units that the quota has are paid for")
+		}
+	}
+	return q
 }
 
 // read finds which of its keys go together.

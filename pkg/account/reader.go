@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ func (r *reader) err() error {
 
 // document parses the file and opens its one mapping. It is nil where there is
 // nothing to go on with.
-func (r *reader) document(text []byte, known, later []string) *section {
+func (r *reader) document(text []byte, known ...string) *section {
 	top := &token.Position{Line: 1, Column: 1}
 	switch {
 	case len(text) > maxFile:
@@ -78,7 +79,7 @@ func (r *reader) document(text []byte, known, later []string) *section {
 		r.add(top, "", "the file is empty; a policy begins with version: 1")
 		return nil
 	}
-	return r.open("", body, top, known, later)
+	return r.open("", body, top, known)
 }
 
 // yamlError is how the library tells where a file is not YAML.
@@ -96,9 +97,8 @@ type section struct {
 	members map[string]*ast.MappingValueNode
 }
 
-// open reads the keys of a mapping: those that are known, and those that the
-// contract has and a later release brings. It is nil for anything else.
-func (r *reader) open(path string, n ast.Node, at *token.Position, known, later []string) *section {
+// open reads the keys of a mapping. It is nil for anything else.
+func (r *reader) open(path string, n ast.Node, at *token.Position, known []string) *section {
 	s := &section{r: r, path: path, at: at, members: map[string]*ast.MappingValueNode{}}
 	var values []*ast.MappingValueNode
 	switch n := n.(type) {
@@ -114,10 +114,8 @@ func (r *reader) open(path string, n ast.Node, at *token.Position, known, later 
 		t := v.Key.GetToken()
 		name := t.Value
 		switch first := s.members[name]; {
-		case slices.Contains(later, name):
-			r.add(t.Position, s.key(name), "is not offered yet; leave it out")
 		case !slices.Contains(known, name):
-			r.add(t.Position, s.key(shorten(name)), "is not known%s", meant(name, slices.Concat(known, later)))
+			r.add(t.Position, s.key(shorten(name)), "is not known%s", meant(name, known))
 		case first != nil:
 			r.add(t.Position, s.key(name), "is given twice, first in line %d", first.Key.GetToken().Position.Line)
 		default:
@@ -172,11 +170,11 @@ func (s *section) section(key string, known ...string) *section {
 	if m == nil {
 		return nil
 	}
-	return s.r.open(s.key(key), m.Value, s.position(key), known, nil)
+	return s.r.open(s.key(key), m.Value, s.position(key), known)
 }
 
 // sections opens each mapping of the list under a key.
-func (s *section) sections(key string, most int, known, later []string) []*section {
+func (s *section) sections(key string, most int, known ...string) []*section {
 	list, ok := s.members[key].Value.(*ast.SequenceNode)
 	switch {
 	case !ok:
@@ -188,7 +186,7 @@ func (s *section) sections(key string, most int, known, later []string) []*secti
 	}
 	var out []*section
 	for i, n := range list.Values {
-		if m := s.r.open(fmt.Sprintf("%s[%d]", s.key(key), i), n, place(n), known, later); m != nil {
+		if m := s.r.open(fmt.Sprintf("%s[%d]", s.key(key), i), n, place(n), known); m != nil {
 			out = append(out, m)
 		}
 	}
@@ -298,6 +296,90 @@ func (s *section) word(key string, into *string, words ...string) bool {
 		return false
 	}
 	return true
+}
+
+// emptyList reports whether there is a list without entries under a key.
+func (s *section) emptyList(key string) bool {
+	list, ok := s.members[key].Value.(*ast.SequenceNode)
+	return ok && len(list.Values) == 0
+}
+
+// list is the texts of the list under a key, each with its place; nil if there
+// is none.
+func (s *section) list(key string, most int) []*ast.StringNode {
+	m := s.members[key]
+	if m == nil {
+		return nil
+	}
+	list, ok := m.Value.(*ast.SequenceNode)
+	switch {
+	case !ok:
+		s.r.add(place(m.Value), s.key(key), "must be a list, %s", not(m.Value))
+		return nil
+	case len(list.Values) > most:
+		s.problem(key, "must have at most %d entries, not %d", most, len(list.Values))
+		return nil
+	}
+	var texts []*ast.StringNode
+	for i, n := range list.Values {
+		if t, ok := n.(*ast.StringNode); ok {
+			texts = append(texts, t)
+		} else {
+			s.r.add(place(n), fmt.Sprintf("%s[%d]", s.key(key), i), "must be a text, %s", not(n))
+		}
+	}
+	return texts
+}
+
+// words reads a list of some of a few words.
+func (s *section) words(key string, words ...string) []string {
+	var out []string
+	for i, t := range s.list(key, len(words)) {
+		switch at := fmt.Sprintf("%s[%d]", s.key(key), i); {
+		case !slices.Contains(words, t.Value):
+			s.r.add(place(t), at, "must be one of %s, not %q%s", strings.Join(words, ", "), shorten(t.Value), meant(t.Value, words))
+		case slices.Contains(out, t.Value):
+			s.r.add(place(t), at, "is there twice")
+		default:
+			out = append(out, t.Value)
+		}
+	}
+	return out
+}
+
+// prefixes reads a list of networks; an address is a network of one.
+func (s *section) prefixes(key string, most int) []netip.Prefix {
+	var out []netip.Prefix
+	for i, t := range s.list(key, most) {
+		p, err := netip.ParsePrefix(t.Value)
+		if a, addrErr := netip.ParseAddr(t.Value); addrErr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			s.r.add(place(t), fmt.Sprintf("%s[%d]", s.key(key), i), "must be an address or a network such as 10.0.0.0/8, not %q", shorten(t.Value))
+			continue
+		}
+		out = append(out, p.Masked())
+	}
+	return out
+}
+
+// decimal reads a number that is not negative, with as many digits behind the
+// point at most, as a whole number of the last one.
+func (s *section) decimal(key string, into *int64, digits int) {
+	m := s.members[key]
+	if m == nil {
+		return
+	}
+	text := m.Value.GetToken().Value
+	whole, fraction, _ := strings.Cut(text, ".")
+	n, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", max(0, digits-len(fraction))), 10, 64)
+	_, isText := m.Value.(*ast.StringNode)
+	if !isScalar(m.Value) && !isText || err != nil || n < 0 || len(fraction) > digits || whole == "" || strings.ContainsAny(text, "+-_xob") {
+		s.r.add(place(m.Value), s.key(key), "must be a decimal number of at most %d digits behind the point, %s", digits, not(m.Value))
+		return
+	}
+	*into = n
 }
 
 // meant names the known word that was meant, if one is near.

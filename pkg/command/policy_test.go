@@ -34,7 +34,7 @@ func TestCheckPolicy(t *testing.T) {
 		t.Errorf("%v %q", err, out)
 	}
 	for _, want := range []string{
-		"policy.yaml:3:16: plans[0].rate: is not offered yet; leave it out\n", "policy.yaml:3:26: plans[0].tiers: is not known; did you mean tier?\n",
+		"policy.yaml:3:16: plans[0].rate.requests: is missing: how many in each window\n", "policy.yaml:3:26: plans[0].tiers: is not known; did you mean tier?\n",
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is missing in\n%s", want, said)

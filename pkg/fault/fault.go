@@ -99,12 +99,21 @@ type Error struct {
 	// RetryAfter is how long waiting helps; 0 means the kind's default of one
 	// second where the kind is Retryable, and nothing elsewhere.
 	RetryAfter time.Duration
+	// Quota is what was used up, of a QuotaExceeded; nil elsewhere.
+	Quota *Quota
 	// Fields lists what is wrong with single fields of a request.
 	Fields []Field
 	// Extra are further members of the problem document.
 	Extra map[string]any
 	// Err is for the log and never leaves the process.
 	Err error
+}
+
+// A Quota is how much of it is used, in 1/120 credit.
+type Quota struct {
+	Used, Limit int64
+	ResetsAt    time.Time
+	Unit        string // render, request or credit
 }
 
 // A Field is one member of a request that broke a rule.

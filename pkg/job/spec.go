@@ -21,6 +21,15 @@ const (
 // Formats lists every format, the default first.
 var Formats = []Format{PNG, JPEG, PDF}
 
+// FormatNames are the formats as text.
+func FormatNames() []string {
+	names := make([]string, len(Formats))
+	for i, f := range Formats {
+		names[i] = string(f)
+	}
+	return names
+}
+
 // Ext is the file extension, with its dot, of the artifact.
 func (f Format) Ext() string {
 	if f == JPEG {

@@ -158,16 +158,24 @@ func FromEvidence(b []byte) *job.Evidence {
 
 // Fault puts a fault on the wire, without its cause.
 func Fault(e *fault.Error) *pb.Fault {
-	return &pb.Fault{
+	p := &pb.Fault{
 		Kind: e.Kind.String(), Code: e.Code, Detail: e.Detail, Policy: e.Policy,
 		RetryAfterMs: e.Wait().Milliseconds(),
 	}
+	if q := e.Quota; q != nil {
+		p.Quota = &pb.Quota{Used: q.Used, Limit: q.Limit, ResetsUs: Micros(q.ResetsAt), Unit: q.Unit}
+	}
+	return p
 }
 
 // FromFault is the inverse of Fault.
 func FromFault(p *pb.Fault) *fault.Error {
-	return &fault.Error{
+	e := &fault.Error{
 		Kind: fault.ParseKind(p.GetKind()), Code: p.GetCode(), Detail: p.GetDetail(), Policy: p.GetPolicy(),
 		RetryAfter: time.Duration(p.GetRetryAfterMs()) * time.Millisecond,
 	}
+	if q := p.GetQuota(); q != nil {
+		e.Quota = &fault.Quota{Used: q.Used, Limit: q.Limit, ResetsAt: Time(q.ResetsUs), Unit: q.Unit}
+	}
+	return e
 }

@@ -21,6 +21,113 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Block_Step int32
+
+const (
+	Block_STEP_UNSPECIFIED Block_Step = 0 // it is over
+	Block_STEP_COOLING     Block_Step = 1 // 429 until then
+	Block_STEP_BLOCKED     Block_Step = 2 // 403 until then
+	Block_STEP_BANNED      Block_Step = 3 // 403
+)
+
+// Enum value maps for Block_Step.
+var (
+	Block_Step_name = map[int32]string{
+		0: "STEP_UNSPECIFIED",
+		1: "STEP_COOLING",
+		2: "STEP_BLOCKED",
+		3: "STEP_BANNED",
+	}
+	Block_Step_value = map[string]int32{
+		"STEP_UNSPECIFIED": 0,
+		"STEP_COOLING":     1,
+		"STEP_BLOCKED":     2,
+		"STEP_BANNED":      3,
+	}
+)
+
+func (x Block_Step) Enum() *Block_Step {
+	p := new(Block_Step)
+	*p = x
+	return p
+}
+
+func (x Block_Step) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Block_Step) Descriptor() protoreflect.EnumDescriptor {
+	return file_tintype_v1_front_proto_enumTypes[0].Descriptor()
+}
+
+func (Block_Step) Type() protoreflect.EnumType {
+	return &file_tintype_v1_front_proto_enumTypes[0]
+}
+
+func (x Block_Step) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Block_Step.Descriptor instead.
+func (Block_Step) EnumDescriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10, 0}
+}
+
+type Meter_Kind int32
+
+const (
+	Meter_KIND_UNSPECIFIED Meter_Kind = 0
+	Meter_KIND_RATE        Meter_Kind = 1 // submissions, of the plan
+	Meter_KIND_REQUESTS    Meter_Kind = 2 // HTTP requests, of http_limits
+	Meter_KIND_QUOTA       Meter_Kind = 3
+	Meter_KIND_THREADS     Meter_Kind = 4
+)
+
+// Enum value maps for Meter_Kind.
+var (
+	Meter_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_RATE",
+		2: "KIND_REQUESTS",
+		3: "KIND_QUOTA",
+		4: "KIND_THREADS",
+	}
+	Meter_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_RATE":        1,
+		"KIND_REQUESTS":    2,
+		"KIND_QUOTA":       3,
+		"KIND_THREADS":     4,
+	}
+)
+
+func (x Meter_Kind) Enum() *Meter_Kind {
+	p := new(Meter_Kind)
+	*p = x
+	return p
+}
+
+func (x Meter_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Meter_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tintype_v1_front_proto_enumTypes[1].Descriptor()
+}
+
+func (Meter_Kind) Type() protoreflect.EnumType {
+	return &file_tintype_v1_front_proto_enumTypes[1]
+}
+
+func (x Meter_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Meter_Kind.Descriptor instead.
+func (Meter_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14, 0}
+}
+
 type FrontUp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First message of a stream, and no other.
@@ -31,6 +138,8 @@ type FrontUp struct {
 	Forget        []uint64      `protobuf:"varint,4,rep,packed,name=forget,proto3" json:"forget,omitempty"`
 	Lists         []*List       `protobuf:"bytes,5,rep,name=lists,proto3" json:"lists,omitempty"`
 	Queues        []*QueueQuery `protobuf:"bytes,6,rep,name=queues,proto3" json:"queues,omitempty"`
+	Counts        []*Count      `protobuf:"bytes,7,rep,name=counts,proto3" json:"counts,omitempty"`
+	Strikes       []*Strikes    `protobuf:"bytes,8,rep,name=strikes,proto3" json:"strikes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -103,6 +212,20 @@ func (x *FrontUp) GetLists() []*List {
 func (x *FrontUp) GetQueues() []*QueueQuery {
 	if x != nil {
 		return x.Queues
+	}
+	return nil
+}
+
+func (x *FrontUp) GetCounts() []*Count {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *FrontUp) GetStrikes() []*Strikes {
+	if x != nil {
+		return x.Strikes
 	}
 	return nil
 }
@@ -483,6 +606,194 @@ func (x *QueueQuery) GetAccounts() []string {
 	return nil
 }
 
+// Count reports one HTTP request: it is held against the limits of its class,
+// charged where the account's plan charges for calls, and answered with how
+// much is left of everything, or with a fault. A replica without a leader
+// counts for itself.
+type Count struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Call    uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	Class   string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`     // api, web or media; empty counts against no limit of requests
+	Address string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // as in an Envelope
+	Key     string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Account string                 `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"` // empty: nobody's, or a key that is not known
+	// What the request costs in a plan whose quota counts calls, in 1/120 credit.
+	// Negative gives back what an earlier one was charged.
+	Units  int64  `protobuf:"varint,6,opt,name=units,proto3" json:"units,omitempty"`
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"` // call, download, lost
+	// Of the event, where it must not be charged twice; empty: any number of them.
+	Event  string `protobuf:"bytes,8,opt,name=event,proto3" json:"event,omitempty"`
+	Period int32  `protobuf:"varint,9,opt,name=period,proto3" json:"period,omitempty"` // with event: that it is charged to; else the present one
+	// The request showed a key that is none: it costs the address a token, where
+	// the plan of anonymous clients has a rate.
+	BadKey        bool `protobuf:"varint,10,opt,name=bad_key,json=badKey,proto3" json:"bad_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Count) Reset() {
+	*x = Count{}
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Count) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Count) ProtoMessage() {}
+
+func (x *Count) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Count.ProtoReflect.Descriptor instead.
+func (*Count) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Count) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *Count) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *Count) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Count) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Count) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Count) GetUnits() int64 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *Count) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Count) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Count) GetPeriod() int32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *Count) GetBadKey() bool {
+	if x != nil {
+		return x.BadKey
+	}
+	return false
+}
+
+// Strikes are requests that somebody made while throttled, after having been
+// told so and before the time to come back. The replica counts them, so that a
+// flood costs one message.
+type Strikes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subject       string                 `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"` // as in a Block
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // they came from
+	Count         uint32                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Strikes) Reset() {
+	*x = Strikes{}
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Strikes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Strikes) ProtoMessage() {}
+
+func (x *Strikes) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Strikes.ProtoReflect.Descriptor instead.
+func (*Strikes) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Strikes) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Strikes) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Strikes) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type FrontDown struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First message of a stream, unless it is not_leader.
@@ -492,13 +803,14 @@ type FrontDown struct {
 	// This process does not lead (any more); the stream ends after it. A standby
 	// that knows of no leader waits for one for a moment before it says so.
 	NotLeader     *NotLeader `protobuf:"bytes,4,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
+	Blocks        []*Block   `protobuf:"bytes,5,rep,name=blocks,proto3" json:"blocks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FrontDown) Reset() {
 	*x = FrontDown{}
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +822,7 @@ func (x *FrontDown) String() string {
 func (*FrontDown) ProtoMessage() {}
 
 func (x *FrontDown) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +835,7 @@ func (x *FrontDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontDown.ProtoReflect.Descriptor instead.
 func (*FrontDown) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FrontDown) GetWelcome() *FrontWelcome {
@@ -554,6 +866,76 @@ func (x *FrontDown) GetNotLeader() *NotLeader {
 	return nil
 }
 
+func (x *FrontDown) GetBlocks() []*Block {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+// Block is a step of the abuse ladder, or its end. A new stream is told all
+// that are in force, right after the welcome.
+type Block struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// address:203.0.113.7, network:203.0.113.0/24, key:<id> or account:<id>
+	Subject       string     `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	Step          Block_Step `protobuf:"varint,2,opt,name=step,proto3,enum=tintype.v1.Block_Step" json:"step,omitempty"`
+	UntilUs       int64      `protobuf:"varint,3,opt,name=until_us,json=untilUs,proto3" json:"until_us,omitempty"` // in the leader's clock; 0 with BANNED: for good
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Block) Reset() {
+	*x = Block{}
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Block) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Block) ProtoMessage() {}
+
+func (x *Block) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Block.ProtoReflect.Descriptor instead.
+func (*Block) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Block) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Block) GetStep() Block_Step {
+	if x != nil {
+		return x.Step
+	}
+	return Block_STEP_UNSPECIFIED
+}
+
+func (x *Block) GetUntilUs() int64 {
+	if x != nil {
+		return x.UntilUs
+	}
+	return 0
+}
+
 type FrontWelcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -563,7 +945,7 @@ type FrontWelcome struct {
 
 func (x *FrontWelcome) Reset() {
 	*x = FrontWelcome{}
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +957,7 @@ func (x *FrontWelcome) String() string {
 func (*FrontWelcome) ProtoMessage() {}
 
 func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +970,7 @@ func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontWelcome.ProtoReflect.Descriptor instead.
 func (*FrontWelcome) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FrontWelcome) GetEpoch() uint64 {
@@ -608,14 +990,16 @@ type Decision struct {
 	//	*Decision_Accepted
 	//	*Decision_SameAs
 	//	*Decision_Refused
-	Verdict       isDecision_Verdict `protobuf_oneof:"verdict"`
+	Verdict isDecision_Verdict `protobuf_oneof:"verdict"`
+	// After the decision.
+	Meters        []*Meter `protobuf:"bytes,5,rep,name=meters,proto3" json:"meters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +1011,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +1024,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Decision) GetId() string {
@@ -684,6 +1068,13 @@ func (x *Decision) GetRefused() *Fault {
 	return nil
 }
 
+func (x *Decision) GetMeters() []*Meter {
+	if x != nil {
+		return x.Meters
+	}
+	return nil
+}
+
 type isDecision_Verdict interface {
 	isDecision_Verdict()
 }
@@ -713,13 +1104,14 @@ type Verdict struct {
 	Tier          int32                  `protobuf:"varint,1,opt,name=tier,proto3" json:"tier,omitempty"`
 	Place         Place                  `protobuf:"varint,2,opt,name=place,proto3,enum=tintype.v1.Place" json:"place,omitempty"`
 	AcceptedUs    int64                  `protobuf:"varint,3,opt,name=accepted_us,json=acceptedUs,proto3" json:"accepted_us,omitempty"`
+	Ended         *Job                   `protobuf:"bytes,4,opt,name=ended,proto3" json:"ended,omitempty"` // with PLACE_CACHED: the job, which has ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +1123,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +1136,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Verdict) GetTier() int32 {
@@ -768,6 +1160,100 @@ func (x *Verdict) GetAcceptedUs() int64 {
 	return 0
 }
 
+func (x *Verdict) GetEnded() *Job {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// Meter is how much is left of one limit, for the headers of an answer.
+type Meter struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Kind      Meter_Kind             `protobuf:"varint,1,opt,name=kind,proto3,enum=tintype.v1.Meter_Kind" json:"kind,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`    // of the policy, as RateLimit-Policy has it
+	Limit     int64                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // requests, slots, or 1/120 credit
+	Remaining int64                  `protobuf:"varint,4,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	WindowS   int64                  `protobuf:"varint,5,opt,name=window_s,json=windowS,proto3" json:"window_s,omitempty"` // of a rate, or of the period of a quota
+	// In the leader's clock. Of a bucket: when the next token comes, or it is full
+	// if none is missing; of a window or a quota: its end.
+	ResetUs       int64 `protobuf:"varint,6,opt,name=reset_us,json=resetUs,proto3" json:"reset_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Meter) Reset() {
+	*x = Meter{}
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Meter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Meter) ProtoMessage() {}
+
+func (x *Meter) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Meter.ProtoReflect.Descriptor instead.
+func (*Meter) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Meter) GetKind() Meter_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Meter_KIND_UNSPECIFIED
+}
+
+func (x *Meter) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Meter) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Meter) GetRemaining() int64 {
+	if x != nil {
+		return x.Remaining
+	}
+	return 0
+}
+
+func (x *Meter) GetWindowS() int64 {
+	if x != nil {
+		return x.WindowS
+	}
+	return 0
+}
+
+func (x *Meter) GetResetUs() int64 {
+	if x != nil {
+		return x.ResetUs
+	}
+	return 0
+}
+
 type Answer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Call  uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
@@ -778,14 +1264,18 @@ type Answer struct {
 	//	*Answer_Unknown
 	//	*Answer_Listed
 	//	*Answer_Queue
-	Answer        isAnswer_Answer `protobuf_oneof:"answer"`
+	//	*Answer_Counted
+	Answer isAnswer_Answer `protobuf_oneof:"answer"`
+	// Of the account that asked with a Lookup, a Cancel or a Count; also with a
+	// fault.
+	Meters        []*Meter `protobuf:"bytes,8,rep,name=meters,proto3" json:"meters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +1287,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +1300,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -872,6 +1362,22 @@ func (x *Answer) GetQueue() *Queue {
 	return nil
 }
 
+func (x *Answer) GetCounted() *Counted {
+	if x != nil {
+		if x, ok := x.Answer.(*Answer_Counted); ok {
+			return x.Counted
+		}
+	}
+	return nil
+}
+
+func (x *Answer) GetMeters() []*Meter {
+	if x != nil {
+		return x.Meters
+	}
+	return nil
+}
+
 type isAnswer_Answer interface {
 	isAnswer_Answer()
 }
@@ -898,6 +1404,10 @@ type Answer_Queue struct {
 	Queue *Queue `protobuf:"bytes,6,opt,name=queue,proto3,oneof"`
 }
 
+type Answer_Counted struct {
+	Counted *Counted `protobuf:"bytes,7,opt,name=counted,proto3,oneof"`
+}
+
 func (*Answer_Job) isAnswer_Answer() {}
 
 func (*Answer_Fault) isAnswer_Answer() {}
@@ -907,6 +1417,45 @@ func (*Answer_Unknown) isAnswer_Answer() {}
 func (*Answer_Listed) isAnswer_Answer() {}
 
 func (*Answer_Queue) isAnswer_Answer() {}
+
+func (*Answer_Counted) isAnswer_Answer() {}
+
+// Counted says that the request may go on.
+type Counted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counted) Reset() {
+	*x = Counted{}
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counted) ProtoMessage() {}
+
+func (x *Counted) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counted.ProtoReflect.Descriptor instead.
+func (*Counted) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
+}
 
 // Listed has ids alone; the replica looks up those that it shows. It may hold
 // fewer than were asked for and still name where to go on: one question looks
@@ -921,7 +1470,7 @@ type Listed struct {
 
 func (x *Listed) Reset() {
 	*x = Listed{}
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1482,7 @@ func (x *Listed) String() string {
 func (*Listed) ProtoMessage() {}
 
 func (x *Listed) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1495,7 @@ func (x *Listed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listed.ProtoReflect.Descriptor instead.
 func (*Listed) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Listed) GetIds() []string {
@@ -978,7 +1527,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	mi := &file_tintype_v1_front_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1539,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	mi := &file_tintype_v1_front_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1552,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Queue) GetLength() uint32 {
@@ -1055,7 +1604,7 @@ type QueueTier struct {
 
 func (x *QueueTier) Reset() {
 	*x = QueueTier{}
-	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	mi := &file_tintype_v1_front_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1616,7 @@ func (x *QueueTier) String() string {
 func (*QueueTier) ProtoMessage() {}
 
 func (x *QueueTier) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	mi := &file_tintype_v1_front_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1629,7 @@ func (x *QueueTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueTier.ProtoReflect.Descriptor instead.
 func (*QueueTier) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *QueueTier) GetTier() int32 {
@@ -1135,7 +1684,7 @@ type QueueAccount struct {
 
 func (x *QueueAccount) Reset() {
 	*x = QueueAccount{}
-	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	mi := &file_tintype_v1_front_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1696,7 @@ func (x *QueueAccount) String() string {
 func (*QueueAccount) ProtoMessage() {}
 
 func (x *QueueAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	mi := &file_tintype_v1_front_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1709,7 @@ func (x *QueueAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueAccount.ProtoReflect.Descriptor instead.
 func (*QueueAccount) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *QueueAccount) GetAccount() string {
@@ -1190,7 +1739,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	mi := &file_tintype_v1_front_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1751,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	mi := &file_tintype_v1_front_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1764,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Standing) GetWaiting() uint32 {
@@ -1255,7 +1804,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_tintype_v1_front_proto_msgTypes[17]
+	mi := &file_tintype_v1_front_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1816,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[17]
+	mi := &file_tintype_v1_front_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1829,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NotLeader) GetAddress() string {
@@ -1295,14 +1844,16 @@ var File_tintype_v1_front_proto protoreflect.FileDescriptor
 const file_tintype_v1_front_proto_rawDesc = "" +
 	"\n" +
 	"\x16tintype/v1/front.proto\x12\n" +
-	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\x83\x02\n" +
+	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\xdd\x02\n" +
 	"\aFrontUp\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.tintype.v1.FrontHelloR\x05hello\x12,\n" +
 	"\alookups\x18\x02 \x03(\v2\x12.tintype.v1.LookupR\alookups\x12,\n" +
 	"\acancels\x18\x03 \x03(\v2\x12.tintype.v1.CancelR\acancels\x12\x16\n" +
 	"\x06forget\x18\x04 \x03(\x04R\x06forget\x12&\n" +
 	"\x05lists\x18\x05 \x03(\v2\x10.tintype.v1.ListR\x05lists\x12.\n" +
-	"\x06queues\x18\x06 \x03(\v2\x16.tintype.v1.QueueQueryR\x06queues\"M\n" +
+	"\x06queues\x18\x06 \x03(\v2\x16.tintype.v1.QueueQueryR\x06queues\x12)\n" +
+	"\x06counts\x18\a \x03(\v2\x11.tintype.v1.CountR\x06counts\x12-\n" +
+	"\astrikes\x18\b \x03(\v2\x13.tintype.v1.StrikesR\astrikes\"M\n" +
 	"\n" +
 	"FrontHello\x12\x10\n" +
 	"\x03api\x18\x01 \x01(\tR\x03api\x12-\n" +
@@ -1328,34 +1879,79 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\n" +
 	"QueueQuery\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x1a\n" +
-	"\baccounts\x18\x02 \x03(\tR\baccounts\"\xd7\x01\n" +
+	"\baccounts\x18\x02 \x03(\tR\baccounts\"\xec\x01\n" +
+	"\x05Count\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x18\n" +
+	"\aaccount\x18\x05 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05units\x18\x06 \x01(\x03R\x05units\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x14\n" +
+	"\x05event\x18\b \x01(\tR\x05event\x12\x16\n" +
+	"\x06period\x18\t \x01(\x05R\x06period\x12\x17\n" +
+	"\abad_key\x18\n" +
+	" \x01(\bR\x06badKey\"S\n" +
+	"\aStrikes\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\x82\x02\n" +
 	"\tFrontDown\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x18.tintype.v1.FrontWelcomeR\awelcome\x122\n" +
 	"\tdecisions\x18\x02 \x03(\v2\x14.tintype.v1.DecisionR\tdecisions\x12,\n" +
 	"\aanswers\x18\x03 \x03(\v2\x12.tintype.v1.AnswerR\aanswers\x124\n" +
 	"\n" +
-	"not_leader\x18\x04 \x01(\v2\x15.tintype.v1.NotLeaderR\tnotLeader\"$\n" +
+	"not_leader\x18\x04 \x01(\v2\x15.tintype.v1.NotLeaderR\tnotLeader\x12)\n" +
+	"\x06blocks\x18\x05 \x03(\v2\x11.tintype.v1.BlockR\x06blocks\"\xbb\x01\n" +
+	"\x05Block\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12*\n" +
+	"\x04step\x18\x02 \x01(\x0e2\x16.tintype.v1.Block.StepR\x04step\x12\x19\n" +
+	"\buntil_us\x18\x03 \x01(\x03R\auntilUs\"Q\n" +
+	"\x04Step\x12\x14\n" +
+	"\x10STEP_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSTEP_COOLING\x10\x01\x12\x10\n" +
+	"\fSTEP_BLOCKED\x10\x02\x12\x0f\n" +
+	"\vSTEP_BANNED\x10\x03\"$\n" +
 	"\fFrontWelcome\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xa2\x01\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xcd\x01\n" +
 	"\bDecision\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\baccepted\x18\x02 \x01(\v2\x13.tintype.v1.VerdictH\x00R\baccepted\x12\x19\n" +
 	"\asame_as\x18\x03 \x01(\tH\x00R\x06sameAs\x12-\n" +
-	"\arefused\x18\x04 \x01(\v2\x11.tintype.v1.FaultH\x00R\arefusedB\t\n" +
-	"\averdict\"g\n" +
+	"\arefused\x18\x04 \x01(\v2\x11.tintype.v1.FaultH\x00R\arefused\x12)\n" +
+	"\x06meters\x18\x05 \x03(\v2\x11.tintype.v1.MeterR\x06metersB\t\n" +
+	"\averdict\"\x8e\x01\n" +
 	"\aVerdict\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\x05R\x04tier\x12'\n" +
 	"\x05place\x18\x02 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\x12\x1f\n" +
 	"\vaccepted_us\x18\x03 \x01(\x03R\n" +
-	"acceptedUs\"\xeb\x01\n" +
+	"acceptedUs\x12%\n" +
+	"\x05ended\x18\x04 \x01(\v2\x0f.tintype.v1.JobR\x05ended\"\x93\x02\n" +
+	"\x05Meter\x12*\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x16.tintype.v1.Meter.KindR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\x12\x1c\n" +
+	"\tremaining\x18\x04 \x01(\x03R\tremaining\x12\x19\n" +
+	"\bwindow_s\x18\x05 \x01(\x03R\awindowS\x12\x19\n" +
+	"\breset_us\x18\x06 \x01(\x03R\aresetUs\"`\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tKIND_RATE\x10\x01\x12\x11\n" +
+	"\rKIND_REQUESTS\x10\x02\x12\x0e\n" +
+	"\n" +
+	"KIND_QUOTA\x10\x03\x12\x10\n" +
+	"\fKIND_THREADS\x10\x04\"\xc7\x02\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12#\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobH\x00R\x03job\x12)\n" +
 	"\x05fault\x18\x03 \x01(\v2\x11.tintype.v1.FaultH\x00R\x05fault\x12\x1a\n" +
 	"\aunknown\x18\x04 \x01(\bH\x00R\aunknown\x12,\n" +
 	"\x06listed\x18\x05 \x01(\v2\x12.tintype.v1.ListedH\x00R\x06listed\x12)\n" +
-	"\x05queue\x18\x06 \x01(\v2\x11.tintype.v1.QueueH\x00R\x05queueB\b\n" +
-	"\x06answer\";\n" +
+	"\x05queue\x18\x06 \x01(\v2\x11.tintype.v1.QueueH\x00R\x05queue\x12/\n" +
+	"\acounted\x18\a \x01(\v2\x13.tintype.v1.CountedH\x00R\acounted\x12)\n" +
+	"\x06meters\x18\b \x03(\v2\x11.tintype.v1.MeterR\x06metersB\b\n" +
+	"\x06answer\"\t\n" +
+	"\aCounted\";\n" +
 	"\x06Listed\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x1f\n" +
 	"\vmore_before\x18\x02 \x01(\tR\n" +
@@ -1398,59 +1994,76 @@ func file_tintype_v1_front_proto_rawDescGZIP() []byte {
 	return file_tintype_v1_front_proto_rawDescData
 }
 
-var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tintype_v1_front_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_tintype_v1_front_proto_goTypes = []any{
-	(*FrontUp)(nil),      // 0: tintype.v1.FrontUp
-	(*FrontHello)(nil),   // 1: tintype.v1.FrontHello
-	(*Pending)(nil),      // 2: tintype.v1.Pending
-	(*Lookup)(nil),       // 3: tintype.v1.Lookup
-	(*Cancel)(nil),       // 4: tintype.v1.Cancel
-	(*List)(nil),         // 5: tintype.v1.List
-	(*QueueQuery)(nil),   // 6: tintype.v1.QueueQuery
-	(*FrontDown)(nil),    // 7: tintype.v1.FrontDown
-	(*FrontWelcome)(nil), // 8: tintype.v1.FrontWelcome
-	(*Decision)(nil),     // 9: tintype.v1.Decision
-	(*Verdict)(nil),      // 10: tintype.v1.Verdict
-	(*Answer)(nil),       // 11: tintype.v1.Answer
-	(*Listed)(nil),       // 12: tintype.v1.Listed
-	(*Queue)(nil),        // 13: tintype.v1.Queue
-	(*QueueTier)(nil),    // 14: tintype.v1.QueueTier
-	(*QueueAccount)(nil), // 15: tintype.v1.QueueAccount
-	(*Standing)(nil),     // 16: tintype.v1.Standing
-	(*NotLeader)(nil),    // 17: tintype.v1.NotLeader
-	(*Fault)(nil),        // 18: tintype.v1.Fault
-	(Place)(0),           // 19: tintype.v1.Place
-	(*Job)(nil),          // 20: tintype.v1.Job
+	(Block_Step)(0),      // 0: tintype.v1.Block.Step
+	(Meter_Kind)(0),      // 1: tintype.v1.Meter.Kind
+	(*FrontUp)(nil),      // 2: tintype.v1.FrontUp
+	(*FrontHello)(nil),   // 3: tintype.v1.FrontHello
+	(*Pending)(nil),      // 4: tintype.v1.Pending
+	(*Lookup)(nil),       // 5: tintype.v1.Lookup
+	(*Cancel)(nil),       // 6: tintype.v1.Cancel
+	(*List)(nil),         // 7: tintype.v1.List
+	(*QueueQuery)(nil),   // 8: tintype.v1.QueueQuery
+	(*Count)(nil),        // 9: tintype.v1.Count
+	(*Strikes)(nil),      // 10: tintype.v1.Strikes
+	(*FrontDown)(nil),    // 11: tintype.v1.FrontDown
+	(*Block)(nil),        // 12: tintype.v1.Block
+	(*FrontWelcome)(nil), // 13: tintype.v1.FrontWelcome
+	(*Decision)(nil),     // 14: tintype.v1.Decision
+	(*Verdict)(nil),      // 15: tintype.v1.Verdict
+	(*Meter)(nil),        // 16: tintype.v1.Meter
+	(*Answer)(nil),       // 17: tintype.v1.Answer
+	(*Counted)(nil),      // 18: tintype.v1.Counted
+	(*Listed)(nil),       // 19: tintype.v1.Listed
+	(*Queue)(nil),        // 20: tintype.v1.Queue
+	(*QueueTier)(nil),    // 21: tintype.v1.QueueTier
+	(*QueueAccount)(nil), // 22: tintype.v1.QueueAccount
+	(*Standing)(nil),     // 23: tintype.v1.Standing
+	(*NotLeader)(nil),    // 24: tintype.v1.NotLeader
+	(*Fault)(nil),        // 25: tintype.v1.Fault
+	(Place)(0),           // 26: tintype.v1.Place
+	(*Job)(nil),          // 27: tintype.v1.Job
 }
 var file_tintype_v1_front_proto_depIdxs = []int32{
-	1,  // 0: tintype.v1.FrontUp.hello:type_name -> tintype.v1.FrontHello
-	3,  // 1: tintype.v1.FrontUp.lookups:type_name -> tintype.v1.Lookup
-	4,  // 2: tintype.v1.FrontUp.cancels:type_name -> tintype.v1.Cancel
-	5,  // 3: tintype.v1.FrontUp.lists:type_name -> tintype.v1.List
-	6,  // 4: tintype.v1.FrontUp.queues:type_name -> tintype.v1.QueueQuery
-	2,  // 5: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
-	8,  // 6: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
-	9,  // 7: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
-	11, // 8: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
-	17, // 9: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
-	10, // 10: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
-	18, // 11: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
-	19, // 12: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
-	20, // 13: tintype.v1.Answer.job:type_name -> tintype.v1.Job
-	18, // 14: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
-	12, // 15: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
-	13, // 16: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
-	14, // 17: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
-	15, // 18: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
-	16, // 19: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
-	16, // 20: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
-	0,  // 21: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
-	7,  // 22: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	3,  // 0: tintype.v1.FrontUp.hello:type_name -> tintype.v1.FrontHello
+	5,  // 1: tintype.v1.FrontUp.lookups:type_name -> tintype.v1.Lookup
+	6,  // 2: tintype.v1.FrontUp.cancels:type_name -> tintype.v1.Cancel
+	7,  // 3: tintype.v1.FrontUp.lists:type_name -> tintype.v1.List
+	8,  // 4: tintype.v1.FrontUp.queues:type_name -> tintype.v1.QueueQuery
+	9,  // 5: tintype.v1.FrontUp.counts:type_name -> tintype.v1.Count
+	10, // 6: tintype.v1.FrontUp.strikes:type_name -> tintype.v1.Strikes
+	4,  // 7: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
+	13, // 8: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
+	14, // 9: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
+	17, // 10: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
+	24, // 11: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
+	12, // 12: tintype.v1.FrontDown.blocks:type_name -> tintype.v1.Block
+	0,  // 13: tintype.v1.Block.step:type_name -> tintype.v1.Block.Step
+	15, // 14: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
+	25, // 15: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
+	16, // 16: tintype.v1.Decision.meters:type_name -> tintype.v1.Meter
+	26, // 17: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
+	27, // 18: tintype.v1.Verdict.ended:type_name -> tintype.v1.Job
+	1,  // 19: tintype.v1.Meter.kind:type_name -> tintype.v1.Meter.Kind
+	27, // 20: tintype.v1.Answer.job:type_name -> tintype.v1.Job
+	25, // 21: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
+	19, // 22: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
+	20, // 23: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
+	18, // 24: tintype.v1.Answer.counted:type_name -> tintype.v1.Counted
+	16, // 25: tintype.v1.Answer.meters:type_name -> tintype.v1.Meter
+	21, // 26: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
+	22, // 27: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
+	23, // 28: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
+	23, // 29: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
+	2,  // 30: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
+	11, // 31: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
+	31, // [31:32] is the sub-list for method output_type
+	30, // [30:31] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_front_proto_init() }
@@ -1460,30 +2073,32 @@ func file_tintype_v1_front_proto_init() {
 	}
 	file_tintype_v1_job_proto_init()
 	file_tintype_v1_ledger_proto_init()
-	file_tintype_v1_front_proto_msgTypes[9].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[12].OneofWrappers = []any{
 		(*Decision_Accepted)(nil),
 		(*Decision_SameAs)(nil),
 		(*Decision_Refused)(nil),
 	}
-	file_tintype_v1_front_proto_msgTypes[11].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[15].OneofWrappers = []any{
 		(*Answer_Job)(nil),
 		(*Answer_Fault)(nil),
 		(*Answer_Unknown)(nil),
 		(*Answer_Listed)(nil),
 		(*Answer_Queue)(nil),
+		(*Answer_Counted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_front_proto_rawDesc), len(file_tintype_v1_front_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   18,
+			NumEnums:      2,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_tintype_v1_front_proto_goTypes,
 		DependencyIndexes: file_tintype_v1_front_proto_depIdxs,
+		EnumInfos:         file_tintype_v1_front_proto_enumTypes,
 		MessageInfos:      file_tintype_v1_front_proto_msgTypes,
 	}.Build()
 	File_tintype_v1_front_proto = out.File

@@ -528,6 +528,7 @@ type Fault struct {
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
 	Policy        string                 `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
 	RetryAfterMs  int64                  `protobuf:"varint,5,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Quota         *Quota                 `protobuf:"bytes,6,opt,name=quota,proto3" json:"quota,omitempty"` // of quota_exceeded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -597,6 +598,82 @@ func (x *Fault) GetRetryAfterMs() int64 {
 	return 0
 }
 
+func (x *Fault) GetQuota() *Quota {
+	if x != nil {
+		return x.Quota
+	}
+	return nil
+}
+
+// Quota is what an account used of its quota.
+type Quota struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Used          int64                  `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"` // 1/120 credit
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	ResetsUs      int64                  `protobuf:"varint,3,opt,name=resets_us,json=resetsUs,proto3" json:"resets_us,omitempty"`
+	Unit          string                 `protobuf:"bytes,4,opt,name=unit,proto3" json:"unit,omitempty"` // render, request or credit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_tintype_v1_job_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_job_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Quota) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Quota) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Quota) GetResetsUs() int64 {
+	if x != nil {
+		return x.ResetsUs
+	}
+	return 0
+}
+
+func (x *Quota) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
 var File_tintype_v1_job_proto protoreflect.FileDescriptor
 
 const file_tintype_v1_job_proto_rawDesc = "" +
@@ -659,13 +736,19 @@ const file_tintype_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"capture_ms\x18\x04 \x01(\x03R\tcaptureMs\x12\x1b\n" +
 	"\tupload_ms\x18\x05 \x01(\x03R\buploadMs\x12\x19\n" +
-	"\btotal_ms\x18\x06 \x01(\x03R\atotalMs\"\x85\x01\n" +
+	"\btotal_ms\x18\x06 \x01(\x03R\atotalMs\"\xae\x01\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x16\n" +
 	"\x06policy\x18\x04 \x01(\tR\x06policy\x12$\n" +
-	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMsB7Z5github.com/tintype/tintype/proto/tintype/v1;tintypev1b\x06proto3"
+	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs\x12'\n" +
+	"\x05quota\x18\x06 \x01(\v2\x11.tintype.v1.QuotaR\x05quota\"b\n" +
+	"\x05Quota\x12\x12\n" +
+	"\x04used\x18\x01 \x01(\x03R\x04used\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x1b\n" +
+	"\tresets_us\x18\x03 \x01(\x03R\bresetsUs\x12\x12\n" +
+	"\x04unit\x18\x04 \x01(\tR\x04unitB7Z5github.com/tintype/tintype/proto/tintype/v1;tintypev1b\x06proto3"
 
 var (
 	file_tintype_v1_job_proto_rawDescOnce sync.Once
@@ -679,7 +762,7 @@ func file_tintype_v1_job_proto_rawDescGZIP() []byte {
 	return file_tintype_v1_job_proto_rawDescData
 }
 
-var file_tintype_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_tintype_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_tintype_v1_job_proto_goTypes = []any{
 	(*Job)(nil),     // 0: tintype.v1.Job
 	(*Body)(nil),    // 1: tintype.v1.Body
@@ -687,19 +770,21 @@ var file_tintype_v1_job_proto_goTypes = []any{
 	(*Failure)(nil), // 3: tintype.v1.Failure
 	(*Timings)(nil), // 4: tintype.v1.Timings
 	(*Fault)(nil),   // 5: tintype.v1.Fault
-	nil,             // 6: tintype.v1.Body.MetadataEntry
+	(*Quota)(nil),   // 6: tintype.v1.Quota
+	nil,             // 7: tintype.v1.Body.MetadataEntry
 }
 var file_tintype_v1_job_proto_depIdxs = []int32{
 	1, // 0: tintype.v1.Job.body:type_name -> tintype.v1.Body
 	2, // 1: tintype.v1.Job.result:type_name -> tintype.v1.Result
 	3, // 2: tintype.v1.Job.failure:type_name -> tintype.v1.Failure
 	4, // 3: tintype.v1.Job.timings:type_name -> tintype.v1.Timings
-	6, // 4: tintype.v1.Body.metadata:type_name -> tintype.v1.Body.MetadataEntry
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7, // 4: tintype.v1.Body.metadata:type_name -> tintype.v1.Body.MetadataEntry
+	6, // 5: tintype.v1.Fault.quota:type_name -> tintype.v1.Quota
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_job_proto_init() }
@@ -713,7 +798,7 @@ func file_tintype_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_job_proto_rawDesc), len(file_tintype_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

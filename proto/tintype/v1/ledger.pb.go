@@ -29,6 +29,11 @@ const (
 	Place_PLACE_UNSPECIFIED Place = 0
 	Place_PLACE_QUEUE       Place = 1
 	Place_PLACE_PARKED      Place = 2
+	// Behind its twin, an identical job in flight, with which it ends. It has no
+	// slot.
+	Place_PLACE_FOLLOWER Place = 3
+	// Answered from the cache: its end is in the same frame.
+	Place_PLACE_CACHED Place = 4
 )
 
 // Enum value maps for Place.
@@ -37,11 +42,15 @@ var (
 		0: "PLACE_UNSPECIFIED",
 		1: "PLACE_QUEUE",
 		2: "PLACE_PARKED",
+		3: "PLACE_FOLLOWER",
+		4: "PLACE_CACHED",
 	}
 	Place_value = map[string]int32{
 		"PLACE_UNSPECIFIED": 0,
 		"PLACE_QUEUE":       1,
 		"PLACE_PARKED":      2,
+		"PLACE_FOLLOWER":    3,
+		"PLACE_CACHED":      4,
 	}
 )
 
@@ -133,7 +142,7 @@ func (x Released_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Released_Reason.Descriptor instead.
 func (Released_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9, 0}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // Record is one message of the stream JOBS, the door: a submitted job. API
@@ -213,6 +222,25 @@ type Envelope struct {
 	// this request the job that it knows by the key, and refuses what it does not
 	// know, since a job of that key may have ended long ago.
 	ArchiveUnread bool `protobuf:"varint,9,opt,name=archive_unread,json=archiveUnread,proto3" json:"archive_unread,omitempty"`
+	// SHA-256 over account and normalised options: what makes two jobs the same
+	// picture. Empty when the effective TTL is 0.
+	CacheKey []byte `protobuf:"bytes,10,opt,name=cache_key,json=cacheKey,proto3" json:"cache_key,omitempty"`
+	// How long the result may be served to identical requests; 0: it is neither
+	// kept for them nor taken from them.
+	TtlMs int64 `protobuf:"varint,11,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// The request wants a fresh render: it takes nothing from the cache and
+	// follows no twin. Its own result is kept for others all the same.
+	Force bool `protobuf:"varint,12,opt,name=force,proto3" json:"force,omitempty"`
+	// What the archive has under cache_key and may still be served.
+	Hit *Hit `protobuf:"bytes,13,opt,name=hit,proto3" json:"hit,omitempty"`
+	// A refresh of a stale hit that the farm itself wants: it is dropped when its
+	// twin is on the board, and no rate counts it.
+	Revalidate bool `protobuf:"varint,14,opt,name=revalidate,proto3" json:"revalidate,omitempty"`
+	// Id of the key that submitted it; empty for an anonymous client.
+	Key string `protobuf:"bytes,17,opt,name=key,proto3" json:"key,omitempty"`
+	// Identity of the client's address: an IPv4 address, or the /64 of an IPv6 one,
+	// as netip writes it; empty when it is nobody's.
+	Address       string `protobuf:"bytes,18,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,6 +338,132 @@ func (x *Envelope) GetArchiveUnread() bool {
 	return false
 }
 
+func (x *Envelope) GetCacheKey() []byte {
+	if x != nil {
+		return x.CacheKey
+	}
+	return nil
+}
+
+func (x *Envelope) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *Envelope) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *Envelope) GetHit() *Hit {
+	if x != nil {
+		return x.Hit
+	}
+	return nil
+}
+
+func (x *Envelope) GetRevalidate() bool {
+	if x != nil {
+		return x.Revalidate
+	}
+	return false
+}
+
+func (x *Envelope) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Envelope) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// Hit is a finished job whose artifact answers another one.
+type Hit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // that made it
+	Result        *Result                `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	MadeUs        int64                  `protobuf:"varint,3,opt,name=made_us,json=madeUs,proto3" json:"made_us,omitempty"`          // end of that job
+	ExpiresUs     int64                  `protobuf:"varint,4,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"` // the artifact is kept until then
+	Evidence      []byte                 `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`                     // of that job
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hit) Reset() {
+	*x = Hit{}
+	mi := &file_tintype_v1_ledger_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hit) ProtoMessage() {}
+
+func (x *Hit) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_ledger_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hit.ProtoReflect.Descriptor instead.
+func (*Hit) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Hit) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *Hit) GetResult() *Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Hit) GetMadeUs() int64 {
+	if x != nil {
+		return x.MadeUs
+	}
+	return 0
+}
+
+func (x *Hit) GetExpiresUs() int64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+func (x *Hit) GetEvidence() []byte {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
 // Frame is one message of the stream LEDGER: what the leader decided since its
 // last frame, in order. On the stream a frame is preceded by four bytes, the
 // chain value: CRC-32C over the last frame's chain value and this frame's
@@ -331,7 +485,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[2]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +497,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[2]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +510,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{2}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Frame) GetEpoch() uint64 {
@@ -406,7 +560,9 @@ type Event struct {
 	//	*Event_Released
 	//	*Event_Finished
 	//	*Event_Carried
+	//	*Event_Charged
 	//	*Event_EpochClosed
+	//	*Event_QuotaReached
 	Fact          isEvent_Fact `protobuf_oneof:"fact"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -414,7 +570,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[3]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +582,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[3]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +595,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{3}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Event) GetFact() isEvent_Fact {
@@ -503,10 +659,28 @@ func (x *Event) GetCarried() *Carried {
 	return nil
 }
 
+func (x *Event) GetCharged() *Charged {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_Charged); ok {
+			return x.Charged
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetEpochClosed() *EpochClosed {
 	if x != nil {
 		if x, ok := x.Fact.(*Event_EpochClosed); ok {
 			return x.EpochClosed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetQuotaReached() *QuotaReached {
+	if x != nil {
+		if x, ok := x.Fact.(*Event_QuotaReached); ok {
+			return x.QuotaReached
 		}
 	}
 	return nil
@@ -540,8 +714,16 @@ type Event_Carried struct {
 	Carried *Carried `protobuf:"bytes,6,opt,name=carried,proto3,oneof"`
 }
 
+type Event_Charged struct {
+	Charged *Charged `protobuf:"bytes,7,opt,name=charged,proto3,oneof"`
+}
+
 type Event_EpochClosed struct {
 	EpochClosed *EpochClosed `protobuf:"bytes,8,opt,name=epoch_closed,json=epochClosed,proto3,oneof"`
+}
+
+type Event_QuotaReached struct {
+	QuotaReached *QuotaReached `protobuf:"bytes,9,opt,name=quota_reached,json=quotaReached,proto3,oneof"`
 }
 
 func (*Event_EpochOpened) isEvent_Fact() {}
@@ -556,7 +738,11 @@ func (*Event_Finished) isEvent_Fact() {}
 
 func (*Event_Carried) isEvent_Fact() {}
 
+func (*Event_Charged) isEvent_Fact() {}
+
 func (*Event_EpochClosed) isEvent_Fact() {}
+
+func (*Event_QuotaReached) isEvent_Fact() {}
 
 // EpochOpened begins a reign. Whoever could append it, at the sequence it
 // expected, had read everything before it.
@@ -570,7 +756,7 @@ type EpochOpened struct {
 
 func (x *EpochOpened) Reset() {
 	*x = EpochOpened{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[4]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +768,7 @@ func (x *EpochOpened) String() string {
 func (*EpochOpened) ProtoMessage() {}
 
 func (x *EpochOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[4]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +781,7 @@ func (x *EpochOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochOpened.ProtoReflect.Descriptor instead.
 func (*EpochOpened) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{4}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EpochOpened) GetScheduler() string {
@@ -624,7 +810,7 @@ type EpochClosed struct {
 
 func (x *EpochClosed) Reset() {
 	*x = EpochClosed{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +822,7 @@ func (x *EpochClosed) String() string {
 func (*EpochClosed) ProtoMessage() {}
 
 func (x *EpochClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[5]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +835,7 @@ func (x *EpochClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochClosed.ProtoReflect.Descriptor instead.
 func (*EpochClosed) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{5}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EpochClosed) GetScheduler() string {
@@ -667,14 +853,18 @@ type Accepted struct {
 	Tier     int32                  `protobuf:"varint,3,opt,name=tier,proto3" json:"tier,omitempty"`
 	Place    Place                  `protobuf:"varint,4,opt,name=place,proto3,enum=tintype.v1.Place" json:"place,omitempty"`
 	// Of its record, in bytes: what it pins of JOBS until it is carried.
-	Bytes         uint32 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Bytes uint32 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// What it will cost if it succeeds, in 1/120 credit: reserved until its end.
+	Units int64 `protobuf:"varint,6,opt,name=units,proto3" json:"units,omitempty"`
+	// First day of the period that it is charged to, in days since 1970-01-01 UTC.
+	Period        int32 `protobuf:"varint,7,opt,name=period,proto3" json:"period,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +876,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[6]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +889,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{6}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Accepted) GetEnvelope() *Envelope {
@@ -737,6 +927,20 @@ func (x *Accepted) GetBytes() uint32 {
 	return 0
 }
 
+func (x *Accepted) GetUnits() int64 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *Accepted) GetPeriod() int32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
 // Carried says all that the ledger knows of an unfinished job again, so that the
 // frames before it are not needed any more; with its body, its record in JOBS
 // is not either. It replaces what a fold has of the job, and may be repeated. A
@@ -758,13 +962,15 @@ type Carried struct {
 	Started       *Started               `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`                               // that opened the lease; set with token
 	Bytes         uint32                 `protobuf:"varint,14,opt,name=bytes,proto3" json:"bytes,omitempty"`                                  // as in its Accepted
 	Body          *Body                  `protobuf:"bytes,15,opt,name=body,proto3" json:"body,omitempty"`                                     // unset: in the record
+	Units         int64                  `protobuf:"varint,16,opt,name=units,proto3" json:"units,omitempty"`                                  // as in its Accepted
+	Period        int32                  `protobuf:"varint,17,opt,name=period,proto3" json:"period,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Carried) Reset() {
 	*x = Carried{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +982,7 @@ func (x *Carried) String() string {
 func (*Carried) ProtoMessage() {}
 
 func (x *Carried) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[7]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +995,7 @@ func (x *Carried) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Carried.ProtoReflect.Descriptor instead.
 func (*Carried) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Carried) GetEnvelope() *Envelope {
@@ -897,6 +1103,20 @@ func (x *Carried) GetBody() *Body {
 	return nil
 }
 
+func (x *Carried) GetUnits() int64 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *Carried) GetPeriod() int32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
 // Started opens a lease; its token is the lease's. It is durable before a
 // worker hears of it.
 type Started struct {
@@ -911,7 +1131,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1143,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[8]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1156,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Started) GetId() string {
@@ -980,7 +1200,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1212,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[9]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1225,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Released) GetId() string {
@@ -1044,14 +1264,17 @@ type Finished struct {
 	KeyHash     []byte                 `protobuf:"bytes,3,opt,name=key_hash,json=keyHash,proto3" json:"key_hash,omitempty"` // of its envelope, for the archive
 	Fingerprint []byte                 `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// What it costs, in 1/120 credit; 0 when it is free.
-	Units         int64 `protobuf:"varint,5,opt,name=units,proto3" json:"units,omitempty"`
+	Units         int64  `protobuf:"varint,5,opt,name=units,proto3" json:"units,omitempty"`
+	Period        int32  `protobuf:"varint,6,opt,name=period,proto3" json:"period,omitempty"`                                   // that it is charged to, as in its Accepted
+	CacheKey      []byte `protobuf:"bytes,7,opt,name=cache_key,json=cacheKey,proto3" json:"cache_key,omitempty"`                // of its envelope; set when the artifact may be served again
+	FreshUntilUs  int64  `protobuf:"varint,8,opt,name=fresh_until_us,json=freshUntilUs,proto3" json:"fresh_until_us,omitempty"` // until then; set with cache_key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1286,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1299,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Finished) GetToken() uint64 {
@@ -1114,6 +1337,200 @@ func (x *Finished) GetUnits() int64 {
 	return 0
 }
 
+func (x *Finished) GetPeriod() int32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *Finished) GetCacheKey() []byte {
+	if x != nil {
+		return x.CacheKey
+	}
+	return nil
+}
+
+func (x *Finished) GetFreshUntilUs() int64 {
+	if x != nil {
+		return x.FreshUntilUs
+	}
+	return 0
+}
+
+// Charged is a charge that is no job's end: calls and downloads, in plans that
+// count them, and what is given back.
+type Charged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the event. One that the archive has changes nothing.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Account       string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Period        int32  `protobuf:"varint,3,opt,name=period,proto3" json:"period,omitempty"` // first day of it, in days since 1970-01-01 UTC
+	Units         int64  `protobuf:"varint,4,opt,name=units,proto3" json:"units,omitempty"`   // 1/120 credit; negative gives back
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`  // call, download, lost
+	Count         int64  `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`   // how many calls are summed up here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Charged) Reset() {
+	*x = Charged{}
+	mi := &file_tintype_v1_ledger_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Charged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Charged) ProtoMessage() {}
+
+func (x *Charged) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_ledger_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Charged.ProtoReflect.Descriptor instead.
+func (*Charged) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Charged) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Charged) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Charged) GetPeriod() int32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *Charged) GetUnits() int64 {
+	if x != nil {
+		return x.Units
+	}
+	return 0
+}
+
+func (x *Charged) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Charged) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// QuotaReached says that an account's settled usage of a period came to this
+// share of its quota. It is for the account to be told; it decides nothing.
+type QuotaReached struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Period        int32                  `protobuf:"varint,2,opt,name=period,proto3" json:"period,omitempty"`   // first day of it, in days since 1970-01-01 UTC
+	Percent       uint32                 `protobuf:"varint,3,opt,name=percent,proto3" json:"percent,omitempty"` // 80 or 100
+	Used          int64                  `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`       // 1/120 credit
+	Limit         int64                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	ResetsUs      int64                  `protobuf:"varint,6,opt,name=resets_us,json=resetsUs,proto3" json:"resets_us,omitempty"` // end of the period
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaReached) Reset() {
+	*x = QuotaReached{}
+	mi := &file_tintype_v1_ledger_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaReached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaReached) ProtoMessage() {}
+
+func (x *QuotaReached) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_ledger_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaReached.ProtoReflect.Descriptor instead.
+func (*QuotaReached) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *QuotaReached) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *QuotaReached) GetPeriod() int32 {
+	if x != nil {
+		return x.Period
+	}
+	return 0
+}
+
+func (x *QuotaReached) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *QuotaReached) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *QuotaReached) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *QuotaReached) GetResetsUs() int64 {
+	if x != nil {
+		return x.ResetsUs
+	}
+	return 0
+}
+
 // Heartbeat goes over core NATS every 200 ms while a leader leads. Losing it
 // costs time and never safety.
 type Heartbeat struct {
@@ -1131,7 +1548,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1560,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1573,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Heartbeat) GetEpoch() uint64 {
@@ -1202,7 +1619,7 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"tintype.v1\x1a\x14tintype/v1/job.proto\"`\n" +
 	"\x06Record\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12$\n" +
-	"\x04body\x18\x02 \x01(\v2\x10.tintype.v1.BodyR\x04body\"\x80\x02\n" +
+	"\x04body\x18\x02 \x01(\v2\x10.tintype.v1.BodyR\x04body\"\xbf\x03\n" +
 	"\bEnvelope\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x10\n" +
@@ -1212,33 +1629,53 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\vfingerprint\x18\x06 \x01(\fR\vfingerprint\x12\x12\n" +
 	"\x04host\x18\a \x01(\tR\x04host\x12!\n" +
 	"\fcontent_type\x18\b \x01(\tR\vcontentType\x12%\n" +
-	"\x0earchive_unread\x18\t \x01(\bR\rarchiveUnreadJ\x04\b\n" +
-	"\x10\x10\"u\n" +
+	"\x0earchive_unread\x18\t \x01(\bR\rarchiveUnread\x12\x1b\n" +
+	"\tcache_key\x18\n" +
+	" \x01(\fR\bcacheKey\x12\x15\n" +
+	"\x06ttl_ms\x18\v \x01(\x03R\x05ttlMs\x12\x14\n" +
+	"\x05force\x18\f \x01(\bR\x05force\x12!\n" +
+	"\x03hit\x18\r \x01(\v2\x0f.tintype.v1.HitR\x03hit\x12\x1e\n" +
+	"\n" +
+	"revalidate\x18\x0e \x01(\bR\n" +
+	"revalidate\x12\x10\n" +
+	"\x03key\x18\x11 \x01(\tR\x03key\x12\x18\n" +
+	"\aaddress\x18\x12 \x01(\tR\aaddressJ\x04\b\x0f\x10\x10J\x04\b\x10\x10\x11\"\x97\x01\n" +
+	"\x03Hit\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12*\n" +
+	"\x06result\x18\x02 \x01(\v2\x12.tintype.v1.ResultR\x06result\x12\x17\n" +
+	"\amade_us\x18\x03 \x01(\x03R\x06madeUs\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\x04 \x01(\x03R\texpiresUs\x12\x1a\n" +
+	"\bevidence\x18\x05 \x01(\fR\bevidence\"u\n" +
 	"\x05Frame\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04jobs\x18\x02 \x01(\x04R\x04jobs\x12\x17\n" +
 	"\atime_us\x18\x03 \x01(\x03R\x06timeUs\x12)\n" +
-	"\x06events\x18\x04 \x03(\v2\x11.tintype.v1.EventR\x06events\"\x8f\x03\n" +
+	"\x06events\x18\x04 \x03(\v2\x11.tintype.v1.EventR\x06events\"\xfb\x03\n" +
 	"\x05Event\x12<\n" +
 	"\fepoch_opened\x18\x01 \x01(\v2\x17.tintype.v1.EpochOpenedH\x00R\vepochOpened\x122\n" +
 	"\baccepted\x18\x02 \x01(\v2\x14.tintype.v1.AcceptedH\x00R\baccepted\x12/\n" +
 	"\astarted\x18\x03 \x01(\v2\x13.tintype.v1.StartedH\x00R\astarted\x122\n" +
 	"\breleased\x18\x04 \x01(\v2\x14.tintype.v1.ReleasedH\x00R\breleased\x122\n" +
 	"\bfinished\x18\x05 \x01(\v2\x14.tintype.v1.FinishedH\x00R\bfinished\x12/\n" +
-	"\acarried\x18\x06 \x01(\v2\x13.tintype.v1.CarriedH\x00R\acarried\x12<\n" +
-	"\fepoch_closed\x18\b \x01(\v2\x17.tintype.v1.EpochClosedH\x00R\vepochClosedB\x06\n" +
-	"\x04factJ\x04\b\a\x10\b\"E\n" +
+	"\acarried\x18\x06 \x01(\v2\x13.tintype.v1.CarriedH\x00R\acarried\x12/\n" +
+	"\acharged\x18\a \x01(\v2\x13.tintype.v1.ChargedH\x00R\acharged\x12<\n" +
+	"\fepoch_closed\x18\b \x01(\v2\x17.tintype.v1.EpochClosedH\x00R\vepochClosed\x12?\n" +
+	"\rquota_reached\x18\t \x01(\v2\x18.tintype.v1.QuotaReachedH\x00R\fquotaReachedB\x06\n" +
+	"\x04fact\"E\n" +
 	"\vEpochOpened\x12\x1c\n" +
 	"\tscheduler\x18\x01 \x01(\tR\tscheduler\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"+\n" +
 	"\vEpochClosed\x12\x1c\n" +
-	"\tscheduler\x18\x01 \x01(\tR\tscheduler\"\xaa\x01\n" +
+	"\tscheduler\x18\x01 \x01(\tR\tscheduler\"\xd8\x01\n" +
 	"\bAccepted\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12\x19\n" +
 	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\x12\x12\n" +
 	"\x04tier\x18\x03 \x01(\x05R\x04tier\x12'\n" +
 	"\x05place\x18\x04 \x01(\x0e2\x11.tintype.v1.PlaceR\x05place\x12\x14\n" +
-	"\x05bytes\x18\x05 \x01(\rR\x05bytes\"\xd9\x03\n" +
+	"\x05bytes\x18\x05 \x01(\rR\x05bytes\x12\x14\n" +
+	"\x05units\x18\x06 \x01(\x03R\x05units\x12\x16\n" +
+	"\x06period\x18\a \x01(\x05R\x06period\"\x87\x04\n" +
 	"\aCarried\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12\x19\n" +
 	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\x12\x14\n" +
@@ -1257,7 +1694,9 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\x05token\x18\f \x01(\x04R\x05token\x12-\n" +
 	"\astarted\x18\r \x01(\v2\x13.tintype.v1.StartedR\astarted\x12\x14\n" +
 	"\x05bytes\x18\x0e \x01(\rR\x05bytes\x12$\n" +
-	"\x04body\x18\x0f \x01(\v2\x10.tintype.v1.BodyR\x04body\"^\n" +
+	"\x04body\x18\x0f \x01(\v2\x10.tintype.v1.BodyR\x04body\x12\x14\n" +
+	"\x05units\x18\x10 \x01(\x03R\x05units\x12\x16\n" +
+	"\x06period\x18\x11 \x01(\x05R\x06period\"^\n" +
 	"\aStarted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
@@ -1274,24 +1713,43 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\vREASON_LOST\x10\x02\x12\x12\n" +
 	"\x0eREASON_DRAINED\x10\x03\x12\x11\n" +
 	"\rREASON_FAILED\x10\x04\x12\x15\n" +
-	"\x11REASON_LOST_AGAIN\x10\x05\"\x96\x01\n" +
+	"\x11REASON_LOST_AGAIN\x10\x05\"\xf1\x01\n" +
 	"\bFinished\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12!\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobR\x03job\x12\x19\n" +
 	"\bkey_hash\x18\x03 \x01(\fR\akeyHash\x12 \n" +
 	"\vfingerprint\x18\x04 \x01(\fR\vfingerprint\x12\x14\n" +
-	"\x05units\x18\x05 \x01(\x03R\x05units\"\x93\x01\n" +
+	"\x05units\x18\x05 \x01(\x03R\x05units\x12\x16\n" +
+	"\x06period\x18\x06 \x01(\x05R\x06period\x12\x1b\n" +
+	"\tcache_key\x18\a \x01(\fR\bcacheKey\x12$\n" +
+	"\x0efresh_until_us\x18\b \x01(\x03R\ffreshUntilUs\"\x8f\x01\n" +
+	"\aCharged\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
+	"\x06period\x18\x03 \x01(\x05R\x06period\x12\x14\n" +
+	"\x05units\x18\x04 \x01(\x03R\x05units\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x03R\x05count\"\xa1\x01\n" +
+	"\fQuotaReached\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x16\n" +
+	"\x06period\x18\x02 \x01(\x05R\x06period\x12\x18\n" +
+	"\apercent\x18\x03 \x01(\rR\apercent\x12\x12\n" +
+	"\x04used\x18\x04 \x01(\x03R\x04used\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x03R\x05limit\x12\x1b\n" +
+	"\tresets_us\x18\x06 \x01(\x03R\bresetsUs\"\x93\x01\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1c\n" +
 	"\tscheduler\x18\x02 \x01(\tR\tscheduler\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x17\n" +
 	"\atime_us\x18\x04 \x01(\x03R\x06timeUs\x12\x1f\n" +
 	"\vfront_token\x18\x05 \x01(\tR\n" +
-	"frontToken*A\n" +
+	"frontToken*g\n" +
 	"\x05Place\x12\x15\n" +
 	"\x11PLACE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vPLACE_QUEUE\x10\x01\x12\x10\n" +
-	"\fPLACE_PARKED\x10\x02B7Z5github.com/tintype/tintype/proto/tintype/v1;tintypev1b\x06proto3"
+	"\fPLACE_PARKED\x10\x02\x12\x12\n" +
+	"\x0ePLACE_FOLLOWER\x10\x03\x12\x10\n" +
+	"\fPLACE_CACHED\x10\x04B7Z5github.com/tintype/tintype/proto/tintype/v1;tintypev1b\x06proto3"
 
 var (
 	file_tintype_v1_ledger_proto_rawDescOnce sync.Once
@@ -1306,49 +1764,57 @@ func file_tintype_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_tintype_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_tintype_v1_ledger_proto_goTypes = []any{
 	(Place)(0),           // 0: tintype.v1.Place
 	(Released_Reason)(0), // 1: tintype.v1.Released.Reason
 	(*Record)(nil),       // 2: tintype.v1.Record
 	(*Envelope)(nil),     // 3: tintype.v1.Envelope
-	(*Frame)(nil),        // 4: tintype.v1.Frame
-	(*Event)(nil),        // 5: tintype.v1.Event
-	(*EpochOpened)(nil),  // 6: tintype.v1.EpochOpened
-	(*EpochClosed)(nil),  // 7: tintype.v1.EpochClosed
-	(*Accepted)(nil),     // 8: tintype.v1.Accepted
-	(*Carried)(nil),      // 9: tintype.v1.Carried
-	(*Started)(nil),      // 10: tintype.v1.Started
-	(*Released)(nil),     // 11: tintype.v1.Released
-	(*Finished)(nil),     // 12: tintype.v1.Finished
-	(*Heartbeat)(nil),    // 13: tintype.v1.Heartbeat
-	(*Body)(nil),         // 14: tintype.v1.Body
-	(*Job)(nil),          // 15: tintype.v1.Job
+	(*Hit)(nil),          // 4: tintype.v1.Hit
+	(*Frame)(nil),        // 5: tintype.v1.Frame
+	(*Event)(nil),        // 6: tintype.v1.Event
+	(*EpochOpened)(nil),  // 7: tintype.v1.EpochOpened
+	(*EpochClosed)(nil),  // 8: tintype.v1.EpochClosed
+	(*Accepted)(nil),     // 9: tintype.v1.Accepted
+	(*Carried)(nil),      // 10: tintype.v1.Carried
+	(*Started)(nil),      // 11: tintype.v1.Started
+	(*Released)(nil),     // 12: tintype.v1.Released
+	(*Finished)(nil),     // 13: tintype.v1.Finished
+	(*Charged)(nil),      // 14: tintype.v1.Charged
+	(*QuotaReached)(nil), // 15: tintype.v1.QuotaReached
+	(*Heartbeat)(nil),    // 16: tintype.v1.Heartbeat
+	(*Body)(nil),         // 17: tintype.v1.Body
+	(*Result)(nil),       // 18: tintype.v1.Result
+	(*Job)(nil),          // 19: tintype.v1.Job
 }
 var file_tintype_v1_ledger_proto_depIdxs = []int32{
 	3,  // 0: tintype.v1.Record.envelope:type_name -> tintype.v1.Envelope
-	14, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
-	5,  // 2: tintype.v1.Frame.events:type_name -> tintype.v1.Event
-	6,  // 3: tintype.v1.Event.epoch_opened:type_name -> tintype.v1.EpochOpened
-	8,  // 4: tintype.v1.Event.accepted:type_name -> tintype.v1.Accepted
-	10, // 5: tintype.v1.Event.started:type_name -> tintype.v1.Started
-	11, // 6: tintype.v1.Event.released:type_name -> tintype.v1.Released
-	12, // 7: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
-	9,  // 8: tintype.v1.Event.carried:type_name -> tintype.v1.Carried
-	7,  // 9: tintype.v1.Event.epoch_closed:type_name -> tintype.v1.EpochClosed
-	3,  // 10: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
-	0,  // 11: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
-	3,  // 12: tintype.v1.Carried.envelope:type_name -> tintype.v1.Envelope
-	0,  // 13: tintype.v1.Carried.place:type_name -> tintype.v1.Place
-	10, // 14: tintype.v1.Carried.started:type_name -> tintype.v1.Started
-	14, // 15: tintype.v1.Carried.body:type_name -> tintype.v1.Body
-	1,  // 16: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
-	15, // 17: tintype.v1.Finished.job:type_name -> tintype.v1.Job
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
+	4,  // 2: tintype.v1.Envelope.hit:type_name -> tintype.v1.Hit
+	18, // 3: tintype.v1.Hit.result:type_name -> tintype.v1.Result
+	6,  // 4: tintype.v1.Frame.events:type_name -> tintype.v1.Event
+	7,  // 5: tintype.v1.Event.epoch_opened:type_name -> tintype.v1.EpochOpened
+	9,  // 6: tintype.v1.Event.accepted:type_name -> tintype.v1.Accepted
+	11, // 7: tintype.v1.Event.started:type_name -> tintype.v1.Started
+	12, // 8: tintype.v1.Event.released:type_name -> tintype.v1.Released
+	13, // 9: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
+	10, // 10: tintype.v1.Event.carried:type_name -> tintype.v1.Carried
+	14, // 11: tintype.v1.Event.charged:type_name -> tintype.v1.Charged
+	8,  // 12: tintype.v1.Event.epoch_closed:type_name -> tintype.v1.EpochClosed
+	15, // 13: tintype.v1.Event.quota_reached:type_name -> tintype.v1.QuotaReached
+	3,  // 14: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
+	0,  // 15: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
+	3,  // 16: tintype.v1.Carried.envelope:type_name -> tintype.v1.Envelope
+	0,  // 17: tintype.v1.Carried.place:type_name -> tintype.v1.Place
+	11, // 18: tintype.v1.Carried.started:type_name -> tintype.v1.Started
+	17, // 19: tintype.v1.Carried.body:type_name -> tintype.v1.Body
+	1,  // 20: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
+	19, // 21: tintype.v1.Finished.job:type_name -> tintype.v1.Job
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_ledger_proto_init() }
@@ -1357,14 +1823,16 @@ func file_tintype_v1_ledger_proto_init() {
 		return
 	}
 	file_tintype_v1_job_proto_init()
-	file_tintype_v1_ledger_proto_msgTypes[3].OneofWrappers = []any{
+	file_tintype_v1_ledger_proto_msgTypes[4].OneofWrappers = []any{
 		(*Event_EpochOpened)(nil),
 		(*Event_Accepted)(nil),
 		(*Event_Started)(nil),
 		(*Event_Released)(nil),
 		(*Event_Finished)(nil),
 		(*Event_Carried)(nil),
+		(*Event_Charged)(nil),
 		(*Event_EpochClosed)(nil),
+		(*Event_QuotaReached)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1372,7 +1840,7 @@ func file_tintype_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_ledger_proto_rawDesc), len(file_tintype_v1_ledger_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
