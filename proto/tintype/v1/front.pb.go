@@ -70,7 +70,7 @@ func (x Block_Step) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Block_Step.Descriptor instead.
 func (Block_Step) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10, 0}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type Meter_Kind int32
@@ -125,7 +125,7 @@ func (x Meter_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Meter_Kind.Descriptor instead.
 func (Meter_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14, 0}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15, 0}
 }
 
 type FrontUp struct {
@@ -135,11 +135,15 @@ type FrontUp struct {
 	Lookups []*Lookup   `protobuf:"bytes,2,rep,name=lookups,proto3" json:"lookups,omitempty"`
 	Cancels []*Cancel   `protobuf:"bytes,3,rep,name=cancels,proto3" json:"cancels,omitempty"`
 	// Calls whose client went away; no answer is wanted any more.
-	Forget        []uint64      `protobuf:"varint,4,rep,packed,name=forget,proto3" json:"forget,omitempty"`
-	Lists         []*List       `protobuf:"bytes,5,rep,name=lists,proto3" json:"lists,omitempty"`
-	Queues        []*QueueQuery `protobuf:"bytes,6,rep,name=queues,proto3" json:"queues,omitempty"`
-	Counts        []*Count      `protobuf:"bytes,7,rep,name=counts,proto3" json:"counts,omitempty"`
-	Strikes       []*Strikes    `protobuf:"bytes,8,rep,name=strikes,proto3" json:"strikes,omitempty"`
+	Forget  []uint64      `protobuf:"varint,4,rep,packed,name=forget,proto3" json:"forget,omitempty"`
+	Lists   []*List       `protobuf:"bytes,5,rep,name=lists,proto3" json:"lists,omitempty"`
+	Queues  []*QueueQuery `protobuf:"bytes,6,rep,name=queues,proto3" json:"queues,omitempty"`
+	Counts  []*Count      `protobuf:"bytes,7,rep,name=counts,proto3" json:"counts,omitempty"`
+	Strikes []*Strikes    `protobuf:"bytes,8,rep,name=strikes,proto3" json:"strikes,omitempty"`
+	// Accounts that an admin has changed: the leader reads them anew at once, and
+	// tells every replica.
+	Touched       []string     `protobuf:"bytes,9,rep,name=touched,proto3" json:"touched,omitempty"`
+	Bans          []*BanChange `protobuf:"bytes,10,rep,name=bans,proto3" json:"bans,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,6 +230,20 @@ func (x *FrontUp) GetCounts() []*Count {
 func (x *FrontUp) GetStrikes() []*Strikes {
 	if x != nil {
 		return x.Strikes
+	}
+	return nil
+}
+
+func (x *FrontUp) GetTouched() []string {
+	if x != nil {
+		return x.Touched
+	}
+	return nil
+}
+
+func (x *FrontUp) GetBans() []*BanChange {
+	if x != nil {
+		return x.Bans
 	}
 	return nil
 }
@@ -802,8 +820,10 @@ type FrontDown struct {
 	Answers   []*Answer     `protobuf:"bytes,3,rep,name=answers,proto3" json:"answers,omitempty"`
 	// This process does not lead (any more); the stream ends after it. A standby
 	// that knows of no leader waits for one for a moment before it says so.
-	NotLeader     *NotLeader `protobuf:"bytes,4,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
-	Blocks        []*Block   `protobuf:"bytes,5,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	NotLeader *NotLeader `protobuf:"bytes,4,opt,name=not_leader,json=notLeader,proto3" json:"not_leader,omitempty"`
+	Blocks    []*Block   `protobuf:"bytes,5,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	// What is remembered of these accounts and their keys is to be read anew.
+	Touched       []string `protobuf:"bytes,6,rep,name=touched,proto3" json:"touched,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,6 +893,91 @@ func (x *FrontDown) GetBlocks() []*Block {
 	return nil
 }
 
+func (x *FrontDown) GetTouched() []string {
+	if x != nil {
+		return x.Touched
+	}
+	return nil
+}
+
+// BanChange is an admin's word about a subject of the abuse ladder. It is
+// answered when it is in the archive.
+type BanChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	Subject       string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // as in a Block
+	Lift          bool                   `protobuf:"varint,3,opt,name=lift,proto3" json:"lift,omitempty"`                      // else it is blocked
+	UntilUs       int64                  `protobuf:"varint,4,opt,name=until_us,json=untilUs,proto3" json:"until_us,omitempty"` // 0: for good
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanChange) Reset() {
+	*x = BanChange{}
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanChange) ProtoMessage() {}
+
+func (x *BanChange) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanChange.ProtoReflect.Descriptor instead.
+func (*BanChange) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BanChange) GetCall() uint64 {
+	if x != nil {
+		return x.Call
+	}
+	return 0
+}
+
+func (x *BanChange) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *BanChange) GetLift() bool {
+	if x != nil {
+		return x.Lift
+	}
+	return false
+}
+
+func (x *BanChange) GetUntilUs() int64 {
+	if x != nil {
+		return x.UntilUs
+	}
+	return 0
+}
+
+func (x *BanChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Block is a step of the abuse ladder, or its end. A new stream is told all
 // that are in force, right after the welcome.
 type Block struct {
@@ -887,7 +992,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1004,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1017,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Block) GetSubject() string {
@@ -945,7 +1050,7 @@ type FrontWelcome struct {
 
 func (x *FrontWelcome) Reset() {
 	*x = FrontWelcome{}
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1062,7 @@ func (x *FrontWelcome) String() string {
 func (*FrontWelcome) ProtoMessage() {}
 
 func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1075,7 @@ func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontWelcome.ProtoReflect.Descriptor instead.
 func (*FrontWelcome) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FrontWelcome) GetEpoch() uint64 {
@@ -999,7 +1104,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1011,7 +1116,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1024,7 +1129,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Decision) GetId() string {
@@ -1111,7 +1216,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1228,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1241,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Verdict) GetTier() int32 {
@@ -1184,7 +1289,7 @@ type Meter struct {
 
 func (x *Meter) Reset() {
 	*x = Meter{}
-	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1301,7 @@ func (x *Meter) String() string {
 func (*Meter) ProtoMessage() {}
 
 func (x *Meter) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1314,7 @@ func (x *Meter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meter.ProtoReflect.Descriptor instead.
 func (*Meter) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Meter) GetKind() Meter_Kind {
@@ -1265,6 +1370,7 @@ type Answer struct {
 	//	*Answer_Listed
 	//	*Answer_Queue
 	//	*Answer_Counted
+	//	*Answer_Done
 	Answer isAnswer_Answer `protobuf_oneof:"answer"`
 	// Of the account that asked with a Lookup, a Cancel or a Count; also with a
 	// fault.
@@ -1275,7 +1381,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1393,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1406,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -1371,6 +1477,15 @@ func (x *Answer) GetCounted() *Counted {
 	return nil
 }
 
+func (x *Answer) GetDone() bool {
+	if x != nil {
+		if x, ok := x.Answer.(*Answer_Done); ok {
+			return x.Done
+		}
+	}
+	return false
+}
+
 func (x *Answer) GetMeters() []*Meter {
 	if x != nil {
 		return x.Meters
@@ -1408,6 +1523,10 @@ type Answer_Counted struct {
 	Counted *Counted `protobuf:"bytes,7,opt,name=counted,proto3,oneof"`
 }
 
+type Answer_Done struct {
+	Done bool `protobuf:"varint,9,opt,name=done,proto3,oneof"` // of a BanChange; false: there was nothing to lift
+}
+
 func (*Answer_Job) isAnswer_Answer() {}
 
 func (*Answer_Fault) isAnswer_Answer() {}
@@ -1420,6 +1539,8 @@ func (*Answer_Queue) isAnswer_Answer() {}
 
 func (*Answer_Counted) isAnswer_Answer() {}
 
+func (*Answer_Done) isAnswer_Answer() {}
+
 // Counted says that the request may go on.
 type Counted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1429,7 +1550,7 @@ type Counted struct {
 
 func (x *Counted) Reset() {
 	*x = Counted{}
-	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1562,7 @@ func (x *Counted) String() string {
 func (*Counted) ProtoMessage() {}
 
 func (x *Counted) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1575,7 @@ func (x *Counted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counted.ProtoReflect.Descriptor instead.
 func (*Counted) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
 }
 
 // Listed has ids alone; the replica looks up those that it shows. It may hold
@@ -1470,7 +1591,7 @@ type Listed struct {
 
 func (x *Listed) Reset() {
 	*x = Listed{}
-	mi := &file_tintype_v1_front_proto_msgTypes[17]
+	mi := &file_tintype_v1_front_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1603,7 @@ func (x *Listed) String() string {
 func (*Listed) ProtoMessage() {}
 
 func (x *Listed) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[17]
+	mi := &file_tintype_v1_front_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1616,7 @@ func (x *Listed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listed.ProtoReflect.Descriptor instead.
 func (*Listed) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Listed) GetIds() []string {
@@ -1527,7 +1648,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_tintype_v1_front_proto_msgTypes[18]
+	mi := &file_tintype_v1_front_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1660,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[18]
+	mi := &file_tintype_v1_front_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1673,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{18}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Queue) GetLength() uint32 {
@@ -1604,7 +1725,7 @@ type QueueTier struct {
 
 func (x *QueueTier) Reset() {
 	*x = QueueTier{}
-	mi := &file_tintype_v1_front_proto_msgTypes[19]
+	mi := &file_tintype_v1_front_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1737,7 @@ func (x *QueueTier) String() string {
 func (*QueueTier) ProtoMessage() {}
 
 func (x *QueueTier) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[19]
+	mi := &file_tintype_v1_front_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1750,7 @@ func (x *QueueTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueTier.ProtoReflect.Descriptor instead.
 func (*QueueTier) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{19}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *QueueTier) GetTier() int32 {
@@ -1684,7 +1805,7 @@ type QueueAccount struct {
 
 func (x *QueueAccount) Reset() {
 	*x = QueueAccount{}
-	mi := &file_tintype_v1_front_proto_msgTypes[20]
+	mi := &file_tintype_v1_front_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1817,7 @@ func (x *QueueAccount) String() string {
 func (*QueueAccount) ProtoMessage() {}
 
 func (x *QueueAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[20]
+	mi := &file_tintype_v1_front_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1830,7 @@ func (x *QueueAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueAccount.ProtoReflect.Descriptor instead.
 func (*QueueAccount) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{20}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *QueueAccount) GetAccount() string {
@@ -1739,7 +1860,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_tintype_v1_front_proto_msgTypes[21]
+	mi := &file_tintype_v1_front_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1872,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[21]
+	mi := &file_tintype_v1_front_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1885,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{21}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Standing) GetWaiting() uint32 {
@@ -1804,7 +1925,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_tintype_v1_front_proto_msgTypes[22]
+	mi := &file_tintype_v1_front_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +1937,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[22]
+	mi := &file_tintype_v1_front_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +1950,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{22}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NotLeader) GetAddress() string {
@@ -1844,7 +1965,7 @@ var File_tintype_v1_front_proto protoreflect.FileDescriptor
 const file_tintype_v1_front_proto_rawDesc = "" +
 	"\n" +
 	"\x16tintype/v1/front.proto\x12\n" +
-	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\xdd\x02\n" +
+	"tintype.v1\x1a\x14tintype/v1/job.proto\x1a\x17tintype/v1/ledger.proto\"\xa2\x03\n" +
 	"\aFrontUp\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.tintype.v1.FrontHelloR\x05hello\x12,\n" +
 	"\alookups\x18\x02 \x03(\v2\x12.tintype.v1.LookupR\alookups\x12,\n" +
@@ -1853,7 +1974,10 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x05lists\x18\x05 \x03(\v2\x10.tintype.v1.ListR\x05lists\x12.\n" +
 	"\x06queues\x18\x06 \x03(\v2\x16.tintype.v1.QueueQueryR\x06queues\x12)\n" +
 	"\x06counts\x18\a \x03(\v2\x11.tintype.v1.CountR\x06counts\x12-\n" +
-	"\astrikes\x18\b \x03(\v2\x13.tintype.v1.StrikesR\astrikes\"M\n" +
+	"\astrikes\x18\b \x03(\v2\x13.tintype.v1.StrikesR\astrikes\x12\x18\n" +
+	"\atouched\x18\t \x03(\tR\atouched\x12)\n" +
+	"\x04bans\x18\n" +
+	" \x03(\v2\x15.tintype.v1.BanChangeR\x04bans\"M\n" +
 	"\n" +
 	"FrontHello\x12\x10\n" +
 	"\x03api\x18\x01 \x01(\tR\x03api\x12-\n" +
@@ -1895,14 +2019,21 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\aStrikes\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\rR\x05count\"\x82\x02\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\x9c\x02\n" +
 	"\tFrontDown\x122\n" +
 	"\awelcome\x18\x01 \x01(\v2\x18.tintype.v1.FrontWelcomeR\awelcome\x122\n" +
 	"\tdecisions\x18\x02 \x03(\v2\x14.tintype.v1.DecisionR\tdecisions\x12,\n" +
 	"\aanswers\x18\x03 \x03(\v2\x12.tintype.v1.AnswerR\aanswers\x124\n" +
 	"\n" +
 	"not_leader\x18\x04 \x01(\v2\x15.tintype.v1.NotLeaderR\tnotLeader\x12)\n" +
-	"\x06blocks\x18\x05 \x03(\v2\x11.tintype.v1.BlockR\x06blocks\"\xbb\x01\n" +
+	"\x06blocks\x18\x05 \x03(\v2\x11.tintype.v1.BlockR\x06blocks\x12\x18\n" +
+	"\atouched\x18\x06 \x03(\tR\atouched\"\x80\x01\n" +
+	"\tBanChange\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04lift\x18\x03 \x01(\bR\x04lift\x12\x19\n" +
+	"\buntil_us\x18\x04 \x01(\x03R\auntilUs\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xbb\x01\n" +
 	"\x05Block\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12*\n" +
 	"\x04step\x18\x02 \x01(\x0e2\x16.tintype.v1.Block.StepR\x04step\x12\x19\n" +
@@ -1940,7 +2071,7 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\rKIND_REQUESTS\x10\x02\x12\x0e\n" +
 	"\n" +
 	"KIND_QUOTA\x10\x03\x12\x10\n" +
-	"\fKIND_THREADS\x10\x04\"\xc7\x02\n" +
+	"\fKIND_THREADS\x10\x04\"\xdd\x02\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12#\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobH\x00R\x03job\x12)\n" +
@@ -1948,7 +2079,8 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\aunknown\x18\x04 \x01(\bH\x00R\aunknown\x12,\n" +
 	"\x06listed\x18\x05 \x01(\v2\x12.tintype.v1.ListedH\x00R\x06listed\x12)\n" +
 	"\x05queue\x18\x06 \x01(\v2\x11.tintype.v1.QueueH\x00R\x05queue\x12/\n" +
-	"\acounted\x18\a \x01(\v2\x13.tintype.v1.CountedH\x00R\acounted\x12)\n" +
+	"\acounted\x18\a \x01(\v2\x13.tintype.v1.CountedH\x00R\acounted\x12\x14\n" +
+	"\x04done\x18\t \x01(\bH\x00R\x04done\x12)\n" +
 	"\x06meters\x18\b \x03(\v2\x11.tintype.v1.MeterR\x06metersB\b\n" +
 	"\x06answer\"\t\n" +
 	"\aCounted\";\n" +
@@ -1995,7 +2127,7 @@ func file_tintype_v1_front_proto_rawDescGZIP() []byte {
 }
 
 var file_tintype_v1_front_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_tintype_v1_front_proto_goTypes = []any{
 	(Block_Step)(0),      // 0: tintype.v1.Block.Step
 	(Meter_Kind)(0),      // 1: tintype.v1.Meter.Kind
@@ -2009,22 +2141,23 @@ var file_tintype_v1_front_proto_goTypes = []any{
 	(*Count)(nil),        // 9: tintype.v1.Count
 	(*Strikes)(nil),      // 10: tintype.v1.Strikes
 	(*FrontDown)(nil),    // 11: tintype.v1.FrontDown
-	(*Block)(nil),        // 12: tintype.v1.Block
-	(*FrontWelcome)(nil), // 13: tintype.v1.FrontWelcome
-	(*Decision)(nil),     // 14: tintype.v1.Decision
-	(*Verdict)(nil),      // 15: tintype.v1.Verdict
-	(*Meter)(nil),        // 16: tintype.v1.Meter
-	(*Answer)(nil),       // 17: tintype.v1.Answer
-	(*Counted)(nil),      // 18: tintype.v1.Counted
-	(*Listed)(nil),       // 19: tintype.v1.Listed
-	(*Queue)(nil),        // 20: tintype.v1.Queue
-	(*QueueTier)(nil),    // 21: tintype.v1.QueueTier
-	(*QueueAccount)(nil), // 22: tintype.v1.QueueAccount
-	(*Standing)(nil),     // 23: tintype.v1.Standing
-	(*NotLeader)(nil),    // 24: tintype.v1.NotLeader
-	(*Fault)(nil),        // 25: tintype.v1.Fault
-	(Place)(0),           // 26: tintype.v1.Place
-	(*Job)(nil),          // 27: tintype.v1.Job
+	(*BanChange)(nil),    // 12: tintype.v1.BanChange
+	(*Block)(nil),        // 13: tintype.v1.Block
+	(*FrontWelcome)(nil), // 14: tintype.v1.FrontWelcome
+	(*Decision)(nil),     // 15: tintype.v1.Decision
+	(*Verdict)(nil),      // 16: tintype.v1.Verdict
+	(*Meter)(nil),        // 17: tintype.v1.Meter
+	(*Answer)(nil),       // 18: tintype.v1.Answer
+	(*Counted)(nil),      // 19: tintype.v1.Counted
+	(*Listed)(nil),       // 20: tintype.v1.Listed
+	(*Queue)(nil),        // 21: tintype.v1.Queue
+	(*QueueTier)(nil),    // 22: tintype.v1.QueueTier
+	(*QueueAccount)(nil), // 23: tintype.v1.QueueAccount
+	(*Standing)(nil),     // 24: tintype.v1.Standing
+	(*NotLeader)(nil),    // 25: tintype.v1.NotLeader
+	(*Fault)(nil),        // 26: tintype.v1.Fault
+	(Place)(0),           // 27: tintype.v1.Place
+	(*Job)(nil),          // 28: tintype.v1.Job
 }
 var file_tintype_v1_front_proto_depIdxs = []int32{
 	3,  // 0: tintype.v1.FrontUp.hello:type_name -> tintype.v1.FrontHello
@@ -2034,36 +2167,37 @@ var file_tintype_v1_front_proto_depIdxs = []int32{
 	8,  // 4: tintype.v1.FrontUp.queues:type_name -> tintype.v1.QueueQuery
 	9,  // 5: tintype.v1.FrontUp.counts:type_name -> tintype.v1.Count
 	10, // 6: tintype.v1.FrontUp.strikes:type_name -> tintype.v1.Strikes
-	4,  // 7: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
-	13, // 8: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
-	14, // 9: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
-	17, // 10: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
-	24, // 11: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
-	12, // 12: tintype.v1.FrontDown.blocks:type_name -> tintype.v1.Block
-	0,  // 13: tintype.v1.Block.step:type_name -> tintype.v1.Block.Step
-	15, // 14: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
-	25, // 15: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
-	16, // 16: tintype.v1.Decision.meters:type_name -> tintype.v1.Meter
-	26, // 17: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
-	27, // 18: tintype.v1.Verdict.ended:type_name -> tintype.v1.Job
-	1,  // 19: tintype.v1.Meter.kind:type_name -> tintype.v1.Meter.Kind
-	27, // 20: tintype.v1.Answer.job:type_name -> tintype.v1.Job
-	25, // 21: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
-	19, // 22: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
-	20, // 23: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
-	18, // 24: tintype.v1.Answer.counted:type_name -> tintype.v1.Counted
-	16, // 25: tintype.v1.Answer.meters:type_name -> tintype.v1.Meter
-	21, // 26: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
-	22, // 27: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
-	23, // 28: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
-	23, // 29: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
-	2,  // 30: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
-	11, // 31: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
-	31, // [31:32] is the sub-list for method output_type
-	30, // [30:31] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	12, // 7: tintype.v1.FrontUp.bans:type_name -> tintype.v1.BanChange
+	4,  // 8: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
+	14, // 9: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
+	15, // 10: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
+	18, // 11: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
+	25, // 12: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
+	13, // 13: tintype.v1.FrontDown.blocks:type_name -> tintype.v1.Block
+	0,  // 14: tintype.v1.Block.step:type_name -> tintype.v1.Block.Step
+	16, // 15: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
+	26, // 16: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
+	17, // 17: tintype.v1.Decision.meters:type_name -> tintype.v1.Meter
+	27, // 18: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
+	28, // 19: tintype.v1.Verdict.ended:type_name -> tintype.v1.Job
+	1,  // 20: tintype.v1.Meter.kind:type_name -> tintype.v1.Meter.Kind
+	28, // 21: tintype.v1.Answer.job:type_name -> tintype.v1.Job
+	26, // 22: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
+	20, // 23: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
+	21, // 24: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
+	19, // 25: tintype.v1.Answer.counted:type_name -> tintype.v1.Counted
+	17, // 26: tintype.v1.Answer.meters:type_name -> tintype.v1.Meter
+	22, // 27: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
+	23, // 28: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
+	24, // 29: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
+	24, // 30: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
+	2,  // 31: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
+	11, // 32: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
+	32, // [32:33] is the sub-list for method output_type
+	31, // [31:32] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_front_proto_init() }
@@ -2073,18 +2207,19 @@ func file_tintype_v1_front_proto_init() {
 	}
 	file_tintype_v1_job_proto_init()
 	file_tintype_v1_ledger_proto_init()
-	file_tintype_v1_front_proto_msgTypes[12].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[13].OneofWrappers = []any{
 		(*Decision_Accepted)(nil),
 		(*Decision_SameAs)(nil),
 		(*Decision_Refused)(nil),
 	}
-	file_tintype_v1_front_proto_msgTypes[15].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[16].OneofWrappers = []any{
 		(*Answer_Job)(nil),
 		(*Answer_Fault)(nil),
 		(*Answer_Unknown)(nil),
 		(*Answer_Listed)(nil),
 		(*Answer_Queue)(nil),
 		(*Answer_Counted)(nil),
+		(*Answer_Done)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2092,7 +2227,7 @@ func file_tintype_v1_front_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_front_proto_rawDesc), len(file_tintype_v1_front_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
