@@ -80,7 +80,7 @@ func secret(given, data, name, flag, env string) (string, error) {
 	path := filepath.Join(data, name)
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", &Usage{fmt.Sprintf("no %s: give --%s or set %s (%v)", flag, flag, env, err)}
+		return "", &Usage{fmt.Sprintf("no %s: give --%s, set %s, or name with --data the folder of the farm that has %s (%v)", flag, flag, env, name, err)}
 	}
 	return strings.TrimSpace(string(b)), nil
 }
