@@ -92,7 +92,7 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 	case "healthcheck":
 		return command.Healthcheck(ctx, t, cfg.Healthcheck)
 	case "config":
-		return config.Print(t.Out, cfg.Settings)
+		return config.Print(t.Out, cfg.Settings, cfg.Config.Config.JSON)
 	case "version":
 		return command.Version(ctx, t, p.Version, cfg.Version.ChromiumBin)
 	}

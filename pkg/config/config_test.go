@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -246,7 +247,15 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := Print(&out, p.Settings); err != nil {
+	if err := Print(&out, p.Settings, true); err != nil {
+		t.Fatal(err)
+	}
+	var again []Setting
+	if err := json.Unmarshal(out.Bytes(), &again); err != nil || !cmp.Equal(p.Settings, again) || strings.Contains(out.String(), "hidden") {
+		t.Errorf("as JSON: %v\n%s", err, out.String())
+	}
+	out.Reset()
+	if err := Print(&out, p.Settings, false); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(out.String(), "hidden") {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -12,9 +13,9 @@ import (
 
 // A Setting is one value and where it came from.
 type Setting struct {
-	Name   string // the flag without its dashes, or the environment variable
-	Value  string // *** for a secret that is set
-	Source string // default, flag, the environment variable, or the file
+	Name   string `json:"name"`   // the flag without its dashes, or the environment variable
+	Value  string `json:"value"`  // *** for a secret that is set
+	Source string `json:"source"` // default, flag, the environment variable, or the file
 }
 
 // settings lists what the chosen command takes and the environment can set.
@@ -52,8 +53,15 @@ func show(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// Print writes the settings as a table; an empty value is a dash.
-func Print(w io.Writer, settings []Setting) error {
+// Print writes the settings as JSON, or as a table in which an empty value is a
+// dash.
+func Print(w io.Writer, settings []Setting, asJSON bool) error {
+	if asJSON {
+		out := json.NewEncoder(w)
+		out.SetEscapeHTML(false)
+		out.SetIndent("", "  ")
+		return out.Encode(settings)
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range settings {
 		value := s.Value
