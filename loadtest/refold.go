@@ -243,7 +243,7 @@ func (shelf) AccountsByID(_ context.Context, ids []string) ([]account.Account, e
 
 func (shelf) Projection(context.Context) (store.Projection, error) { return store.Projection{}, nil }
 
-func (shelf) Project(context.Context, store.Projection, store.Projection, []store.Ended) (int, error) {
+func (shelf) Project(context.Context, store.Projection, store.Projection, store.Filing) (int, error) {
 	return 0, errors.New("this archive keeps nothing")
 }
 

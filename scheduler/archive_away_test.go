@@ -18,11 +18,11 @@ type awayShelf struct {
 	away atomic.Bool
 }
 
-func (a *awayShelf) Project(ctx context.Context, from, to store.Projection, ends []store.Ended) (int, error) {
+func (a *awayShelf) Project(ctx context.Context, from, to store.Projection, filing store.Filing) (int, error) {
 	if a.away.Load() {
 		return 0, errors.New("away")
 	}
-	return a.shelf.Project(ctx, from, to, ends)
+	return a.shelf.Project(ctx, from, to, filing)
 }
 
 func (a *awayShelf) Projection(ctx context.Context) (store.Projection, error) {

@@ -68,10 +68,10 @@ func (s *shelf) Projection(context.Context) (store.Projection, error) {
 	return s.at, nil
 }
 
-func (s *shelf) Project(_ context.Context, _, to store.Projection, ends []store.Ended) (int, error) {
+func (s *shelf) Project(_ context.Context, _, to store.Projection, filing store.Filing) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at, s.ends = to, append(s.ends, ends...)
+	s.at, s.ends = to, append(s.ends, filing.Ends...)
 	return 0, nil
 }
 

@@ -22,7 +22,7 @@ func TestJanitorDropsDays(t *testing.T) {
 	end := store.Ended{Job: &job.Job{
 		ID: beside, Account: "acc_acme", State: job.Canceled, CreatedAt: beside.Time(), FinishedAt: beside.Time(), ExpiresAt: time.Now().Add(time.Hour), Options: []byte("{}"),
 	}}
-	if _, err := h.store.Project(t.Context(), p, p, []store.Ended{end}); err != nil {
+	if _, err := h.store.Project(t.Context(), p, p, store.Filing{Ends: []store.Ended{end}}); err != nil {
 		t.Fatal(err)
 	}
 	h.open(alone())

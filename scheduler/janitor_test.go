@@ -40,10 +40,10 @@ type files struct {
 	shut chan struct{} // closed: what ends is filed
 }
 
-func (f *files) Project(ctx context.Context, from, to store.Projection, ends []store.Ended) (int, error) {
+func (f *files) Project(ctx context.Context, from, to store.Projection, filing store.Filing) (int, error) {
 	select {
 	case <-f.shut:
-		return f.Store.Project(ctx, from, to, ends)
+		return f.Store.Project(ctx, from, to, filing)
 	default:
 		return 0, errors.New("connection refused")
 	}
@@ -171,7 +171,7 @@ func (h *house) filed(days int, left time.Duration) (id job.ID, key string) {
 	}}
 	p, err := h.store.Projection(h.t.Context())
 	if err == nil {
-		_, err = h.store.Project(h.t.Context(), p, p, []store.Ended{end})
+		_, err = h.store.Project(h.t.Context(), p, p, store.Filing{Ends: []store.Ended{end}})
 	}
 	if err != nil {
 		h.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/pkg/stream"
 	"github.com/tintype/tintype/pkg/wire"
@@ -15,7 +16,7 @@ import (
 const (
 	projectWait = 15 * time.Second
 	projectRest = time.Second
-	// projectMost is about how many ends go into one transaction: with one
+	// projectMost is about how many ends and charges go into one transaction: with one
 	// among them that the database refuses, each costs round trips of its own.
 	projectMost = 500
 	// filedFor is how long a frame is in the archive before anything relies on
@@ -78,21 +79,17 @@ func (s *Scheduler) projectOn(ctx context.Context) error {
 	}
 	s.projected.Store(at.Seq)
 	return s.streams.Follow(ctx, at.Seq, stream.Chain(at.Chain), func(links []stream.Link) error {
-		var ends []store.Ended
+		var filing store.Filing
 		for i, l := range links {
-			for _, ev := range l.Frame.Events {
-				if fin := ev.GetFinished(); fin != nil {
-					ends = append(ends, ended(fin))
-				}
-			}
-			if len(ends) < projectMost && i < len(links)-1 {
+			file(&filing, l.Frame)
+			if len(filing.Ends)+len(filing.Charges) < projectMost && i < len(links)-1 {
 				continue
 			}
 			next := store.Projection{Seq: l.Seq, Chain: uint32(l.Chain)}
-			if err := s.projectTo(ctx, at, next, ends); err != nil {
+			if err := s.projectTo(ctx, at, next, filing); err != nil {
 				return err
 			}
-			at, ends = next, nil
+			at, filing = next, store.Filing{}
 		}
 		if len(links) < fewFrames {
 			select {
@@ -105,10 +102,10 @@ func (s *Scheduler) projectOn(ctx context.Context) error {
 }
 
 // projectTo is one transaction: the frames after "at" up to "next".
-func (s *Scheduler) projectTo(ctx context.Context, at, next store.Projection, ends []store.Ended) error {
+func (s *Scheduler) projectTo(ctx context.Context, at, next store.Projection, filing store.Filing) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, projectWait, errors.New("projecting the ledger"))
 	defer cancel()
-	stripped, err := s.archive.Project(ctx, at, next, ends)
+	stripped, err := s.archive.Project(ctx, at, next, filing)
 	if err != nil {
 		return err
 	}
@@ -126,17 +123,47 @@ func (s *Scheduler) offset(ctx context.Context) (store.Projection, error) {
 	return s.archive.Projection(ctx)
 }
 
-// ended is one row and its bill. The period is the month in which the job was
-// accepted (UTC).
+// file adds what a frame has for the archive.
+func file(to *store.Filing, f *pb.Frame) {
+	for _, ev := range f.Events {
+		switch ev := ev.Fact.(type) {
+		case *pb.Event_Finished:
+			to.Ends = append(to.Ends, ended(ev.Finished))
+		case *pb.Event_Charged:
+			c := ev.Charged
+			to.Charges = append(to.Charges, store.Charge{
+				ID: c.Id, Account: c.Account, Period: account.DayOf(c.Period), Units: c.Units, Reason: c.Reason, Count: c.Count,
+				Happened: wire.Time(f.TimeUs),
+			})
+		case *pb.Event_QuotaReached:
+			q := ev.QuotaReached
+			to.Reached = append(to.Reached, store.QuotaReached{
+				Account: q.Account, Period: account.DayOf(q.Period), Percent: int(q.Percent), Used: q.Used, Limit: q.Limit,
+				ResetsAt: wire.Time(q.ResetsUs), Happened: wire.Time(f.TimeUs),
+			})
+		}
+	}
+}
+
+// ended is one row and its bill.
 func ended(fin *pb.Finished) store.Ended {
 	j := wire.FromJob(fin.Job)
-	at := j.CreatedAt
 	e := store.Ended{
 		Job: j, KeyHash: fin.KeyHash, Fingerprint: fin.Fingerprint, Units: fin.Units,
-		Period: time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC),
+		Period: account.DayOf(periodOf(fin.Period, fin.Job.AcceptedUs)),
 	}
 	if len(j.Options) == 0 {
 		j.Options = []byte("{}")
 	}
 	return e
+}
+
+// periodOf is the period that a job is charged to. Events of releases that did
+// not say have none: theirs was the month of its acceptance (UTC).
+func periodOf(said int32, acceptedUS int64) int32 {
+	if said != 0 {
+		return said
+	}
+	start, _ := account.MonthUTC.Span(time.UnixMicro(acceptedUS), 1)
+	return account.DayNumber(start)
 }

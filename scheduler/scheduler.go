@@ -104,7 +104,7 @@ type Archive interface {
 	Account(ctx context.Context, id string) (account.Account, error)
 	AccountsByID(ctx context.Context, ids []string) ([]account.Account, error)
 	Projection(ctx context.Context) (store.Projection, error)
-	Project(ctx context.Context, from, to store.Projection, ends []store.Ended) (stripped int, err error)
+	Project(ctx context.Context, from, to store.Projection, filing store.Filing) (stripped int, err error)
 }
 
 // Bucket is what the scheduler needs of the object store: addresses for one

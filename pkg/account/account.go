@@ -10,9 +10,10 @@ import "time"
 
 // An Account owns jobs, keys and a bill.
 type Account struct {
-	ID        string // acc_ + 26 Crockford characters
-	Name      string // unique, chosen by the admin
-	Plan      string // name of a Plan
-	Suspended bool
-	CreatedAt time.Time
+	ID         string // acc_ + 26 Crockford characters
+	Name       string // unique, chosen by the admin
+	Plan       string // name of a Plan
+	Suspended  bool
+	BillingDay int // 1 to 31, on which its periods begin where the plan bills by it; 0 at creation: that day
+	CreatedAt  time.Time
 }

@@ -13,27 +13,30 @@ import (
 )
 
 type accountRow struct {
-	ID        string
-	Name      string
-	Plan      string
-	Suspended bool
-	CreatedAt time.Time
+	ID         string
+	Name       string
+	Plan       string
+	Suspended  bool
+	BillingDay int
+	CreatedAt  time.Time
 }
 
 func (r accountRow) account() account.Account {
-	return account.Account{ID: r.ID, Name: r.Name, Plan: r.Plan, Suspended: r.Suspended, CreatedAt: r.CreatedAt.UTC()}
+	return account.Account{
+		ID: r.ID, Name: r.Name, Plan: r.Plan, Suspended: r.Suspended, BillingDay: r.BillingDay, CreatedAt: r.CreatedAt.UTC(),
+	}
 }
 
 const insertAccount = `
-INSERT INTO accounts (id, name, plan, suspended)
-VALUES (@id, @name, @plan, @suspended)`
+INSERT INTO accounts (id, name, plan, suspended, billing_day)
+VALUES (@id, @name, @plan, @suspended, COALESCE(NULLIF(@billing_day, 0), extract(day FROM now() AT TIME ZONE 'UTC')::integer))`
 
 // CreateAccount stores an account with its first key, or neither. A name that
 // is taken is a Conflict.
 func (s *Store) CreateAccount(ctx context.Context, a account.Account, k account.Key) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, insertAccount, pgx.NamedArgs{
-			"id": a.ID, "name": a.Name, "plan": a.Plan, "suspended": a.Suspended,
+			"id": a.ID, "name": a.Name, "plan": a.Plan, "suspended": a.Suspended, "billing_day": a.BillingDay,
 		}); err != nil {
 			return err
 		}
@@ -50,7 +53,7 @@ func (s *Store) CreateAccount(ctx context.Context, a account.Account, k account.
 }
 
 const selectAccounts = `
-SELECT id, name, plan, suspended, created_at
+SELECT id, name, plan, suspended, billing_day, created_at
 FROM accounts
 WHERE id > @after
 ORDER BY id
@@ -62,7 +65,7 @@ func (s *Store) Accounts(ctx context.Context, after string, limit int) ([]accoun
 }
 
 const selectAccount = `
-SELECT id, name, plan, suspended, created_at
+SELECT id, name, plan, suspended, billing_day, created_at
 FROM accounts
 WHERE id = @id`
 
@@ -72,7 +75,7 @@ func (s *Store) Account(ctx context.Context, id string) (account.Account, error)
 }
 
 const selectAccountsByID = `
-SELECT id, name, plan, suspended, created_at
+SELECT id, name, plan, suspended, billing_day, created_at
 FROM accounts
 WHERE id = ANY(@ids)`
 
@@ -95,7 +98,7 @@ func (s *Store) manyAccounts(ctx context.Context, sql string, args pgx.NamedArgs
 }
 
 const selectAccountByName = `
-SELECT id, name, plan, suspended, created_at
+SELECT id, name, plan, suspended, billing_day, created_at
 FROM accounts
 WHERE name = @name`
 

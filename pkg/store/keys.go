@@ -92,7 +92,7 @@ func (s *Store) RevokeKey(ctx context.Context, accountID, keyID string) error {
 
 const selectKey = `
 SELECT k.id, k.account, k.name, k.hash, k.scopes, k.created_at, k.expires_at, k.revoked_at,
-       a.name, a.plan, a.suspended, a.created_at
+       a.name, a.plan, a.suspended, a.billing_day, a.created_at
 FROM api_keys k
 JOIN accounts a ON a.id = k.account
 WHERE k.id = @id`
@@ -103,7 +103,7 @@ func (s *Store) Key(ctx context.Context, keyID string) (account.Key, account.Acc
 	var a accountRow
 	err := s.pool.QueryRow(ctx, selectKey, pgx.NamedArgs{"id": keyID}).Scan(
 		&k.ID, &k.Account, &k.Name, &k.Hash, &k.Scopes, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt,
-		&a.Name, &a.Plan, &a.Suspended, &a.CreatedAt)
+		&a.Name, &a.Plan, &a.Suspended, &a.BillingDay, &a.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return account.Key{}, account.Account{}, fault.New(fault.NotFound, "there is no such key")
 	}

@@ -34,7 +34,7 @@ func TestRetained(t *testing.T) {
 	failed.Job.State, failed.Job.Result, failed.Job.Failure = job.Failed, nil, job.Fail(job.TLSError, job.StageNavigate, "no")
 	failed.Job.Billable, failed.Units = new(bool), 0
 	ends := []store.Ended{live, over, deleted, failed}
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 7}, ends); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 7}, store.Filing{Ends: ends}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.DropResult(t.Context(), deleted.Job.ID); err != nil {
@@ -67,7 +67,7 @@ func TestOverIsNotListed(t *testing.T) {
 	s := storetest.Open(t)
 	live, over := ended(0, time.Now().Add(time.Hour)), ended(31, time.Now().Add(-time.Second))
 	live.KeyHash, over.KeyHash = []byte("live"), []byte("over")
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{live, over}); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{live, over}}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := s.Jobs(t.Context(), "acc_acme", "", "", 10); err != nil || len(list) != 1 || list[0].ID != live.Job.ID {
@@ -110,7 +110,7 @@ func TestDays(t *testing.T) {
 	longer := ended(40, future)
 	longer.Job.ID = job.FirstID(mixed.Job.ID.Time().Truncate(24 * time.Hour))
 	ends := []store.Ended{live, mixed, longer, over, yesterday}
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, ends); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: ends}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.MakeDays(t.Context(), 2); err != nil {
@@ -135,7 +135,7 @@ func TestDays(t *testing.T) {
 		t.Errorf("of a day that was dropped: %v", err)
 	}
 	// A row of it that comes now all the same finds its partition made anew.
-	if _, err := s.Project(t.Context(), store.Projection{Seq: 1}, store.Projection{Seq: 2}, []store.Ended{over}); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{Seq: 1}, store.Projection{Seq: 2}, store.Filing{Ends: []store.Ended{over}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Job(t.Context(), over.Job.ID); err != nil {
@@ -162,13 +162,13 @@ func TestDayDroppedElsewhere(t *testing.T) {
 	here, there := storetest.Connect(t, url), storetest.Connect(t, url)
 	first, second := ended(40, time.Now().Add(-time.Hour)), ended(40, time.Now().Add(time.Hour))
 	second.Job.ID = job.FirstID(first.Job.ID.Time().Add(-time.Millisecond))
-	if _, err := here.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{first}); err != nil {
+	if _, err := here.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{first}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := there.DropDay(t.Context(), first.Job.ID.Time().Truncate(24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := here.Project(t.Context(), store.Projection{Seq: 1}, store.Projection{Seq: 2}, []store.Ended{second}); err != nil || n != 0 {
+	if n, err := here.Project(t.Context(), store.Projection{Seq: 1}, store.Projection{Seq: 2}, store.Filing{Ends: []store.Ended{second}}); err != nil || n != 0 {
 		t.Fatalf("stripped %d, %v", n, err)
 	}
 	if j, err := here.Job(t.Context(), second.Job.ID); err != nil || j.Evidence == nil {

@@ -93,14 +93,14 @@ func TestProjectOnce(t *testing.T) {
 	e := succeeded(job.NewID(), now)
 	zero, one, two := store.Projection{}, store.Projection{Seq: 7, Chain: 0xdeadbeef}, store.Projection{Seq: 9, Chain: 1}
 
-	if _, err := s.Project(t.Context(), zero, one, []store.Ended{e}); err != nil {
+	if _, err := s.Project(t.Context(), zero, one, store.Filing{Ends: []store.Ended{e}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Project(t.Context(), zero, one, []store.Ended{e}); !errors.Is(err, store.ErrOvertaken) {
+	if _, err := s.Project(t.Context(), zero, one, store.Filing{Ends: []store.Ended{e}}); !errors.Is(err, store.ErrOvertaken) {
 		t.Errorf("the same offset twice: %v, want ErrOvertaken", err)
 	}
 	// The same end again under a later offset changes neither row nor bill.
-	if _, err := s.Project(t.Context(), one, two, []store.Ended{e}); err != nil {
+	if _, err := s.Project(t.Context(), one, two, store.Filing{Ends: []store.Ended{e}}); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := s.Projection(t.Context()); err != nil || p != two {
@@ -127,7 +127,6 @@ func TestProjectOnce(t *testing.T) {
 
 func TestUsageByDay(t *testing.T) {
 	s := storetest.Open(t)
-	november := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	var ends []store.Ended
 	for _, at := range []string{
 		"2026-11-01T00:00:00Z", "2026-11-01T23:59:59.999Z", "2026-11-02T00:00:00Z",
@@ -143,14 +142,14 @@ func TestUsageByDay(t *testing.T) {
 	}
 	free, other := succeeded(job.NewID(), november), succeeded(job.NewID(), november)
 	free.Units, other.Job.Account = 0, "acc_other"
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, append(ends, free, other)); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: append(ends, free, other)}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.Usage(t.Context(), "acc_acme", november)
 	want := []account.UsageDay{
-		{Day: november, Units: 240, Renders: 2},
-		{Day: november.AddDate(0, 0, 1), Units: 120, Renders: 1},
-		{Day: november.AddDate(0, 1, 0), Units: 120, Renders: 1},
+		{Day: november, Units: 240, Renders: 2, Succeeded: 3},
+		{Day: november.AddDate(0, 0, 1), Units: 120, Renders: 1, Succeeded: 1},
+		{Day: november.AddDate(0, 1, 0), Units: 120, Renders: 1, Succeeded: 1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, usage (-want +got):\n%s", err, diff)
@@ -168,7 +167,6 @@ func TestUsageByDay(t *testing.T) {
 func TestUsageIsTheSumOfItsCharges(t *testing.T) {
 	url := storetest.URL(t)
 	s := storetest.Connect(t, url)
-	november := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	at, n := store.Projection{}, 0
 	for batch := range 5 {
 		var ends []store.Ended
@@ -180,7 +178,7 @@ func TestUsageIsTheSumOfItsCharges(t *testing.T) {
 		n += len(ends)
 		for range 2 { // as after a commit that was not heard
 			next := store.Projection{Seq: at.Seq + 1}
-			if _, err := s.Project(t.Context(), at, next, ends); err != nil {
+			if _, err := s.Project(t.Context(), at, next, store.Filing{Ends: ends}); err != nil {
 				t.Fatal(err)
 			}
 			at = next
@@ -223,7 +221,7 @@ func TestJobByKey(t *testing.T) {
 	keyed, older, without := succeeded(job.NewID(), now), succeeded(job.FromUUID(uuid.MustParse("01900000-0000-7000-8000-000000000001")), now), succeeded(job.NewID(), now)
 	keyed.KeyHash, keyed.Fingerprint = []byte("hash"), []byte("print")
 	older.KeyHash, older.Fingerprint = []byte("old"), []byte("p")
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{keyed, older, without}); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{keyed, older, without}}); err != nil {
 		t.Fatal(err)
 	}
 	got, fingerprint, err := s.JobByKey(t.Context(), "acc_acme", []byte("hash"))
@@ -251,7 +249,7 @@ func TestRefusedRowKeepsItsMoney(t *testing.T) {
 	failed := succeeded(job.NewID(), now)
 	failed.Units, failed.Job.State, failed.Job.Result, failed.Job.Billable = 0, job.Failed, nil, new(bool)
 	failed.Job.Failure = job.Fail(job.Internal, "a\x00b", "c\x00d")
-	stripped, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{poison, failed, sound})
+	stripped, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{poison, failed, sound}})
 	if err != nil || stripped != 2 {
 		t.Fatalf("stripped %d, %v; want 2", stripped, err)
 	}
@@ -274,7 +272,7 @@ func TestRowRefusedInEveryForm(t *testing.T) {
 	odd, impossible, sound := succeeded(job.NewID(), now), succeeded(job.NewID(), now), succeeded(job.NewID(), now)
 	odd.Job.Result.ContentType = "image/\x00png\xff"
 	impossible.Job.State = "asleep"
-	n, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{odd, impossible, sound})
+	n, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{odd, impossible, sound}})
 	if err != nil || n != 2 {
 		t.Fatalf("stripped %d, %v; want 2", n, err)
 	}
@@ -299,7 +297,7 @@ func TestOptionsMayHoldNUL(t *testing.T) {
 	s := storetest.Open(t)
 	e := succeeded(job.NewID(), time.Now().UTC())
 	e.Job.Options = []byte(`{"html":"a\u0000b"}`)
-	if n, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{e}); err != nil || n != 0 {
+	if n, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{e}}); err != nil || n != 0 {
 		t.Fatalf("stripped %d, %v", n, err)
 	}
 	got, err := s.Job(t.Context(), e.Job.ID)
@@ -314,7 +312,7 @@ func TestDropResult(t *testing.T) {
 	if _, err := s.DropResult(t.Context(), e.Job.ID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("dropping what is not there: %v", err)
 	}
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{e}); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{e}}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

@@ -28,22 +28,30 @@ func (s *Store) Audit(ctx context.Context, accountID string, period time.Time) (
 }
 
 const selectUsage = `
-SELECT d.day, d.units, d.renders, m.units AS month
-FROM usage_month m
-JOIN usage_day d USING (account, period)
+SELECT d.day, d.units, d.renders, d.succeeded, d.cached, d.failed, d.canceled, d.expired, d.calls, COALESCE(m.units, 0) AS month
+FROM usage_day d
+LEFT JOIN usage_month m USING (account, period)
 WHERE account = @account AND period = @period
 ORDER BY d.day`
 
 const selectCharges = `
-SELECT (happened AT TIME ZONE 'UTC')::date AS day, sum(units)::bigint AS units, count(*) FILTER (WHERE reason = 'render') AS renders
-FROM usage_events
-WHERE account = @account AND period = @period
-GROUP BY 1
+SELECT COALESCE(d.day, c.day) AS day, COALESCE(c.units, 0) AS units, COALESCE(c.renders, 0) AS renders, COALESCE(d.succeeded, 0) AS succeeded,
+    COALESCE(d.cached, 0) AS cached, COALESCE(d.failed, 0) AS failed, COALESCE(d.canceled, 0) AS canceled, COALESCE(d.expired, 0) AS expired,
+    COALESCE(c.calls, 0) AS calls
+FROM (
+    SELECT (happened AT TIME ZONE 'UTC')::date AS day, sum(units)::bigint AS units, count(*) FILTER (WHERE reason = 'render') AS renders,
+        COALESCE(sum(sign(units) * count) FILTER (WHERE reason = 'call'), 0)::bigint AS calls
+    FROM usage_events
+    WHERE account = @account AND period = @period
+    GROUP BY 1
+) c
+FULL JOIN (SELECT * FROM usage_day WHERE account = @account AND period = @period) d USING (day)
 ORDER BY 1`
 
-// Usage lists what an account was charged for in the month that begins at
-// period, by the day of the charge; days without one are left out. A charge
-// at the turn of the month belongs to the period its job was accepted in.
+// Usage lists what an account was charged for in the period that begins at
+// that day, and how its jobs ended, by the day; days without either are left
+// out. What happens after the turn of the period belongs to the one that its job
+// was accepted in.
 //
 // The days sum up to the month. Where they do not, a release that knew no days
 // has filed some of it, and the charges themselves are read.
@@ -53,13 +61,14 @@ func (s *Store) Usage(ctx context.Context, accountID string, period time.Time) (
 	var days []account.UsageDay
 	var d account.UsageDay
 	var sum, month int64
-	if _, err := pgx.ForEachRow(rows, []any{&d.Day, &d.Units, &d.Renders, &month}, func() error {
+	into := []any{&d.Day, &d.Units, &d.Renders, &d.Succeeded, &d.Cached, &d.Failed, &d.Canceled, &d.Expired, &d.Calls, &month}
+	if _, err := pgx.ForEachRow(rows, into, func() error {
 		days, sum = append(days, d), sum+d.Units
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
-	if len(days) > 0 && sum == month {
+	if len(days) > 0 && sum == month { // without a charge both are 0
 		return days, nil
 	}
 	rows, _ = s.pool.Query(ctx, selectCharges, args)
