@@ -3,9 +3,30 @@
 // What is in them is pkg/account's to read.
 package policies
 
-import _ "embed"
+import (
+	"embed"
+	"io/fs"
+	"strings"
+)
 
-// Default is default.yaml, the policy of an installation that names none.
-//
-//go:embed default.yaml
-var Default []byte
+//go:embed *.yaml
+var files embed.FS
+
+// Names are the files without their extension, in order.
+func Names() []string {
+	entries, err := fs.ReadDir(files, ".")
+	if err != nil {
+		panic("policies: " + err.Error()) // they are built in
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = strings.TrimSuffix(e.Name(), ".yaml")
+	}
+	return names
+}
+
+// Text is the file of that name; false if there is none.
+func Text(name string) ([]byte, bool) {
+	text, err := files.ReadFile(name + ".yaml")
+	return text, err == nil
+}

@@ -1,10 +1,13 @@
 package account
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,15 +67,27 @@ const (
 	maxFile       = 128 << 10 // bytes: the YAML library takes the square of it, at worst
 )
 
-// builtIn reads deploy/policies/default.yaml, which leaves nothing out: it is
-// where other files take what they do.
+// builtIn reads deploy/policies/default.yaml, whose first plan leaves nothing
+// out: it is where other plans, also those beside it, take what they do.
 var builtIn = sync.OnceValue(func() Policy {
-	p, err := parsePolicy("default.yaml", policies.Default, Policy{Plans: []Plan{{}}})
-	if err != nil {
-		panic("account: the built-in policy: " + err.Error())
+	text, _ := policies.Text(DefaultName)
+	base := Policy{Plans: []Plan{{}}}
+	for range 2 {
+		p, err := parsePolicy(DefaultName+".yaml", text, base)
+		if err != nil {
+			panic("account: the built-in policy: " + err.Error())
+		}
+		base = *p
 	}
-	return *p
+	return base
 })
+
+// DefaultName is the built-in policy of an installation that names none.
+const DefaultName = "default"
+
+// BuiltIns are the names of the policies that come with Tintype: default, and
+// one for each service whose published limits it can keep.
+func BuiltIns() []string { return policies.Names() }
 
 // DefaultPolicy is the policy of an installation that names no file.
 func DefaultPolicy() *Policy {
@@ -101,14 +116,24 @@ func (p *Policy) Names() []string {
 	return names
 }
 
-// ReadPolicy reads a policy file; the path "" is DefaultPolicy. The error is a
-// *PolicyError with all that is wrong in the file, unless the file cannot be
-// read at all.
+// BuiltIn reports whether a path is the bare name of a built-in policy, or
+// empty, which is the default one. A file of such a name is written ./shotit.
+func BuiltIn(path string) bool { return path == "" || slices.Contains(BuiltIns(), path) }
+
+// ReadPolicy reads a policy file, or the built-in policy of that name; the path
+// "" is DefaultPolicy. The error is a *PolicyError with all that is wrong in the
+// file, unless the file cannot be read at all.
 func ReadPolicy(path string) (*Policy, error) {
 	if path == "" {
 		return DefaultPolicy(), nil
 	}
+	if text, ok := policies.Text(path); ok {
+		return ParsePolicy(path+".yaml", text)
+	}
 	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Base(path) == path {
+		return nil, fmt.Errorf("%w%s; built in are %s", err, meant(path, BuiltIns()), strings.Join(BuiltIns(), ", "))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +147,8 @@ func ParsePolicy(name string, text []byte) (*Policy, error) {
 }
 
 // parsePolicy takes what the file leaves out from base: a key of the queue
-// from its queue, a key of a plan from its first plan.
+// from its queue, a key of a plan from its first plan. A limit that is left out
+// is none.
 func parsePolicy(name string, text []byte, base Policy) (*Policy, error) {
 	r := &reader{file: name}
 	p := &Policy{Queue: base.Queue}
@@ -139,7 +165,9 @@ func parsePolicy(name string, text []byte, base Policy) (*Policy, error) {
 		if root.need("plans", "a policy has at least one plan") {
 			p.Plans = readPlans(root, base.Plans[0])
 		}
-		if root.text("anonymous_plan", &p.AnonymousPlan) && p.AnonymousPlan != "" && len(r.problems) == 0 && !slices.Contains(p.Names(), p.AnonymousPlan) {
+		// Without a name of some plan nobody knows whether it was to be this one.
+		if root.text("anonymous_plan", &p.AnonymousPlan) && p.AnonymousPlan != "" && len(p.Plans) > 0 &&
+			!slices.Contains(p.Names(), p.AnonymousPlan) && !slices.Contains(p.Names(), "") {
 			root.problem("anonymous_plan", "is none of the plans%s", meant(p.AnonymousPlan, p.Names()))
 		}
 	}
@@ -166,7 +194,7 @@ func readPlans(root *section, base Plan) []Plan {
 		"name", "tier", "threads", "slots_by", "over_threads", "rate", "quota", "cache_ttl_s", "stale_while_revalidate_s",
 		"retention_days", "wall_ms", "formats", "dialect", "upgrade_url") {
 		p := base
-		p.Name = ""
+		p.Name, p.Rate, p.Quota, p.Formats = "", Rate{}, Quota{}, nil
 		p.read(s)
 		if first := lines[p.Name]; first != 0 {
 			s.problem("name", "%q is the name of the plan in line %d too; give each its own", shorten(p.Name), first)
@@ -204,7 +232,6 @@ func (p *Plan) read(s *section) {
 	s.integer("cache_ttl_s", &ttl, 0, maxTTL, " seconds")
 	s.integer("stale_while_revalidate_s", &stale, 0, maxTTL, " seconds")
 	p.CacheTTL, p.Stale = time.Duration(ttl)*time.Second, time.Duration(stale)*time.Second
-	p.Formats = nil
 	for _, f := range s.words("formats", job.FormatNames()...) {
 		p.Formats = append(p.Formats, job.Format(f))
 	}

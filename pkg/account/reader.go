@@ -221,7 +221,7 @@ func (s *section) oneOf(key string, into *int, values ...int) {
 	for i, v := range values {
 		texts[i] = strconv.Itoa(v)
 	}
-	s.whole(key, into, strings.Join(texts, " or "), func(n int) bool { return slices.Contains(values, n) })
+	s.whole(key, into, either(texts), func(n int) bool { return slices.Contains(values, n) })
 }
 
 func (s *section) whole(key string, into *int, want string, right func(int) bool) {
@@ -292,7 +292,7 @@ func (s *section) word(key string, into *string, words ...string) bool {
 		return false
 	}
 	if !slices.Contains(words, *into) {
-		s.r.add(place(s.members[key].Value), s.key(key), "must be %s, not %q%s", strings.Join(words, " or "), shorten(*into), meant(*into, words))
+		s.r.add(place(s.members[key].Value), s.key(key), "must be %s, not %q%s", either(words), shorten(*into), meant(*into, words))
 		return false
 	}
 	return true
@@ -304,9 +304,17 @@ func (s *section) emptyList(key string) bool {
 	return ok && len(list.Values) == 0
 }
 
-// list is the texts of the list under a key, each with its place; nil if there
-// is none.
-func (s *section) list(key string, most int) []*ast.StringNode {
+// listMost bounds a list of words.
+const listMost = 100
+
+// entry is a text in a list.
+type entry struct {
+	*ast.StringNode
+	key string // such as formats[1]
+}
+
+// list is the texts of the list under a key; nil if there is none.
+func (s *section) list(key string, most int) []entry {
 	m := s.members[key]
 	if m == nil {
 		return nil
@@ -320,12 +328,13 @@ func (s *section) list(key string, most int) []*ast.StringNode {
 		s.problem(key, "must have at most %d entries, not %d", most, len(list.Values))
 		return nil
 	}
-	var texts []*ast.StringNode
+	var texts []entry
 	for i, n := range list.Values {
+		at := fmt.Sprintf("%s[%d]", s.key(key), i)
 		if t, ok := n.(*ast.StringNode); ok {
-			texts = append(texts, t)
+			texts = append(texts, entry{t, at})
 		} else {
-			s.r.add(place(n), fmt.Sprintf("%s[%d]", s.key(key), i), "must be a text, %s", not(n))
+			s.r.add(place(n), at, "must be a text, %s", not(n))
 		}
 	}
 	return texts
@@ -334,12 +343,12 @@ func (s *section) list(key string, most int) []*ast.StringNode {
 // words reads a list of some of a few words.
 func (s *section) words(key string, words ...string) []string {
 	var out []string
-	for i, t := range s.list(key, len(words)) {
-		switch at := fmt.Sprintf("%s[%d]", s.key(key), i); {
+	for _, t := range s.list(key, listMost) {
+		switch {
 		case !slices.Contains(words, t.Value):
-			s.r.add(place(t), at, "must be one of %s, not %q%s", strings.Join(words, ", "), shorten(t.Value), meant(t.Value, words))
+			s.r.add(place(t), t.key, "must be %s, not %q%s", either(words), shorten(t.Value), meant(t.Value, words))
 		case slices.Contains(out, t.Value):
-			s.r.add(place(t), at, "is there twice")
+			s.r.add(place(t), t.key, "is there twice")
 		default:
 			out = append(out, t.Value)
 		}
@@ -350,13 +359,13 @@ func (s *section) words(key string, words ...string) []string {
 // prefixes reads a list of networks; an address is a network of one.
 func (s *section) prefixes(key string, most int) []netip.Prefix {
 	var out []netip.Prefix
-	for i, t := range s.list(key, most) {
+	for _, t := range s.list(key, most) {
 		p, err := netip.ParsePrefix(t.Value)
 		if a, addrErr := netip.ParseAddr(t.Value); addrErr == nil && a.Zone() == "" {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
-			s.r.add(place(t), fmt.Sprintf("%s[%d]", s.key(key), i), "must be an address or a network such as 10.0.0.0/8, not %q", shorten(t.Value))
+			s.r.add(place(t), t.key, "must be an address or a network such as 10.0.0.0/8, not %q", shorten(t.Value))
 			continue
 		}
 		out = append(out, p.Masked())
@@ -374,12 +383,19 @@ func (s *section) decimal(key string, into *int64, digits int) {
 	text := m.Value.GetToken().Value
 	whole, fraction, _ := strings.Cut(text, ".")
 	n, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", max(0, digits-len(fraction))), 10, 64)
-	_, isText := m.Value.(*ast.StringNode)
-	if !isScalar(m.Value) && !isText || err != nil || n < 0 || len(fraction) > digits || whole == "" || strings.ContainsAny(text, "+-_xob") {
+	if !isScalar(m.Value) || err != nil || n < 0 || len(fraction) > digits || whole == "" || strings.ContainsAny(text, "+-_xob") {
 		s.r.add(place(m.Value), s.key(key), "must be a decimal number of at most %d digits behind the point, %s", digits, not(m.Value))
 		return
 	}
 	*into = n
+}
+
+// either lists words to choose from.
+func either(words []string) string {
+	if n := len(words) - 1; n > 0 {
+		return strings.Join(words[:n], ", ") + " or " + words[n]
+	}
+	return strings.Join(words, "")
 }
 
 // meant names the known word that was meant, if one is near.

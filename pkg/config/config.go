@@ -78,7 +78,7 @@ type Join struct {
 // Policy is who may use how much of the farm. API and schedulers of one farm
 // are given the same file.
 type Policy struct {
-	File string `name:"policy" help:"Policy file of the plans and limits. Empty: the built-in one, a single plan." env:"TINTYPE_POLICY" placeholder:"FILE"`
+	File string `name:"policy" help:"Policy file of the plans and limits, or the name of a built-in one: default, page2images, screenshot-api, shotit, urlbox, webshot. Empty: default." env:"TINTYPE_POLICY" placeholder:"FILE|NAME"`
 }
 
 // Render is what a worker has to render with.
