@@ -98,14 +98,60 @@ func (s *Server) listAccounts(w http.ResponseWriter, r *http.Request, c *call) e
 	if err != nil {
 		return archiveDown(err)
 	}
-	out := AccountList{Data: []Account{}, HasMore: len(accounts) > limit}
-	for _, a := range accounts[:min(limit, len(accounts))] {
-		out.Data = append(out.Data, presentAccount(a))
+	out := AccountList{HasMore: len(accounts) > limit}
+	if out.Data, err = s.overviews(ctx, accounts[:min(limit, len(accounts))]); err != nil {
+		return err
 	}
 	if out.HasMore {
 		out.NextCursor = &out.Data[limit-1].Id
 	}
 	return writeJSON(w, http.StatusOK, out)
+}
+
+// readAccount is GET /admin/v1/accounts/{id}.
+func (s *Server) readAccount(w http.ResponseWriter, r *http.Request, _ *call) error {
+	id, err := accountID(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	a, err := s.deps.Store.Account(ctx, id)
+	if err != nil {
+		return archiveDown(err)
+	}
+	out, err := s.overviews(ctx, []account.Account{a})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, out[0])
+}
+
+// overviews adds to accounts what they used of their present periods.
+func (s *Server) overviews(ctx context.Context, accounts []account.Account) ([]AccountOverview, error) {
+	out, now := make([]AccountOverview, len(accounts)), time.Now()
+	ids, starts := make([]string, len(accounts)), make([]time.Time, len(accounts))
+	for i, a := range accounts {
+		plan, _ := s.cfg.Policy.Plan(a.Plan)
+		p := presentSpan(a, plan, now)
+		ids[i], starts[i] = a.ID, p.start
+		out[i] = AccountOverview{
+			Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, CreatedAt: Time{a.CreatedAt},
+			Usage: PeriodUsage{Period: p.text(), ResetsAt: Time{p.end}, Unit: orNull(string(plan.Quota.Unit)), Limit: orNull(plan.Quota.Limit)},
+		}
+	}
+	if len(out) == 0 {
+		return out, nil
+	}
+	standings, err := s.deps.Store.Standings(ctx, ids, starts)
+	if err != nil {
+		return nil, archiveDown(err)
+	}
+	for i := range out {
+		st := standings[out[i].Id]
+		out[i].Keys, out[i].Usage.Units, out[i].Usage.Used = st.Keys, st.Units, credits(st.Units)
+	}
+	return out, nil
 }
 
 // listPlans is GET /admin/v1/plans.

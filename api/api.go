@@ -94,6 +94,10 @@ type Store interface {
 	Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error)
 	DropResult(ctx context.Context, id job.ID) (object string, err error)
 	Usage(ctx context.Context, accountID string, period time.Time) ([]account.UsageDay, error)
+	UsageEvents(ctx context.Context, accountID string, period time.Time, after account.UsageCursor, limit int) ([]account.UsageEvent, error)
+	AllUsageEvents(ctx context.Context, of string, from, to time.Time, after account.UsageCursor, limit int) ([]account.UsageEvent, error)
+	Bills(ctx context.Context, from, to time.Time, after account.UsageCursor, limit int) ([]account.Bill, error)
+	Standings(ctx context.Context, accounts []string, periods []time.Time) (map[string]account.Standing, error)
 	CreateAccount(ctx context.Context, a account.Account, k account.Key) error
 	Accounts(ctx context.Context, after string, limit int) ([]account.Account, error)
 	Account(ctx context.Context, id string) (account.Account, error)
@@ -235,6 +239,8 @@ func (s *Server) routes() []route {
 
 		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},
+		{pattern: "GET /v1/usage/events", class: classAPI, auth: byKey, handle: s.listUsageEvents},
+		{pattern: "GET /v1/account", class: classAPI, auth: byKey, handle: s.getAccount},
 
 		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
 		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
@@ -243,6 +249,9 @@ func (s *Server) routes() []route {
 
 		{pattern: "POST /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.createAccount},
 		{pattern: "GET /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.listAccounts},
+		{pattern: "GET /admin/v1/accounts/{id}", class: classExempt, auth: byAdmin, handle: s.readAccount},
+		{pattern: "GET /admin/v1/usage", class: classExempt, auth: byAdmin, handle: s.listUsage},
+		{pattern: "GET /admin/v1/usage/events", class: classExempt, auth: byAdmin, handle: s.listAllUsageEvents},
 		{pattern: "GET /admin/v1/plans", class: classExempt, auth: byAdmin, handle: s.listPlans},
 		{pattern: "POST /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.createKey},
 		{pattern: "GET /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.listKeys},

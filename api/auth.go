@@ -36,7 +36,7 @@ func (s *Server) authenticate(r *http.Request, n need, c *call) error {
 		if err != nil {
 			return err
 		}
-		if c.account, err = s.keys.account(r.Context(), text, time.Now()); err != nil {
+		if c.shown, c.account, err = s.keys.account(r.Context(), text, time.Now()); err != nil {
 			return err
 		}
 		if c.account.Suspended {
@@ -115,20 +115,20 @@ func badKey() error {
 }
 
 // account is whose key text is at the moment now.
-func (c *keyCache) account(ctx context.Context, text string, now time.Time) (account.Account, error) {
+func (c *keyCache) account(ctx context.Context, text string, now time.Time) (account.Key, account.Account, error) {
 	id, err := account.KeyID(text)
 	if err != nil {
-		return account.Account{}, fault.Wrap(fault.Unauthenticated, err, "this is not a key; keys look like tt_live_<id>_<secret>")
+		return account.Key{}, account.Account{}, fault.Wrap(fault.Unauthenticated, err, "this is not a key; keys look like tt_live_<id>_<secret>")
 	}
 	known, err := c.find(ctx, id, now)
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return account.Account{}, err
+		return account.Key{}, account.Account{}, err
 	}
 	// An unknown id is compared too, so that it takes as long as a wrong secret.
 	if right := known.key.Matches(text); !right || err != nil || !known.key.Live(now) {
-		return account.Account{}, badKey()
+		return account.Key{}, account.Account{}, badKey()
 	}
-	return known.account, nil
+	return known.key, known.account, nil
 }
 
 func (c *keyCache) find(ctx context.Context, id string, now time.Time) (cachedKey, error) {

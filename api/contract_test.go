@@ -11,6 +11,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
 )
 
@@ -236,7 +237,16 @@ func TestAnswersAreTheContracts(t *testing.T) {
 	check("Job", f.do("GET", "/v1/jobs/"+id, ""))
 	f.filed(idAt(time.Now().Add(-time.Hour)), job.Succeeded, []byte("x"))
 	check("JobList", f.do("GET", "/v1/jobs", ""))
+	f.charged(f.acct.ID, date(t, "2026-02-01"), 2)
+	f.store.usage = map[string][]account.UsageDay{f.acct.ID + " 2026-02-01": {{Day: date(t, "2026-02-03"), Units: 240, Renders: 2}}}
 	check("Usage", f.do("GET", "/v1/usage", ""))
+	check("Usage", f.do("GET", "/v1/usage?period=2026-02", ""))
+	check("UsageEventList", f.do("GET", "/v1/usage/events?period=2026-02", ""))
+	check("UsageEventList", f.do("GET", "/v1/usage/events", ""))
+	check("Self", f.do("GET", "/v1/account", ""))
+	check("AccountOverview", f.admin("GET", "/admin/v1/accounts/"+f.acct.ID, ""))
+	check("AccountUsageList", f.admin("GET", "/admin/v1/usage?period=2026-02", ""))
+	check("AccountUsageList", f.admin("GET", "/admin/v1/usage", ""))
 	check("Problem", f.do("GET", "/nothing", ""))
 	check("Problem", f.do("POST", "/v1/jobs", `{}`))
 	check("Ready", f.do("GET", "/readyz", ""))

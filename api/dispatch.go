@@ -13,6 +13,7 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 // call is one request on its way through its handler.
@@ -21,8 +22,10 @@ type call struct {
 	op      *operation
 	account account.Account // of a route that wants a key
 	plan    account.Plan
-	query   *input // of a route with credentials
-	key     string // Idempotency-Key; empty without one
+	shown   account.Key // zero: of a client without one
+	meters  []*pb.Meter // what the leader says is left, after this request; nil: it does not answer
+	query   *input      // of a route with credentials
+	key     string      // Idempotency-Key; empty without one
 }
 
 // key is the route as openapi.yaml names it.

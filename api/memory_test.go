@@ -30,6 +30,9 @@ type memStore struct {
 	jobs     map[job.ID]*job.Job
 	byKey    map[string]keyedJob           // by account and key hash
 	usage    map[string][]account.UsageDay // by account and month
+	events   []account.UsageEvent
+	pages    int // how often events were asked for
+	failsAt  int // which of them fails, and all that follow; 0: none
 }
 
 type keyedJob struct {
@@ -41,11 +44,13 @@ func newMemStore() *memStore {
 	return &memStore{accounts: map[string]account.Account{}, keys: map[string]account.Key{}, jobs: map[job.ID]*job.Job{}, byKey: map[string]keyedJob{}}
 }
 
+var errDown = errors.New("connection refused")
+
 func (m *memStore) lock() (func(), error) {
 	m.mu.Lock()
 	if m.down {
 		m.mu.Unlock()
-		return nil, errors.New("connection refused")
+		return nil, errDown
 	}
 	return m.mu.Unlock, nil
 }
@@ -149,7 +154,7 @@ func (m *memStore) Usage(_ context.Context, accountID string, period time.Time) 
 		return nil, err
 	}
 	defer unlock()
-	return m.usage[accountID+" "+period.Format("2006-01")], nil
+	return m.usage[accountID+" "+period.Format(time.DateOnly)], nil
 }
 
 func (m *memStore) DropResult(_ context.Context, id job.ID) (string, error) {

@@ -23,6 +23,14 @@ const (
 	ImageFormatPng  ImageFormat = "png"
 )
 
+// Defines values for MeterKind.
+const (
+	Quota    MeterKind = "quota"
+	Rate     MeterKind = "rate"
+	Requests MeterKind = "requests"
+	Threads  MeterKind = "threads"
+)
+
 // Defines values for OverThreadsAction.
 const (
 	Park   OverThreadsAction = "park"
@@ -58,6 +66,40 @@ const (
 	Networkidle2     WaitUntil = "networkidle2"
 )
 
+// Defines values for Export.
+const (
+	ExportCsv   Export = "csv"
+	ExportJson  Export = "json"
+	ExportJsonl Export = "jsonl"
+)
+
+// Defines values for ListUsageParamsFormat.
+const (
+	ListUsageParamsFormatCsv   ListUsageParamsFormat = "csv"
+	ListUsageParamsFormatJson  ListUsageParamsFormat = "json"
+	ListUsageParamsFormatJsonl ListUsageParamsFormat = "jsonl"
+)
+
+// Defines values for ListAllUsageEventsParamsFormat.
+const (
+	ListAllUsageEventsParamsFormatCsv   ListAllUsageEventsParamsFormat = "csv"
+	ListAllUsageEventsParamsFormatJson  ListAllUsageEventsParamsFormat = "json"
+	ListAllUsageEventsParamsFormatJsonl ListAllUsageEventsParamsFormat = "jsonl"
+)
+
+// Defines values for GetUsageParamsFormat.
+const (
+	GetUsageParamsFormatCsv  GetUsageParamsFormat = "csv"
+	GetUsageParamsFormatJson GetUsageParamsFormat = "json"
+)
+
+// Defines values for ListUsageEventsParamsFormat.
+const (
+	ListUsageEventsParamsFormatCsv   ListUsageEventsParamsFormat = "csv"
+	ListUsageEventsParamsFormatJson  ListUsageEventsParamsFormat = "json"
+	ListUsageEventsParamsFormatJsonl ListUsageEventsParamsFormat = "jsonl"
+)
+
 // Account defines model for Account.
 type Account struct {
 	CreatedAt Time   `json:"created_at"`
@@ -69,9 +111,24 @@ type Account struct {
 
 // AccountList defines model for AccountList.
 type AccountList struct {
-	Data       []Account `json:"data"`
-	HasMore    bool      `json:"has_more"`
-	NextCursor *string   `json:"next_cursor"`
+	Data       []AccountOverview `json:"data"`
+	HasMore    bool              `json:"has_more"`
+	NextCursor *string           `json:"next_cursor"`
+}
+
+// AccountOverview defines model for AccountOverview.
+type AccountOverview struct {
+	Id        string `json:"id"`
+	Name      string `json:"name"`
+	Plan      string `json:"plan"`
+	Suspended bool   `json:"suspended"`
+	CreatedAt Time   `json:"created_at"`
+
+	// Keys Keys that work: neither revoked nor expired.
+	Keys int `json:"keys"`
+
+	// Usage Of the present period, as far as it is filed.
+	Usage PeriodUsage `json:"usage"`
 }
 
 // AccountRequest defines model for AccountRequest.
@@ -81,6 +138,38 @@ type AccountRequest struct {
 
 	// Plan One of the plans of the installation; left out, its first.
 	Plan *string `json:"plan,omitempty"`
+}
+
+// AccountUsage defines model for AccountUsage.
+type AccountUsage struct {
+	Account string `json:"account"`
+
+	// Name Null for an address and for an account that is gone.
+	Name *string `json:"name"`
+
+	// Period Its first day, `YYYY-MM-DD`.
+	Period string `json:"period"`
+
+	// Used Credits.
+	Used float64 `json:"used"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units int64 `json:"units"`
+
+	// Events How many there are.
+	Events int64 `json:"events"`
+
+	// EventsUnits Their sum, read at the same moment: `units`.
+	EventsUnits int64 `json:"events_units"`
+}
+
+// AccountUsageList defines model for AccountUsageList.
+type AccountUsageList struct {
+	Data    []AccountUsage `json:"data"`
+	HasMore bool           `json:"has_more"`
+
+	// NextCursor `after` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
 }
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
@@ -305,6 +394,28 @@ type Links struct {
 // Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 type Metadata map[string]string
 
+// Meter defines model for Meter.
+type Meter struct {
+	// Name As in `RateLimit-Policy`.
+	Name string `json:"name"`
+
+	// Kind `rate` counts submissions, `requests` any request, `threads` jobs at once.
+	Kind MeterKind `json:"kind"`
+
+	// Limit Of a quota: whole credits.
+	Limit     int64 `json:"limit"`
+	Remaining int64 `json:"remaining"`
+
+	// WindowS Seconds; null for threads.
+	WindowS *int64 `json:"window_s"`
+
+	// ResetsAt When more is left: the next token, or the end of the window or the period; null for threads.
+	ResetsAt *Time `json:"resets_at"`
+}
+
+// MeterKind `rate` counts submissions, `requests` any request, `threads` jobs at once.
+type MeterKind string
+
 // NewAccount defines model for NewAccount.
 type NewAccount struct {
 	CreatedAt Time   `json:"created_at"`
@@ -347,6 +458,21 @@ type Options struct {
 	Width     int     `json:"width"`
 }
 
+// Outcomes How jobs ended, charged for or not, and calls that were charged for.
+type Outcomes struct {
+	// Succeeded Fresh renders.
+	Succeeded int `json:"succeeded"`
+
+	// Cached Answered without a render of their own: from the cache, or with an identical job.
+	Cached   int `json:"cached"`
+	Failed   int `json:"failed"`
+	Canceled int `json:"canceled"`
+	Expired  int `json:"expired"`
+
+	// Calls In plans that charge for calls: those that were charged for, downloads too.
+	Calls int `json:"calls"`
+}
+
 // OverThreads What becomes of a submission when all threads of its account are in use.
 type OverThreads struct {
 	Action OverThreadsAction `json:"action"`
@@ -363,6 +489,32 @@ type OverThreads struct {
 
 // OverThreadsAction defines model for OverThreads.Action.
 type OverThreadsAction string
+
+// Overage What was used beyond the quota for money; null where the plan does not let it.
+type Overage struct {
+	// Above Credits from which on each has a price.
+	Above int64 `json:"above"`
+
+	// Used Credits beyond them.
+	Used float64 `json:"used"`
+
+	// PricePerUnit Of a credit, in the operator's currency; an exact decimal.
+	PricePerUnit string `json:"price_per_unit"`
+
+	// Cost `used` times the price; an exact decimal, rounded half up in its ninth digit where a credit was used in part.
+	Cost string `json:"cost"`
+}
+
+// OwnKey The key that was shown; null without one.
+type OwnKey struct {
+	Id   string `json:"id"`
+	Name string `json:"name"`
+
+	// Scopes What it may do; empty is everything.
+	Scopes    []string `json:"scopes"`
+	CreatedAt Time     `json:"created_at"`
+	ExpiresAt *Time    `json:"expires_at"`
+}
 
 // PageHtml Markup to render instead of a page, served to the browser from a host of its own.
 type PageHtml = string
@@ -414,6 +566,20 @@ type PdfRequest struct {
 
 	// Width Width of the window in CSS pixels, 1 to 10,000.
 	Width *Width `json:"width,omitempty"`
+}
+
+// PeriodUsage Of the present period, as far as it is filed.
+type PeriodUsage struct {
+	Period   string  `json:"period"`
+	ResetsAt Time    `json:"resets_at"`
+	Unit     *string `json:"unit"`
+
+	// Used Credits.
+	Used float64 `json:"used"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units int64  `json:"units"`
+	Limit *int64 `json:"limit"`
 }
 
 // Plan defines model for Plan.
@@ -638,6 +804,27 @@ type ScreenshotRequest struct {
 	Width *Width `json:"width,omitempty"`
 }
 
+// Self defines model for Self.
+type Self struct {
+	Id string `json:"id"`
+
+	// Name Null for an address.
+	Name *string `json:"name"`
+
+	// Anonymous Whether the account is an address: no key was shown.
+	Anonymous bool `json:"anonymous"`
+
+	// CreatedAt Null for an address.
+	CreatedAt *Time `json:"created_at"`
+	Plan      Plan  `json:"plan"`
+
+	// Key The key that was shown; null without one.
+	Key *OwnKey `json:"key"`
+
+	// Limits What is left of each limit, of a plan or the installation's; empty while no scheduler answers.
+	Limits []Meter `json:"limits"`
+}
+
 // Status `queued` and `running` change; the others are ends.
 type Status string
 
@@ -658,20 +845,44 @@ type Timings struct {
 
 // Usage defines model for Usage.
 type Usage struct {
-	// Period The month.
+	// Period `YYYY-MM`, or its first day where that is not the first of a month.
 	Period   string `json:"period"`
 	StartsAt Time   `json:"starts_at"`
 
 	// ResetsAt When the next period starts.
 	ResetsAt Time `json:"resets_at"`
 
-	// Used Credits.
+	// Plan The account's plan today, from which `unit`, `limit` and `overage` are.
+	Plan string `json:"plan"`
+
+	// Unit What the plan's quota counts: `render`, `request` or `credit`; null without a quota.
+	Unit *string `json:"unit"`
+
+	// Used Credits: renders, requests or credits, as the unit says.
 	Used float64 `json:"used"`
+
+	// Limit Of the quota; null without one.
+	Limit *int64 `json:"limit"`
+
+	// Remaining Whole credits that are left, never less than 0; null without a quota.
+	Remaining *int64 `json:"remaining"`
+
+	// Pending Reserved for jobs under way, or charged and not filed yet; null of another period, without a quota, beyond it, and while nobody can tell.
+	Pending *float64 `json:"pending"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units int64 `json:"units"`
+
+	// Overage What was used beyond the quota for money; null where the plan does not let it.
+	Overage *Overage `json:"overage"`
 
 	// Renders Renders that were charged for.
 	Renders int `json:"renders"`
 
-	// ByDay Days on which jobs ended that were charged for, oldest first. Their sum is the month.
+	// Outcomes How jobs ended, charged for or not, and calls that were charged for.
+	Outcomes Outcomes `json:"outcomes"`
+
+	// ByDay Days on which something was charged or ended, oldest first. Their sum is the period.
 	ByDay []UsageDay `json:"by_day"`
 }
 
@@ -681,8 +892,45 @@ type UsageDay struct {
 	Date string `json:"date"`
 
 	// Used Credits.
-	Used    float64 `json:"used"`
-	Renders int     `json:"renders"`
+	Used float64 `json:"used"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units   int64 `json:"units"`
+	Renders int   `json:"renders"`
+
+	// Outcomes How jobs ended, charged for or not, and calls that were charged for.
+	Outcomes Outcomes `json:"outcomes"`
+}
+
+// UsageEvent defines model for UsageEvent.
+type UsageEvent struct {
+	Id      string `json:"id"`
+	Account string `json:"account"`
+
+	// Job That was charged for, or whose charge was given back; null for calls.
+	Job *string `json:"job"`
+
+	// Reason `render`, `call`, `download` or `lost` (given back).
+	Reason string `json:"reason"`
+
+	// Units 1/120 credit; negative gives back.
+	Units int64 `json:"units"`
+
+	// Count How many charges of a kind are summed up here.
+	Count int64 `json:"count"`
+
+	// Period First day of the period that it is charged to, `YYYY-MM-DD`.
+	Period     string `json:"period"`
+	HappenedAt Time   `json:"happened_at"`
+}
+
+// UsageEventList defines model for UsageEventList.
+type UsageEventList struct {
+	Data    []UsageEvent `json:"data"`
+	HasMore bool         `json:"has_more"`
+
+	// NextCursor `after` of the next page; of the last one, where events that come later will be. Null while there are none.
+	NextCursor *string `json:"next_cursor"`
 }
 
 // WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
@@ -695,6 +943,12 @@ type Width = int
 // AccountId defines model for AccountId.
 type AccountId = string
 
+// EventsAfter defines model for EventsAfter.
+type EventsAfter = string
+
+// Export defines model for Export.
+type Export string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -703,6 +957,12 @@ type JobId = string
 
 // Limit defines model for Limit.
 type Limit = int
+
+// Month YYYY-MM, such as 2026-11
+type Month = string
+
+// Period YYYY-MM or YYYY-MM-DD, such as 2026-11
+type Period = string
 
 // Prefer defines model for Prefer.
 type Prefer = string
@@ -724,6 +984,45 @@ type ListAccountsParams struct {
 	// After `next_cursor` of the page before.
 	After *string `form:"after,omitempty" json:"after,omitempty"`
 }
+
+// ListUsageParams defines parameters for ListUsage.
+type ListUsageParams struct {
+	// Period `YYYY-MM`: the periods that begin in this month; left out: the present one.
+	Period *Month `form:"period,omitempty" json:"period,omitempty"`
+
+	// Format `json`, in pages; `csv` or `jsonl`, whole. Left out: by `Accept`.
+	Format *ListUsageParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListUsageParamsFormat defines parameters for ListUsage.
+type ListUsageParamsFormat string
+
+// ListAllUsageEventsParams defines parameters for ListAllUsageEvents.
+type ListAllUsageEventsParams struct {
+	// Period `YYYY-MM`: the periods that begin in this month; left out: the present one.
+	Period *Month `form:"period,omitempty" json:"period,omitempty"`
+
+	// Account Only this account's, by id.
+	Account *string `form:"account,omitempty" json:"account,omitempty"`
+
+	// Format `json`, in pages; `csv` or `jsonl`, whole. Left out: by `Accept`.
+	Format *ListAllUsageEventsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before; with `json`.
+	After *EventsAfter `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListAllUsageEventsParamsFormat defines parameters for ListAllUsageEvents.
+type ListAllUsageEventsParamsFormat string
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
@@ -792,9 +1091,35 @@ type GetScreenshotParams struct {
 
 // GetUsageParams defines parameters for GetUsage.
 type GetUsageParams struct {
-	// Period A month as `YYYY-MM`; left out: the present one.
-	Period *string `form:"period,omitempty" json:"period,omitempty"`
+	// Period `YYYY-MM`, the period that begins in this month, or `YYYY-MM-DD`, the one that begins on this
+	// day; left out: the present one.
+	Period *Period `form:"period,omitempty" json:"period,omitempty"`
+
+	// Format `json` or `csv`; left out: by `Accept`.
+	Format *GetUsageParamsFormat `form:"format,omitempty" json:"format,omitempty"`
 }
+
+// GetUsageParamsFormat defines parameters for GetUsage.
+type GetUsageParamsFormat string
+
+// ListUsageEventsParams defines parameters for ListUsageEvents.
+type ListUsageEventsParams struct {
+	// Period `YYYY-MM`, the period that begins in this month, or `YYYY-MM-DD`, the one that begins on this
+	// day; left out: the present one.
+	Period *Period `form:"period,omitempty" json:"period,omitempty"`
+
+	// Format `json`, in pages; `csv` or `jsonl`, whole. Left out: by `Accept`.
+	Format *ListUsageEventsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before; with `json`.
+	After *EventsAfter `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListUsageEventsParamsFormat defines parameters for ListUsageEvents.
+type ListUsageEventsParamsFormat string
 
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = AccountRequest

@@ -17,9 +17,9 @@ import (
 type Time struct{ time.Time }
 
 // MarshalJSON writes t.
-func (t Time) MarshalJSON() ([]byte, error) {
-	return []byte(t.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
-}
+func (t Time) MarshalJSON() ([]byte, error) { return []byte(`"` + t.text() + `"`), nil }
+
+func (t Time) text() string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // orNull gives nil for the zero value: what is not there is null.
 func orNull[T comparable](v T) *T {

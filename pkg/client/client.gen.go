@@ -32,6 +32,14 @@ const (
 	ImageFormatPng  ImageFormat = "png"
 )
 
+// Defines values for MeterKind.
+const (
+	Quota    MeterKind = "quota"
+	Rate     MeterKind = "rate"
+	Requests MeterKind = "requests"
+	Threads  MeterKind = "threads"
+)
+
 // Defines values for OverThreadsAction.
 const (
 	Park   OverThreadsAction = "park"
@@ -61,20 +69,60 @@ const (
 	Networkidle2     WaitUntil = "networkidle2"
 )
 
-// Account defines model for Account.
-type Account struct {
-	CreatedAt time.Time `json:"created_at"`
+// Defines values for Export.
+const (
+	ExportCsv   Export = "csv"
+	ExportJson  Export = "json"
+	ExportJsonl Export = "jsonl"
+)
+
+// Defines values for ListUsageParamsFormat.
+const (
+	ListUsageParamsFormatCsv   ListUsageParamsFormat = "csv"
+	ListUsageParamsFormatJson  ListUsageParamsFormat = "json"
+	ListUsageParamsFormatJsonl ListUsageParamsFormat = "jsonl"
+)
+
+// Defines values for ListAllUsageEventsParamsFormat.
+const (
+	ListAllUsageEventsParamsFormatCsv   ListAllUsageEventsParamsFormat = "csv"
+	ListAllUsageEventsParamsFormatJson  ListAllUsageEventsParamsFormat = "json"
+	ListAllUsageEventsParamsFormatJsonl ListAllUsageEventsParamsFormat = "jsonl"
+)
+
+// Defines values for GetUsageParamsFormat.
+const (
+	GetUsageParamsFormatCsv  GetUsageParamsFormat = "csv"
+	GetUsageParamsFormatJson GetUsageParamsFormat = "json"
+)
+
+// Defines values for ListUsageEventsParamsFormat.
+const (
+	ListUsageEventsParamsFormatCsv   ListUsageEventsParamsFormat = "csv"
+	ListUsageEventsParamsFormatJson  ListUsageEventsParamsFormat = "json"
+	ListUsageEventsParamsFormatJsonl ListUsageEventsParamsFormat = "jsonl"
+)
+
+// AccountList defines model for AccountList.
+type AccountList struct {
+	Data       []AccountOverview `json:"data"`
+	HasMore    bool              `json:"has_more"`
+	NextCursor *string           `json:"next_cursor"`
+}
+
+// AccountOverview defines model for AccountOverview.
+type AccountOverview struct {
 	Id        string    `json:"id"`
 	Name      string    `json:"name"`
 	Plan      string    `json:"plan"`
 	Suspended bool      `json:"suspended"`
-}
+	CreatedAt time.Time `json:"created_at"`
 
-// AccountList defines model for AccountList.
-type AccountList struct {
-	Data       []Account `json:"data"`
-	HasMore    bool      `json:"has_more"`
-	NextCursor *string   `json:"next_cursor"`
+	// Keys Keys that work: neither revoked nor expired.
+	Keys int `json:"keys"`
+
+	// Usage Of the present period, as far as it is filed.
+	Usage PeriodUsage `json:"usage"`
 }
 
 // AccountRequest defines model for AccountRequest.
@@ -84,6 +132,38 @@ type AccountRequest struct {
 
 	// Plan One of the plans of the installation; left out, its first.
 	Plan *string `json:"plan,omitempty"`
+}
+
+// AccountUsage defines model for AccountUsage.
+type AccountUsage struct {
+	Account string `json:"account"`
+
+	// Name Null for an address and for an account that is gone.
+	Name *string `json:"name"`
+
+	// Period Its first day, `YYYY-MM-DD`.
+	Period string `json:"period"`
+
+	// Used Credits.
+	Used float64 `json:"used"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units int64 `json:"units"`
+
+	// Events How many there are.
+	Events int64 `json:"events"`
+
+	// EventsUnits Their sum, read at the same moment: `units`.
+	EventsUnits int64 `json:"events_units"`
+}
+
+// AccountUsageList defines model for AccountUsageList.
+type AccountUsageList struct {
+	Data    []AccountUsage `json:"data"`
+	HasMore bool           `json:"has_more"`
+
+	// NextCursor `after` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
 }
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
@@ -300,6 +380,28 @@ type Links struct {
 // Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 type Metadata map[string]string
 
+// Meter defines model for Meter.
+type Meter struct {
+	// Name As in `RateLimit-Policy`.
+	Name string `json:"name"`
+
+	// Kind `rate` counts submissions, `requests` any request, `threads` jobs at once.
+	Kind MeterKind `json:"kind"`
+
+	// Limit Of a quota: whole credits.
+	Limit     int64 `json:"limit"`
+	Remaining int64 `json:"remaining"`
+
+	// WindowS Seconds; null for threads.
+	WindowS *int64 `json:"window_s"`
+
+	// ResetsAt When more is left: the next token, or the end of the window or the period; null for threads.
+	ResetsAt *time.Time `json:"resets_at"`
+}
+
+// MeterKind `rate` counts submissions, `requests` any request, `threads` jobs at once.
+type MeterKind string
+
 // NewAccount defines model for NewAccount.
 type NewAccount struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -342,6 +444,21 @@ type Options struct {
 	Width     int     `json:"width"`
 }
 
+// Outcomes How jobs ended, charged for or not, and calls that were charged for.
+type Outcomes struct {
+	// Succeeded Fresh renders.
+	Succeeded int `json:"succeeded"`
+
+	// Cached Answered without a render of their own: from the cache, or with an identical job.
+	Cached   int `json:"cached"`
+	Failed   int `json:"failed"`
+	Canceled int `json:"canceled"`
+	Expired  int `json:"expired"`
+
+	// Calls In plans that charge for calls: those that were charged for, downloads too.
+	Calls int `json:"calls"`
+}
+
 // OverThreads What becomes of a submission when all threads of its account are in use.
 type OverThreads struct {
 	Action OverThreadsAction `json:"action"`
@@ -358,6 +475,32 @@ type OverThreads struct {
 
 // OverThreadsAction defines model for OverThreads.Action.
 type OverThreadsAction string
+
+// Overage What was used beyond the quota for money; null where the plan does not let it.
+type Overage struct {
+	// Above Credits from which on each has a price.
+	Above int64 `json:"above"`
+
+	// Used Credits beyond them.
+	Used float64 `json:"used"`
+
+	// PricePerUnit Of a credit, in the operator's currency; an exact decimal.
+	PricePerUnit string `json:"price_per_unit"`
+
+	// Cost `used` times the price; an exact decimal, rounded half up in its ninth digit where a credit was used in part.
+	Cost string `json:"cost"`
+}
+
+// OwnKey The key that was shown; null without one.
+type OwnKey struct {
+	Id   string `json:"id"`
+	Name string `json:"name"`
+
+	// Scopes What it may do; empty is everything.
+	Scopes    []string   `json:"scopes"`
+	CreatedAt time.Time  `json:"created_at"`
+	ExpiresAt *time.Time `json:"expires_at"`
+}
 
 // PageHtml Markup to render instead of a page, served to the browser from a host of its own.
 type PageHtml = string
@@ -409,6 +552,20 @@ type PdfRequest struct {
 
 	// Width Width of the window in CSS pixels, 1 to 10,000.
 	Width *Width `json:"width,omitempty"`
+}
+
+// PeriodUsage Of the present period, as far as it is filed.
+type PeriodUsage struct {
+	Period   string    `json:"period"`
+	ResetsAt time.Time `json:"resets_at"`
+	Unit     *string   `json:"unit"`
+
+	// Used Credits.
+	Used float64 `json:"used"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units int64  `json:"units"`
+	Limit *int64 `json:"limit"`
 }
 
 // Plan defines model for Plan.
@@ -604,6 +761,27 @@ type ScreenshotRequest struct {
 	Width *Width `json:"width,omitempty"`
 }
 
+// Self defines model for Self.
+type Self struct {
+	Id string `json:"id"`
+
+	// Name Null for an address.
+	Name *string `json:"name"`
+
+	// Anonymous Whether the account is an address: no key was shown.
+	Anonymous bool `json:"anonymous"`
+
+	// CreatedAt Null for an address.
+	CreatedAt *time.Time `json:"created_at"`
+	Plan      Plan       `json:"plan"`
+
+	// Key The key that was shown; null without one.
+	Key *OwnKey `json:"key"`
+
+	// Limits What is left of each limit, of a plan or the installation's; empty while no scheduler answers.
+	Limits []Meter `json:"limits"`
+}
+
 // Status `queued` and `running` change; the others are ends.
 type Status string
 
@@ -624,20 +802,44 @@ type Timings struct {
 
 // Usage defines model for Usage.
 type Usage struct {
-	// Period The month.
+	// Period `YYYY-MM`, or its first day where that is not the first of a month.
 	Period   string    `json:"period"`
 	StartsAt time.Time `json:"starts_at"`
 
 	// ResetsAt When the next period starts.
 	ResetsAt time.Time `json:"resets_at"`
 
-	// Used Credits.
+	// Plan The account's plan today, from which `unit`, `limit` and `overage` are.
+	Plan string `json:"plan"`
+
+	// Unit What the plan's quota counts: `render`, `request` or `credit`; null without a quota.
+	Unit *string `json:"unit"`
+
+	// Used Credits: renders, requests or credits, as the unit says.
 	Used float64 `json:"used"`
+
+	// Limit Of the quota; null without one.
+	Limit *int64 `json:"limit"`
+
+	// Remaining Whole credits that are left, never less than 0; null without a quota.
+	Remaining *int64 `json:"remaining"`
+
+	// Pending Reserved for jobs under way, or charged and not filed yet; null of another period, without a quota, beyond it, and while nobody can tell.
+	Pending *float64 `json:"pending"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units int64 `json:"units"`
+
+	// Overage What was used beyond the quota for money; null where the plan does not let it.
+	Overage *Overage `json:"overage"`
 
 	// Renders Renders that were charged for.
 	Renders int `json:"renders"`
 
-	// ByDay Days on which jobs ended that were charged for, oldest first. Their sum is the month.
+	// Outcomes How jobs ended, charged for or not, and calls that were charged for.
+	Outcomes Outcomes `json:"outcomes"`
+
+	// ByDay Days on which something was charged or ended, oldest first. Their sum is the period.
 	ByDay []UsageDay `json:"by_day"`
 }
 
@@ -647,8 +849,45 @@ type UsageDay struct {
 	Date string `json:"date"`
 
 	// Used Credits.
-	Used    float64 `json:"used"`
-	Renders int     `json:"renders"`
+	Used float64 `json:"used"`
+
+	// Units `used` exactly, in 1/120 credit.
+	Units   int64 `json:"units"`
+	Renders int   `json:"renders"`
+
+	// Outcomes How jobs ended, charged for or not, and calls that were charged for.
+	Outcomes Outcomes `json:"outcomes"`
+}
+
+// UsageEvent defines model for UsageEvent.
+type UsageEvent struct {
+	Id      string `json:"id"`
+	Account string `json:"account"`
+
+	// Job That was charged for, or whose charge was given back; null for calls.
+	Job *string `json:"job"`
+
+	// Reason `render`, `call`, `download` or `lost` (given back).
+	Reason string `json:"reason"`
+
+	// Units 1/120 credit; negative gives back.
+	Units int64 `json:"units"`
+
+	// Count How many charges of a kind are summed up here.
+	Count int64 `json:"count"`
+
+	// Period First day of the period that it is charged to, `YYYY-MM-DD`.
+	Period     string    `json:"period"`
+	HappenedAt time.Time `json:"happened_at"`
+}
+
+// UsageEventList defines model for UsageEventList.
+type UsageEventList struct {
+	Data    []UsageEvent `json:"data"`
+	HasMore bool         `json:"has_more"`
+
+	// NextCursor `after` of the next page; of the last one, where events that come later will be. Null while there are none.
+	NextCursor *string `json:"next_cursor"`
 }
 
 // WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
@@ -661,6 +900,12 @@ type Width = int
 // AccountId defines model for AccountId.
 type AccountId = string
 
+// EventsAfter defines model for EventsAfter.
+type EventsAfter = string
+
+// Export defines model for Export.
+type Export string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -669,6 +914,12 @@ type JobId = string
 
 // Limit defines model for Limit.
 type Limit = int
+
+// Month YYYY-MM, such as 2026-11
+type Month = string
+
+// Period YYYY-MM or YYYY-MM-DD, such as 2026-11
+type Period = string
 
 // Prefer defines model for Prefer.
 type Prefer = string
@@ -690,6 +941,45 @@ type ListAccountsParams struct {
 	// After `next_cursor` of the page before.
 	After *string `form:"after,omitempty" json:"after,omitempty"`
 }
+
+// ListUsageParams defines parameters for ListUsage.
+type ListUsageParams struct {
+	// Period `YYYY-MM`: the periods that begin in this month; left out: the present one.
+	Period *Month `form:"period,omitempty" json:"period,omitempty"`
+
+	// Format `json`, in pages; `csv` or `jsonl`, whole. Left out: by `Accept`.
+	Format *ListUsageParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListUsageParamsFormat defines parameters for ListUsage.
+type ListUsageParamsFormat string
+
+// ListAllUsageEventsParams defines parameters for ListAllUsageEvents.
+type ListAllUsageEventsParams struct {
+	// Period `YYYY-MM`: the periods that begin in this month; left out: the present one.
+	Period *Month `form:"period,omitempty" json:"period,omitempty"`
+
+	// Account Only this account's, by id.
+	Account *string `form:"account,omitempty" json:"account,omitempty"`
+
+	// Format `json`, in pages; `csv` or `jsonl`, whole. Left out: by `Accept`.
+	Format *ListAllUsageEventsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before; with `json`.
+	After *EventsAfter `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListAllUsageEventsParamsFormat defines parameters for ListAllUsageEvents.
+type ListAllUsageEventsParamsFormat string
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
@@ -726,9 +1016,35 @@ type GetJobParams struct {
 
 // GetUsageParams defines parameters for GetUsage.
 type GetUsageParams struct {
-	// Period A month as `YYYY-MM`; left out: the present one.
-	Period *string `form:"period,omitempty" json:"period,omitempty"`
+	// Period `YYYY-MM`, the period that begins in this month, or `YYYY-MM-DD`, the one that begins on this
+	// day; left out: the present one.
+	Period *Period `form:"period,omitempty" json:"period,omitempty"`
+
+	// Format `json` or `csv`; left out: by `Accept`.
+	Format *GetUsageParamsFormat `form:"format,omitempty" json:"format,omitempty"`
 }
+
+// GetUsageParamsFormat defines parameters for GetUsage.
+type GetUsageParamsFormat string
+
+// ListUsageEventsParams defines parameters for ListUsageEvents.
+type ListUsageEventsParams struct {
+	// Period `YYYY-MM`, the period that begins in this month, or `YYYY-MM-DD`, the one that begins on this
+	// day; left out: the present one.
+	Period *Period `form:"period,omitempty" json:"period,omitempty"`
+
+	// Format `json`, in pages; `csv` or `jsonl`, whole. Left out: by `Accept`.
+	Format *ListUsageEventsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before; with `json`.
+	After *EventsAfter `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListUsageEventsParamsFormat defines parameters for ListUsageEvents.
+type ListUsageEventsParamsFormat string
 
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = AccountRequest
@@ -838,6 +1154,11 @@ type ClientInterface interface {
 	// Corresponds with POST /admin/v1/accounts (the `CreateAccount` operationId).
 	CreateAccount(ctx context.Context, body CreateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReadAccount Look at an account
+	//
+	// Corresponds with GET /admin/v1/accounts/{id} (the `ReadAccount` operationId).
+	ReadAccount(ctx context.Context, id AccountId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListKeys List an account's keys
 	//
 	// All keys, revoked ones too; never their secrets.
@@ -873,6 +1194,22 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
 	ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListUsage What every account used
+	//
+	// The periods that begin in one month, of every account that was charged in it, and of clients
+	// without a key by their address: what is owed, and the sum of the events that it is owed for.
+	// The two are equal. As `csv` or `jsonl` it is everything, streamed.
+	//
+	// Corresponds with GET /admin/v1/usage (the `ListUsage` operationId).
+	ListUsage(ctx context.Context, params *ListUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAllUsageEvents The charges of every account
+	//
+	// As `GET /v1/usage/events`, of all accounts, by period and account, or of one.
+	//
+	// Corresponds with GET /admin/v1/usage/events (the `ListAllUsageEvents` operationId).
+	ListAllUsageEvents(ctx context.Context, params *ListAllUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Pressure The farm has room
 	//
 	// For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
@@ -883,6 +1220,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /pressure (the `Pressure` operationId).
 	Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAccount Who you are, and what is left
+	//
+	// The account of the key, its plan with every limit, how much is left of each, and the key
+	// itself without its secret. A client without a key, where the installation takes them, is an
+	// account too: that of its address.
+	//
+	// Corresponds with GET /v1/account (the `GetAccount` operationId).
+	GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListJobs List jobs
 	//
@@ -1002,13 +1348,31 @@ type ClientInterface interface {
 
 	// GetUsage What was used this month
 	//
-	// What the account was charged for in one month (UTC), to date. A fresh success costs one
-	// credit; a job that failed, was canceled or is a replay costs nothing. A job belongs to the
-	// month in which it was accepted, and is counted once it is filed, normally within a second
-	// of its end.
+	// What the account was charged for in one period, to date: the calendar month (UTC), or the
+	// month from the account's own day on, as its plan says. A fresh success costs one credit, and
+	// a job that failed, was canceled or is a replay nothing; where the plan's `unit` is `request`
+	// or `credit` calls are charged instead. A job belongs to the period in which it was accepted.
+	//
+	// `used` is what is filed, normally within a second of a job's end. `remaining` is that of
+	// `X-Quota-Remaining`: of the present period it leaves out what is reserved for jobs under way
+	// and what is not filed yet too, which is `pending`. While no scheduler answers `pending` is
+	// null and `remaining` is reckoned from `used` alone.
+	//
+	// As CSV it is a line for each day. Send `Accept: text/csv` or `?format=csv`.
 	//
 	// Corresponds with GET /v1/usage (the `GetUsage` operationId).
 	GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUsageEvents The ledger of charges
+	//
+	// Every charge of one period, oldest first; `used` of `GET /v1/usage` is their sum. An event is
+	// written once and never changed: what is given back is an event of its own, with a negative
+	// number of units. As JSON it comes in pages; as `csv` or `jsonl` (one event a line) it is the
+	// whole period, streamed. New events come behind the old ones, so a cursor may be kept to read
+	// on later.
+	//
+	// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
+	ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccounts List accounts
@@ -1050,6 +1414,21 @@ func (c *Raw) CreateAccountWithBody(ctx context.Context, contentType string, bod
 // Corresponds with POST /admin/v1/accounts (the `CreateAccount` operationId).
 func (c *Raw) CreateAccount(ctx context.Context, body CreateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateAccountRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadAccount Look at an account
+//
+// Corresponds with GET /admin/v1/accounts/{id} (the `ReadAccount` operationId).
+func (c *Raw) ReadAccount(ctx context.Context, id AccountId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadAccountRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -1145,6 +1524,42 @@ func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 	return c.Client.Do(req)
 }
 
+// ListUsage What every account used
+//
+// The periods that begin in one month, of every account that was charged in it, and of clients
+// without a key by their address: what is owed, and the sum of the events that it is owed for.
+// The two are equal. As `csv` or `jsonl` it is everything, streamed.
+//
+// Corresponds with GET /admin/v1/usage (the `ListUsage` operationId).
+func (c *Raw) ListUsage(ctx context.Context, params *ListUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUsageRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAllUsageEvents The charges of every account
+//
+// As `GET /v1/usage/events`, of all accounts, by period and account, or of one.
+//
+// Corresponds with GET /admin/v1/usage/events (the `ListAllUsageEvents` operationId).
+func (c *Raw) ListAllUsageEvents(ctx context.Context, params *ListAllUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAllUsageEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // Pressure The farm has room
 //
 // For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
@@ -1156,6 +1571,25 @@ func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 // Corresponds with GET /pressure (the `Pressure` operationId).
 func (c *Raw) Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPressureRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAccount Who you are, and what is left
+//
+// The account of the key, its plan with every limit, how much is left of each, and the key
+// itself without its secret. A client without a key, where the installation takes them, is an
+// account too: that of its address.
+//
+// Corresponds with GET /v1/account (the `GetAccount` operationId).
+func (c *Raw) GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAccountRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1404,14 +1838,42 @@ func (c *Raw) PostScreenshot(ctx context.Context, body PostScreenshotJSONRequest
 
 // GetUsage What was used this month
 //
-// What the account was charged for in one month (UTC), to date. A fresh success costs one
-// credit; a job that failed, was canceled or is a replay costs nothing. A job belongs to the
-// month in which it was accepted, and is counted once it is filed, normally within a second
-// of its end.
+// What the account was charged for in one period, to date: the calendar month (UTC), or the
+// month from the account's own day on, as its plan says. A fresh success costs one credit, and
+// a job that failed, was canceled or is a replay nothing; where the plan's `unit` is `request`
+// or `credit` calls are charged instead. A job belongs to the period in which it was accepted.
+//
+// `used` is what is filed, normally within a second of a job's end. `remaining` is that of
+// `X-Quota-Remaining`: of the present period it leaves out what is reserved for jobs under way
+// and what is not filed yet too, which is `pending`. While no scheduler answers `pending` is
+// null and `remaining` is reckoned from `used` alone.
+//
+// As CSV it is a line for each day. Send `Accept: text/csv` or `?format=csv`.
 //
 // Corresponds with GET /v1/usage (the `GetUsage` operationId).
 func (c *Raw) GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUsageRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUsageEvents The ledger of charges
+//
+// Every charge of one period, oldest first; `used` of `GET /v1/usage` is their sum. An event is
+// written once and never changed: what is given back is an event of its own, with a negative
+// number of units. As JSON it comes in pages; as `csv` or `jsonl` (one event a line) it is the
+// whole period, streamed. New events come behind the old ones, so a cursor may be kept to read
+// on later.
+//
+// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
+func (c *Raw) ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUsageEventsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1524,6 +1986,40 @@ func NewCreateAccountRequestWithBody(server string, contentType string, body io.
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewReadAccountRequest constructs an http.Request for the ReadAccount method
+func NewReadAccountRequest(server string, id AccountId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/accounts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -1677,6 +2173,198 @@ func NewListPlansRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListUsageRequest constructs an http.Request for the ListUsage method
+func NewListUsageRequest(server string, params *ListUsageParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/usage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAllUsageEventsRequest constructs an http.Request for the ListAllUsageEvents method
+func NewListAllUsageEventsRequest(server string, params *ListAllUsageEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/usage/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Account != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "account", *params.Account, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPressureRequest constructs an http.Request for the Pressure method
 func NewPressureRequest(server string) (*http.Request, error) {
 	var err error
@@ -1687,6 +2375,33 @@ func NewPressureRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/pressure")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAccountRequest constructs an http.Request for the GetAccount method
+func NewGetAccountRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/account")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2191,6 +2906,108 @@ func NewGetUsageRequest(server string, params *GetUsageParams) (*http.Request, e
 		if params.Period != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListUsageEventsRequest constructs an http.Request for the ListUsageEvents method
+func NewListUsageEventsRequest(server string, params *ListUsageEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

@@ -152,8 +152,8 @@ func (c *Client) CreateAccount(ctx context.Context, name, plan string) (*NewAcco
 }
 
 // ListAccounts lists every account, oldest first.
-func (c *Client) ListAccounts(ctx context.Context) ([]Account, error) {
-	all, limit := []Account{}, 200
+func (c *Client) ListAccounts(ctx context.Context) ([]AccountOverview, error) {
+	all, limit := []AccountOverview{}, 200
 	params := ListAccountsParams{Limit: &limit}
 	for {
 		page, err := call[AccountList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListAccounts(ctx, &params) })

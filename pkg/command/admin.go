@@ -77,7 +77,7 @@ func ListAccounts(ctx context.Context, t Terminal, cfg config.AccountList) error
 		if err != nil {
 			return err
 		}
-		return printList(t, cfg.JSON, list, "ID\tNAME\tPLAN\tSUSPENDED\tCREATED", func(w io.Writer, a client.Account) {
+		return printList(t, cfg.JSON, list, "ID\tNAME\tPLAN\tSUSPENDED\tCREATED", func(w io.Writer, a client.AccountOverview) {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\n", a.Id, a.Name, a.Plan, a.Suspended, a.CreatedAt.Format(time.RFC3339))
 		})
 	})
