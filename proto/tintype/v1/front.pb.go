@@ -366,6 +366,8 @@ type Lookup struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	WaitMs        uint32                 `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	Account       string                 `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"` // who asks; empty waits for any account's job
+	Key           string                 `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`         // as in an Envelope, of who asks: for the meters of the answer
+	Address       string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,6 +430,20 @@ func (x *Lookup) GetAccount() string {
 	return ""
 }
 
+func (x *Lookup) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Lookup) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // Cancel ends a job for its account. It is answered when the end is durable;
 // a job that had ended already is answered as it is. The replica sends it only
 // after the job's decision has reached it.
@@ -436,6 +452,8 @@ type Cancel struct {
 	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Account       string                 `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"` // another account's job is unknown
+	Key           string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`         // as in a Lookup
+	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +505,20 @@ func (x *Cancel) GetId() string {
 func (x *Cancel) GetAccount() string {
 	if x != nil {
 		return x.Account
+	}
+	return ""
+}
+
+func (x *Cancel) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Cancel) GetAddress() string {
+	if x != nil {
+		return x.Address
 	}
 	return ""
 }
@@ -1984,16 +2016,20 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\apending\x18\x02 \x03(\v2\x13.tintype.v1.PendingR\apending\"4\n" +
 	"\aPending\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
-	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\"_\n" +
+	"\bjobs_seq\x18\x02 \x01(\x04R\ajobsSeq\"\x8b\x01\n" +
 	"\x06Lookup\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x17\n" +
 	"\await_ms\x18\x03 \x01(\rR\x06waitMs\x12\x18\n" +
-	"\aaccount\x18\x04 \x01(\tR\aaccount\"F\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"r\n" +
 	"\x06Cancel\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
-	"\aaccount\x18\x03 \x01(\tR\aaccount\"x\n" +
+	"\aaccount\x18\x03 \x01(\tR\aaccount\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\"x\n" +
 	"\x04List\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
