@@ -60,7 +60,7 @@ const (
 	maxRequests  = 10_000_000
 	maxWindow    = 60 * 60 // seconds: what a standby has to remember of submissions
 	maxQuota     = 1_000_000_000_000
-	maxTTL       = 365 * 24 * 60 * 60 // seconds
+	maxTTL       = int(job.MaxTTL / time.Second) // seconds
 
 	maxHTTPLimits = 9         // three classes, by three identities
 	maxPlanName   = 64        // characters

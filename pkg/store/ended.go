@@ -19,6 +19,8 @@ type Ended struct {
 	Fingerprint []byte
 	Units       int64     // 1/120 credit; 0 is free
 	Period      time.Time // first day of the period that it was accepted in
+	CacheKey    []byte    // what it answers from now on; nil if nothing
+	FreshUntil  time.Time // until then; set with CacheKey
 }
 
 const insertJob = `

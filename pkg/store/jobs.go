@@ -166,13 +166,18 @@ func (s *Store) Jobs(ctx context.Context, accountID string, state job.State, bef
 }
 
 const dropResult = `
+WITH forgotten AS (
+    DELETE FROM artifacts
+    WHERE job = @id
+)
 UPDATE jobs
 SET result_gone_at = COALESCE(result_gone_at, now())
 WHERE id = @id AND day = @day AND object IS NOT NULL
 RETURNING object`
 
-// DropResult marks a job's result as deleted and returns its object, which
-// the caller removes. It may be called again.
+// DropResult marks a job's result as deleted, so that it answers nobody else
+// either, and returns its object, which the caller removes unless it is another
+// job's. It may be called again.
 func (s *Store) DropResult(ctx context.Context, id job.ID) (object string, err error) {
 	err = s.pool.QueryRow(ctx, dropResult, pgx.NamedArgs{"id": string(id), "day": day(id)}).Scan(&object)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -18,6 +18,7 @@ type Retained struct {
 	Seq      uint64          // the last frame that was projected by then
 	Jobs     map[job.ID]Kept // those that have a row
 	Accounts map[string]bool // those that there are
+	Shared   map[string]bool // objects of these jobs that answer other requests
 }
 
 // Kept is what a job's row says of its artifact.
@@ -36,6 +37,11 @@ SELECT id, COALESCE(object, '') AS object, expires_at <= now() OR result_gone_at
 FROM jobs
 WHERE day BETWEEN @first AND @last AND id = ANY(@ids)`
 
+const selectShared = `
+SELECT object
+FROM artifacts
+WHERE job = ANY(@ids) AND expires_at > now()`
+
 const selectThere = `
 SELECT id
 FROM accounts
@@ -43,7 +49,7 @@ WHERE id = ANY(@ids)`
 
 // Retained reads all of it in one snapshot.
 func (s *Store) Retained(ctx context.Context, ids []job.ID, accounts []string) (Retained, error) {
-	r := Retained{Jobs: map[job.ID]Kept{}, Accounts: map[string]bool{}}
+	r := Retained{Jobs: map[job.ID]Kept{}, Accounts: map[string]bool{}, Shared: map[string]bool{}}
 	texts := make([]string, len(ids))
 	var first, last time.Time
 	for i, id := range ids {
@@ -67,6 +73,14 @@ func (s *Store) Retained(ctx context.Context, ids []job.ID, accounts []string) (
 		var k Kept
 		if _, err := pgx.ForEachRow(rows, []any{&id, &k.Object, &k.Over}, func() error {
 			r.Jobs[job.ID(id)] = k
+			return nil
+		}); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, selectShared, pgx.NamedArgs{"ids": texts})
+		var object string
+		if _, err := pgx.ForEachRow(rows, []any{&object}, func() error {
+			r.Shared[object] = true
 			return nil
 		}); err != nil {
 			return err

@@ -31,6 +31,9 @@ func TestRetained(t *testing.T) {
 	someAccount(t, s, "acme")
 	past, future := time.Now().Add(-time.Second), time.Now().Add(time.Hour)
 	live, over, deleted, failed := ended(0, future), ended(40, past), ended(3, future), ended(2, past)
+	for i, e := range []*store.Ended{&live, &over, &deleted} {
+		e.CacheKey, e.FreshUntil = cacheKey(byte(i)), future
+	}
 	failed.Job.State, failed.Job.Result, failed.Job.Failure = job.Failed, nil, job.Fail(job.TLSError, job.StageNavigate, "no")
 	failed.Job.Billable, failed.Units = new(bool), 0
 	ends := []store.Ended{live, over, deleted, failed}
@@ -48,7 +51,7 @@ func TestRetained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := store.Retained{At: got.At, Seq: 7, Accounts: map[string]bool{"acc_acme": true}, Jobs: map[job.ID]store.Kept{
+	want := store.Retained{At: got.At, Seq: 7, Accounts: map[string]bool{"acc_acme": true}, Shared: map[string]bool{live.Job.Result.Object: true}, Jobs: map[job.ID]store.Kept{
 		live.Job.ID:    {Object: live.Job.Result.Object},
 		over.Job.ID:    {Object: over.Job.Result.Object, Over: true},
 		deleted.Job.ID: {Object: deleted.Job.Result.Object, Over: true},

@@ -1,0 +1,35 @@
+package job
+
+import (
+	"crypto/sha256"
+	"time"
+)
+
+// MaxTTL bounds for how long a request may have its result kept for others.
+const MaxTTL = 365 * 24 * time.Hour
+
+// An Artifact is a result that answers identical requests.
+type Artifact struct {
+	Job        ID // that made it
+	Result     *Result
+	Evidence   *Evidence
+	MadeAt     time.Time // end of that job
+	FreshUntil time.Time // of its own request's time to live
+	ExpiresAt  time.Time // end of that job's retention: the object is there until then
+}
+
+// CacheKey is what makes two jobs of an account the same picture: its own hash
+// of both. What does not change the picture is left out: the quality where no
+// JPEG is asked for, and timeout_ms, which says how long to be patient and not
+// what to show. fail_on_timeout is in: it is a promise about the picture.
+func (s *Spec) CacheKey(account string) []byte {
+	same := *s
+	same.TimeoutMS = 0
+	if same.Format != JPEG {
+		same.Quality = 0
+	}
+	sum := sha256.New()
+	sum.Write([]byte(account + "\x00"))
+	sum.Write(same.Marshal())
+	return sum.Sum(nil)
+}
