@@ -90,6 +90,7 @@ type Door interface {
 // trouble.
 type Store interface {
 	Job(ctx context.Context, id job.ID) (*job.Job, error)
+	Artifact(ctx context.Context, accountID string, cacheKey []byte) (*job.Artifact, error)
 	JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error)
 	Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error)
 	DropResult(ctx context.Context, id job.ID) (object string, err error)
@@ -128,6 +129,9 @@ type Server struct {
 	ready   readiness
 	queue   queueView
 	refused refusals
+
+	cacheRest rest // of asking the archive what is cached
+
 	metrics *metrics
 	buffers *buffers
 

@@ -167,7 +167,13 @@ func TestOptionsAreTheDomains(t *testing.T) {
 		}
 		return spec.Normalize(60_000)
 	}
+	if ttl := properties["ttl_s"].Value; *ttl.Min != 0 || *ttl.Max != job.MaxTTL.Seconds() {
+		t.Errorf("ttl_s: %v to %v, a policy has 0 to %v", *ttl.Min, *ttl.Max, job.MaxTTL.Seconds())
+	}
 	for name, ref := range properties {
+		if name == "ttl_s" {
+			continue // it is the request's, not the picture's
+		}
 		s := ref.Value
 		if want, ok := defaults[name]; ok && name != "url" && name != "html" && toJSON(t, s.Default) != toJSON(t, want) {
 			t.Errorf("%s: default %v, in the domain %v", name, s.Default, want)

@@ -33,6 +33,8 @@ type memStore struct {
 	events   []account.UsageEvent
 	pages    int // how often events were asked for
 	failsAt  int // which of them fails, and all that follow; 0: none
+
+	artifacts map[string]*job.Artifact // by account and cache key
 }
 
 type keyedJob struct {
@@ -41,7 +43,7 @@ type keyedJob struct {
 }
 
 func newMemStore() *memStore {
-	return &memStore{accounts: map[string]account.Account{}, keys: map[string]account.Key{}, jobs: map[job.ID]*job.Job{}, byKey: map[string]keyedJob{}}
+	return &memStore{accounts: map[string]account.Account{}, keys: map[string]account.Key{}, jobs: map[job.ID]*job.Job{}, byKey: map[string]keyedJob{}, artifacts: map[string]*job.Artifact{}}
 }
 
 var errDown = errors.New("connection refused")
@@ -109,6 +111,18 @@ func (m *memStore) Job(_ context.Context, id job.ID) (*job.Job, error) {
 		return j, nil
 	}
 	return nil, fault.New(fault.NotFound, "there is no such job")
+}
+
+func (m *memStore) Artifact(_ context.Context, accountID string, key []byte) (*job.Artifact, error) {
+	unlock, err := m.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if a := m.artifacts[accountID+string(key)]; a != nil {
+		return a, nil
+	}
+	return nil, fault.New(fault.NotFound, "nothing is cached")
 }
 
 func (m *memStore) JobByKey(_ context.Context, accountID string, hash []byte) (*job.Job, []byte, error) {

@@ -218,6 +218,9 @@ type Failure struct {
 	Stage string `json:"stage"`
 }
 
+// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
+type Force = bool
+
 // Format Kind of artifact; `jpg` is `jpeg`.
 type Format string
 
@@ -251,7 +254,9 @@ type Job struct {
 
 	// Billable Null before the end.
 	Billable *bool `json:"billable"`
-	Cached   bool  `json:"cached"`
+
+	// Cached Its result is that of an identical job, and costs nothing.
+	Cached bool `json:"cached"`
 
 	// CreatedAt When it was accepted.
 	CreatedAt Time    `json:"created_at"`
@@ -323,6 +328,9 @@ type JobRequest struct {
 	// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
+	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
+	Force *Force `json:"force,omitempty"`
+
 	// Format Kind of artifact; `jpg` is `jpeg`.
 	Format *Format `json:"format,omitempty"`
 
@@ -348,6 +356,11 @@ type JobRequest struct {
 	// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
 	// finish loading in time is captured, with `load` in `evidence.timed_out`.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
+
+	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
+	// is no older answers this request at once, unbilled; and this job's result answers later ones
+	// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
+	TtlS *TtlS `json:"ttl_s,omitempty"`
 
 	// Url The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 	// (WHATWG). It holds no credentials. Addresses that are not public end the job as
@@ -538,6 +551,9 @@ type PdfRequest struct {
 	// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
+	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
+	Force *Force `json:"force,omitempty"`
+
 	// Format `pdf` and nothing else.
 	Format *PdfFormat `json:"format,omitempty"`
 
@@ -554,6 +570,11 @@ type PdfRequest struct {
 	// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
 	// finish loading in time is captured, with `load` in `evidence.timed_out`.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
+
+	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
+	// is no older answers this request at once, unbilled; and this job's result answers later ones
+	// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
+	TtlS *TtlS `json:"ttl_s,omitempty"`
 
 	// Url The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 	// (WHATWG). It holds no credentials. Addresses that are not public end the job as
@@ -765,6 +786,9 @@ type ScreenshotRequest struct {
 	// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
+	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
+	Force *Force `json:"force,omitempty"`
+
 	// Format Kind of picture; `jpg` is `jpeg`.
 	Format *ImageFormat `json:"format,omitempty"`
 
@@ -790,6 +814,11 @@ type ScreenshotRequest struct {
 	// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
 	// finish loading in time is captured, with `load` in `evidence.timed_out`.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
+
+	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
+	// is no older answers this request at once, unbilled; and this job's result answers later ones
+	// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
+	TtlS *TtlS `json:"ttl_s,omitempty"`
 
 	// Url The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 	// (WHATWG). It holds no credentials. Addresses that are not public end the job as
@@ -842,6 +871,11 @@ type Timings struct {
 	UploadMs   int64 `json:"upload_ms"`
 	WaitMs     int64 `json:"wait_ms"`
 }
+
+// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
+// is no older answers this request at once, unbilled; and this job's result answers later ones
+// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
+type TtlS = int
 
 // Usage defines model for Usage.
 type Usage struct {
@@ -1068,6 +1102,8 @@ type GetPdfParams struct {
 	DelayMs       *DelayMs       `form:"delay_ms,omitempty" json:"delay_ms,omitempty"`
 	TimeoutMs     *TimeoutMs     `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
 	FailOnTimeout *FailOnTimeout `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
+	TtlS          *TtlS          `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
+	Force         *Force         `form:"force,omitempty" json:"force,omitempty"`
 	CustomId      *CustomId      `form:"custom_id,omitempty" json:"custom_id,omitempty"`
 }
 
@@ -1086,6 +1122,8 @@ type GetScreenshotParams struct {
 	DelayMs           *DelayMs           `form:"delay_ms,omitempty" json:"delay_ms,omitempty"`
 	TimeoutMs         *TimeoutMs         `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
 	FailOnTimeout     *FailOnTimeout     `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
+	TtlS              *TtlS              `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
+	Force             *Force             `form:"force,omitempty" json:"force,omitempty"`
 	CustomId          *CustomId          `form:"custom_id,omitempty" json:"custom_id,omitempty"`
 }
 

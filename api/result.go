@@ -41,6 +41,9 @@ func (s *Server) getResult(w http.ResponseWriter, r *http.Request, c *call) erro
 		return err
 	}
 	if s.cfg.RedirectResults && r.Method == http.MethodGet {
+		if err := s.goneWith(r.Context(), j); err != nil {
+			return err // the store would tell the client of a missing key
+		}
 		to, err := s.deps.Bucket.PresignGet(j.Result.Object, redirectFor, disposition(j))
 		if err != nil {
 			return err
@@ -68,6 +71,10 @@ func (s *Server) deleteResult(w http.ResponseWriter, r *http.Request, c *call) e
 			return &fault.Error{Kind: fault.Unavailable, Detail: "the job has ended a moment ago and is being filed; try again"}
 		case err != nil:
 			return unavailable(err, "the archive does not answer at the moment; try again")
+		}
+		if owner(j) != j.ID { // another job's stays: this one alone has none any more
+			w.WriteHeader(http.StatusNoContent)
+			return nil
 		}
 		if err := s.deps.Bucket.Delete(ctx, key); err != nil {
 			s.log.Warn("a deleted artifact stays in the bucket", "job", j.ID, "err", err)
@@ -151,7 +158,7 @@ func (s *Server) sendArtifact(w http.ResponseWriter, r *http.Request, j *job.Job
 	}
 	body, info, err := s.deps.Bucket.Get(ctx, res.Object)
 	if err != nil {
-		return lostOrDown(j, err)
+		return s.missing(r.Context(), j, err)
 	}
 	defer body.Close()
 	if info.SizeBytes != res.SizeBytes {
@@ -179,7 +186,7 @@ func (s *Server) sendArtifact(w http.ResponseWriter, r *http.Request, j *job.Job
 func (s *Server) headArtifact(w http.ResponseWriter, r *http.Request, j *job.Job, head func()) error {
 	info, err := s.deps.Bucket.Stat(r.Context(), j.Result.Object)
 	if err != nil {
-		return lostOrDown(j, err)
+		return s.missing(r.Context(), j, err)
 	}
 	if info.SizeBytes != j.Result.SizeBytes {
 		return artifactLost(j, fmt.Errorf("%d bytes are stored, %d were recorded", info.SizeBytes, j.Result.SizeBytes))
@@ -228,6 +235,16 @@ func (s *Server) stream(w http.ResponseWriter, j *job.Job, body io.Reader) error
 		return fault.Wrap(fault.Canceled, err, "the client went away")
 	}
 	return nil
+}
+
+// missing is why an artifact cannot be opened.
+func (s *Server) missing(ctx context.Context, j *job.Job, err error) error {
+	if errors.Is(err, object.ErrNotFound) {
+		if gone := s.goneWith(ctx, j); gone != nil {
+			return gone
+		}
+	}
+	return lostOrDown(j, err)
 }
 
 // lostOrDown tells an object that is not there from a store that does not

@@ -33,6 +33,9 @@ type submission struct {
 	spec     job.Spec
 	customID string
 	metadata map[string]string
+	ttlS     *int // nil: as the plan says
+	force    bool
+	stale    bool // what is cached is older than it may be
 }
 
 // submitJob is POST /v1/jobs.
@@ -58,10 +61,11 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 		return err
 	}
 	linger(w, decideWithin+wait)
-	j, replay, err := s.submit(r.Context(), c.account, sub, key)
+	j, replay, err := s.submit(r.Context(), c, sub, key)
 	if err != nil {
 		return err
 	}
+	sub.tellStale(w.Header())
 	if replay {
 		w.Header().Set("X-Idempotent-Replay", "true")
 	}
@@ -74,6 +78,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	status := http.StatusAccepted
 	if j.State.Terminal() {
 		status = http.StatusOK
+		describe(w.Header(), j)
 	}
 	return s.writeJob(w, status, j, applied)
 }
@@ -89,6 +94,7 @@ func submissionFrom(in *input, format job.Format, plan account.Plan) (*submissio
 	if req.Metadata != nil {
 		sub.metadata = *req.Metadata
 	}
+	sub.ttlS, sub.force = req.TtlS, deref(req.Force)
 	spec := &sub.spec
 	spec.Format = format
 	set(&spec.URL, req.Url)
@@ -157,7 +163,8 @@ func (in *input) saidOf(fields ...string) bool {
 // returns is accepted durably; a replay is an earlier one of the same key,
 // which may have ended. The client's going away does not stop it: the outcome
 // would be open.
-func (s *Server) submit(client context.Context, acct account.Account, sub *submission, key *keyed) (j *job.Job, replay bool, err error) {
+func (s *Server) submit(client context.Context, c *call, sub *submission, key *keyed) (j *job.Job, replay bool, err error) {
+	acct := c.account
 	ctx, cancel := s.detached(client, decideWithin, errors.New("no decision came in time"))
 	defer cancel()
 	j = &job.Job{
@@ -182,8 +189,9 @@ func (s *Server) submit(client context.Context, acct account.Account, sub *submi
 	if unled != nil {
 		return nil, false, unled
 	}
+	s.fillCache(ctx, env, sub, c.plan)
 	asks := s.askedBy(acct, sub)
-	if key == nil { // a key may name a job that is there already
+	if key == nil && env.Hit == nil { // a key may name a job that is there already
 		if again := s.refused.find(asks, time.Now()); again != nil {
 			s.metrics.spared.Inc()
 			return nil, false, again
@@ -201,12 +209,16 @@ func (s *Server) submit(client context.Context, acct account.Account, sub *submi
 	var same string
 	if err = s.publish(ctx, rec, decision); err == nil {
 		same = decision.verdict.GetSameAs()
-		err = accepted(decision.verdict, j)
-		if same == "" {
-			s.refused.learn(asks, err, time.Now())
+		if err = accepted(decision.verdict, j); decision.verdict.GetAccepted().GetEnded() != nil {
+			sub.ended(decision.verdict.GetAccepted().Ended, env.Hit)
+		} else {
+			sub.stale = false
+			if same == "" {
+				s.refused.learn(asks, err, time.Now())
+			}
 		}
 	}
-	if rec.Body.SpecObject != "" && (same != "" || surelyRefused(err)) {
+	if rec.Body.SpecObject != "" && (same != "" || j.State.Terminal() || surelyRefused(err)) {
 		s.discard(rec.Body.SpecObject)
 	}
 	s.metrics.submitted(err, same != "")
@@ -298,10 +310,17 @@ func surelyRefused(err error) bool {
 func accepted(d *pb.Decision, j *job.Job) error {
 	switch v := d.Verdict.(type) {
 	case *pb.Decision_Accepted:
+		if end := v.Accepted.Ended; end != nil {
+			*j = *wire.FromJob(end)
+			return nil
+		}
 		j.Tier, j.CreatedAt = int(v.Accepted.Tier), wire.Time(v.Accepted.AcceptedUs)
 		j.WaitingFor = job.WaitingForWorker
-		if v.Accepted.Place == pb.Place_PLACE_PARKED {
+		switch v.Accepted.Place {
+		case pb.Place_PLACE_PARKED:
 			j.WaitingFor = job.WaitingForSlot
+		case pb.Place_PLACE_FOLLOWER:
+			j.WaitingFor = job.WaitingForTwin
 		}
 		return nil
 	case *pb.Decision_SameAs:

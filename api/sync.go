@@ -47,13 +47,16 @@ func (s *Server) render(format job.Format) handler {
 		}
 		limit := c.plan.Wall + queueWithin
 		linger(w, decideWithin+limit)
-		j, _, err := s.submit(r.Context(), c.account, sub, nil)
+		j, _, err := s.submit(r.Context(), c, sub, nil)
 		if err != nil {
 			return err
 		}
+		sub.tellStale(w.Header())
 		w.Header().Set("X-Job-Id", string(j.ID))
-		if j, err = s.finish(r.Context(), j, limit); err != nil {
-			return err
+		if !j.State.Terminal() {
+			if j, err = s.finish(r.Context(), j, limit); err != nil {
+				return err
+			}
 		}
 		describe(w.Header(), j)
 		if j.State != job.Succeeded {

@@ -142,9 +142,11 @@ func (b *board) accept(a *pb.Accepted, body *pb.Body, now time.Time) *entry {
 	e := b.entries[a.Envelope.Id]
 	e.body, e.waitUntil = body, now.Add(b.queue.WaitLimit)
 	b.countFirst(e, +1)
-	if a.Place == pb.Place_PLACE_PARKED {
+	switch a.Place {
+	case pb.Place_PLACE_CACHED: // it ends in the same step
+	case pb.Place_PLACE_PARKED:
 		b.park(e, now)
-	} else {
+	default:
 		b.tenant(e.account).occupy(e, now)
 		b.enqueue(e, now)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/stream"
@@ -53,7 +55,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too large → too old → key not looked up → suspended → storage → slots → tier depth.
+// known → too large → too old → key not looked up → suspended → storage → cached → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -93,6 +95,13 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		l.refuse(env, storageFull())
 		return
 	}
+	if hit := l.cached(env); hit != nil {
+		e := l.answerCached(r, t.plan.Tier, hit)
+		l.s.metrics.decided.WithLabelValues("cached").Inc()
+		l.tell(env.Api, accepted(e))
+		return
+	}
+	env.Hit = nil
 	place := pb.Place_PLACE_QUEUE
 	terms := terms{refuse: t.plan.OverThreads.Action == account.Refuse, backlog: t.plan.OverThreads.Backlog}
 	switch l.board.judge(env.Account, env.Host, int32(t.plan.Tier), terms) {
@@ -133,9 +142,11 @@ func (l *leader) sameRequest(id string, env *pb.Envelope) bool {
 }
 
 func accepted(e *entry) *pb.Decision {
-	return &pb.Decision{Id: e.id, Verdict: &pb.Decision_Accepted{Accepted: &pb.Verdict{
-		Tier: e.tier, Place: e.place, AcceptedUs: e.acceptedUS,
-	}}}
+	v := &pb.Verdict{Tier: e.tier, Place: e.place, AcceptedUs: e.acceptedUS}
+	if e.place == pb.Place_PLACE_CACHED && e.end != nil {
+		v.Ended = e.end.Job
+	}
+	return &pb.Decision{Id: e.id, Verdict: &pb.Decision_Accepted{Accepted: v}}
 }
 
 func (l *leader) refuse(env *pb.Envelope, f *fault.Error) {
@@ -147,10 +158,11 @@ func (l *leader) refuse(env *pb.Envelope, f *fault.Error) {
 // whose header covers the record, is durable. A replica that is not connected
 // asks again when it is.
 func (l *leader) tell(api string, d *pb.Decision) {
+	size := proto.Size(d)
 	l.open()
 	l.after(func() {
 		if f := l.fronts[api]; f != nil {
-			f.out.put(64, func(m *pb.FrontDown) { m.Decisions = append(m.Decisions, d) })
+			f.out.put(size, func(m *pb.FrontDown) { m.Decisions = append(m.Decisions, d) })
 		}
 	})
 }

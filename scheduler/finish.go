@@ -31,6 +31,9 @@ type ending struct {
 	failure  *job.Failure
 	timings  *pb.Timings
 	evidence []byte
+
+	cached    bool  // the result is another job's
+	expiresUS int64 // end of that job's retention; set with cached
 }
 
 // finish appends a job's one end and answers whoever waits for it.
@@ -45,12 +48,13 @@ func (l *leader) finish(e *entry, end ending) {
 		j.Timings = proto.CloneOf(end.timings)
 		j.Timings.QueueMs = max(0, (e.startedUS-e.acceptedUS)/1000)
 	}
-	fin := &pb.Finished{Token: end.token, Job: j}
-	if end.state == job.Succeeded {
+	fin := &pb.Finished{Token: end.token, Job: j, KeyHash: e.env.KeyHash, Fingerprint: e.env.Fingerprint}
+	switch {
+	case end.cached:
+		j.Cached, j.ExpiresUs = true, min(j.ExpiresUs, end.expiresUS)
+	case end.state == job.Succeeded:
 		j.Billable, fin.Units = true, unitsPerRender
-	}
-	if e.env != nil {
-		fin.KeyHash, fin.Fingerprint = e.env.KeyHash, e.env.Fingerprint
+		keep(fin, e.env)
 	}
 	l.board.finish(e, fin, l.now)
 	l.s.metrics.finished.WithLabelValues(string(end.state)).Inc()

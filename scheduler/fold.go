@@ -29,6 +29,7 @@ type facts struct {
 
 	entries    map[string]*entry
 	keys       map[string]string // key hash → id of its job
+	fresh      map[string]*entry // cache key → the last job whose result answers others
 	unfinished *list.List        // *entry, by acceptance
 	ended      *list.List        // *entry, by end
 	rolls      map[string]*roll  // by account
@@ -93,7 +94,7 @@ func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.Aft
 
 func newFacts() *facts {
 	return &facts{
-		entries: map[string]*entry{}, keys: map[string]string{},
+		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{},
 		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(),
 	}
 }
@@ -185,6 +186,9 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 		f.letGo(e)
 		f.unfinished.Remove(e.element)
 	}
+	if len(fin.CacheKey) > 0 {
+		f.fresh[string(fin.CacheKey)] = e
+	}
 	e.end, e.endSeq, e.endUS, e.lease, e.body = fin, tok>>16, timeUS, nil, nil
 	e.element = f.ended.PushBack(e)
 	if len(fin.KeyHash) > 0 {
@@ -205,6 +209,9 @@ func (f *facts) forget(projected uint64) {
 		f.strike(e)
 		if h := string(e.end.KeyHash); f.keys[h] == e.id {
 			delete(f.keys, h)
+		}
+		if k := string(e.end.CacheKey); f.fresh[k] == e {
+			delete(f.fresh, k)
 		}
 	}
 }

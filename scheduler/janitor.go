@@ -70,6 +70,7 @@ type Shelves interface {
 	DayOver(ctx context.Context, day time.Time) (bool, error)
 	DropDay(ctx context.Context, day time.Time) error
 	DeleteExpired(ctx context.Context, day time.Time, since time.Duration, limit int) (int, error)
+	DeleteArtifacts(ctx context.Context, stale time.Duration, limit int) (int, error)
 }
 
 // Objects is what the janitor needs of the object store.
@@ -90,6 +91,7 @@ type Janitor struct {
 	log      *slog.Logger
 	metrics  *janitorMetrics
 	shortest time.Duration // retention of all plans
+	stale    time.Duration // the longest time that any plan takes stale results
 
 	seen   uint64    // the furthest projection that was ever seen; owned by run
 	rowsAt time.Time // when old days were last looked at; owned by run
@@ -101,9 +103,9 @@ func NewJanitor(cfg JanitorConfig, archive Shelves, bucket Objects) (*Janitor, e
 		cfg.Plans = account.DefaultPolicy().Plans
 	}
 	var wall time.Duration
-	shortest := cfg.Plans[0].Retention
+	shortest, stale := cfg.Plans[0].Retention, time.Duration(0)
 	for _, p := range cfg.Plans {
-		wall, shortest = max(wall, p.Wall), min(shortest, p.Retention)
+		wall, shortest, stale = max(wall, p.Wall), min(shortest, p.Retention), max(stale, p.Stale)
 	}
 	for _, d := range []struct {
 		of     *time.Duration
@@ -128,14 +130,14 @@ func NewJanitor(cfg JanitorConfig, archive Shelves, bucket Objects) (*Janitor, e
 	if err != nil {
 		return nil, fmt.Errorf("janitor: %w", err)
 	}
-	return &Janitor{cfg: cfg, archive: archive, bucket: bucket, log: cfg.Log, metrics: m, shortest: shortest}, nil
+	return &Janitor{cfg: cfg, archive: archive, bucket: bucket, log: cfg.Log, metrics: m, shortest: shortest, stale: stale}, nil
 }
 
 // swept is what one sweep did.
 type swept struct {
 	looked                 int // objects
 	expired, orphan, specs int // objects deleted
-	days, rows             int
+	days, rows, cached     int
 	walked                 bool // the walk came to its end
 }
 
@@ -152,14 +154,14 @@ func (j *Janitor) run(ctx context.Context, l *leader) error {
 		}
 		start := time.Now()
 		var did swept
-		err := errors.Join(j.rows(ctx, l, &did), j.walk(ctx, l, &did))
+		err := errors.Join(j.rows(ctx, l, &did), j.forget(ctx, &did), j.walk(ctx, l, &did))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		j.metrics.sweep(did, err)
 		args := []any{
 			"looked", did.looked, "expired", did.expired, "orphans", did.orphan, "specs", did.specs,
-			"days", did.days, "rows", did.rows, "took", time.Since(start),
+			"days", did.days, "rows", did.rows, "cached", did.cached, "took", time.Since(start),
 		}
 		switch {
 		case err != nil:

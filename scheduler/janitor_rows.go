@@ -55,6 +55,19 @@ func (j *Janitor) rows(ctx context.Context, l *leader, did *swept) error {
 	return nil
 }
 
+// forget drops what answers no request any more from the list of cached results.
+func (j *Janitor) forget(ctx context.Context, did *swept) error {
+	for {
+		ask, cancel := janitorWithin(ctx, askWithin, "the cached results that are over")
+		n, err := j.archive.DeleteArtifacts(ask, j.stale, rowsAtOnce)
+		cancel()
+		did.cached += n
+		if err != nil || n < rowsAtOnce {
+			return err
+		}
+	}
+}
+
 // dropDay drops a day's partition when all in it is over and nothing can be
 // filed there any more: every job whose id is of that day has ended and was
 // filed. The archive is asked first, so that what was filed meanwhile is still

@@ -175,6 +175,9 @@ const (
 
 // verdict is why an object is over, or "" if it stays.
 func (j *Janitor) verdict(i item, held bool, r store.Retained) string {
+	if r.Shared[i.Key] {
+		return "" // it answers other requests
+	}
 	row, filed := r.Jobs[i.job]
 	aged := r.At.Sub(i.made()) > j.cfg.OrphanAge
 	switch {

@@ -22,7 +22,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 	m := &metrics{
 		decided: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tintype_jobs_decided_total", Help: "Records of JOBS decided, by result: accepted or the kind of refusal.",
+			Name: "tintype_jobs_decided_total", Help: "Records of JOBS decided, by result: accepted, cached or the kind of refusal.",
 		}, []string{"result"}),
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tintype_jobs_finished_total", Help: "Jobs that ended, by outcome.",

@@ -77,7 +77,7 @@ func (s *Scheduler) projectOn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.projected.Store(at.Seq)
+	s.noteLanded(at.Seq)
 	return s.streams.Follow(ctx, at.Seq, stream.Chain(at.Chain), func(links []stream.Link) error {
 		var filing store.Filing
 		for i, l := range links {
@@ -113,7 +113,7 @@ func (s *Scheduler) projectTo(ctx context.Context, at, next store.Projection, fi
 		s.metrics.stripped.Add(float64(stripped))
 		s.log.Warn("the database refused the text of some jobs", "count", stripped)
 	}
-	s.projected.Store(next.Seq)
+	s.noteLanded(next.Seq)
 	return nil
 }
 
@@ -151,6 +151,9 @@ func ended(fin *pb.Finished) store.Ended {
 	e := store.Ended{
 		Job: j, KeyHash: fin.KeyHash, Fingerprint: fin.Fingerprint, Units: fin.Units,
 		Period: account.DayOf(periodOf(fin.Period, fin.Job.AcceptedUs)),
+	}
+	if len(fin.CacheKey) > 0 {
+		e.CacheKey, e.FreshUntil = fin.CacheKey, wire.Time(fin.FreshUntilUs)
 	}
 	if len(j.Options) == 0 {
 		j.Options = []byte("{}")

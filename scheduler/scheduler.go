@@ -14,8 +14,8 @@
 // work.go, finish.go, expire.go and project.go; board.go says who waits and who
 // runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
 // the frames, lead.go the reigns, handover.go their planned end, whereto.go
-// tells peers who leads; carry.go and purge.go keep the streams short,
-// janitor.go ends what is past its retention.
+// tells peers who leads; cache.go answers with what was rendered before; carry.go
+// and purge.go keep the streams short, janitor.go ends what is past its retention.
 package scheduler
 
 import (
@@ -130,6 +130,7 @@ type Scheduler struct {
 	hot        atomic.Bool            // it follows, and has read the ledger nearly to its end
 	projected  atomic.Uint64          // last frame in the archive, as far as this process knows
 	filed      filed                  // how far projected was a while ago
+	landed     landed                 // when projected came to be what it is
 	carriers   carriers
 
 	mu      sync.Mutex

@@ -30,7 +30,7 @@ func TestArtifact(t *testing.T) {
 	seq := uint64(0)
 	project := func(ends ...store.Ended) {
 		t.Helper()
-		if _, err := s.Project(t.Context(), store.Projection{Seq: seq}, store.Projection{Seq: seq + 1}, ends); err != nil {
+		if _, err := s.Project(t.Context(), store.Projection{Seq: seq}, store.Projection{Seq: seq + 1}, store.Filing{Ends: ends}); err != nil {
 			t.Fatal(err)
 		}
 		seq++
@@ -94,7 +94,7 @@ func TestDeleteArtifacts(t *testing.T) {
 	s := storetest.Open(t)
 	fresh, stale, old, over := keeping(1, 0), keeping(2, 70), keeping(3, 120), keeping(4, 70)
 	over.Job.ExpiresAt = time.Now().Add(-time.Second)
-	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, []store.Ended{fresh, stale, old, over}); err != nil {
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{fresh, stale, old, over}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int{1, 1, 0} {
