@@ -50,7 +50,10 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	stop, hurry, done := signals(log, cfg.Command)
 	defer done()
 
-	p := &farm.Process{Log: log, Version: release(), Metrics: telemetry.Registry(release()), Out: out, Hurry: hurry}
+	reload, ignore := hangups(cfg.Command)
+	defer ignore()
+
+	p := &farm.Process{Reload: reload, Log: log, Version: release(), Metrics: telemetry.Registry(release()), Out: out, Hurry: hurry}
 	t := command.Terminal{In: in, Out: out, Err: errOut, Live: telemetry.Terminal(errOut)}
 	if err = choose(stop, cfg, p, t); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(errOut, "tintype: %v\n", err)
@@ -145,6 +148,18 @@ func signals(log *slog.Logger, mode string) (stop, hurry context.Context, done f
 		cancelStop()
 		cancelHurry()
 	}
+}
+
+// hangups are the SIGHUPs of a mode that has a policy to read anew. Any other
+// command ends by one.
+func hangups(mode string) (<-chan os.Signal, func()) {
+	switch mode {
+	case "up", "api", "scheduler":
+		seen := make(chan os.Signal, 1)
+		signal.Notify(seen, syscall.SIGHUP)
+		return seen, func() { signal.Stop(seen) }
+	}
+	return nil, func() {}
 }
 
 // release is the version that the linker set, else the one that Go knows.

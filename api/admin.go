@@ -57,18 +57,17 @@ func (s *Server) createAccount(w http.ResponseWriter, r *http.Request, c *call) 
 	if err := read(w, r, c, &req); err != nil {
 		return err
 	}
+	policy := s.policy()
 	a := account.Account{
 		ID:   accountPrefix + job.EncodeBase32(uuid.Must(uuid.NewV7())),
-		Name: req.Name, Plan: s.cfg.Policy.Plans[0].Name, CreatedAt: time.Now(),
+		Name: req.Name, Plan: policy.Plans[0].Name, CreatedAt: time.Now(),
 	}
 	set(&a.Plan, req.Plan)
 	if strings.TrimSpace(a.Name) != a.Name {
 		return invalid(fault.Field{Pointer: "/name", Detail: "begins or ends with a blank"})
 	}
-	if _, ok := s.cfg.Policy.Plan(a.Plan); !ok {
-		return invalid(fault.Field{
-			Pointer: "/plan", Detail: "is not a plan of this installation; its plans are " + strings.Join(s.cfg.Policy.Names(), ", "),
-		})
+	if err := knownPlan(policy, a.Plan); err != nil {
+		return err
 	}
 	key, text := account.NewKey(a.ID, "first")
 	ctx, cancel := adminCall(r)
@@ -80,6 +79,16 @@ func (s *Server) createAccount(w http.ResponseWriter, r *http.Request, c *call) 
 	v := presentAccount(a)
 	return writeJSON(w, http.StatusCreated, NewAccount{
 		Id: v.Id, Name: v.Name, Plan: v.Plan, Suspended: v.Suspended, CreatedAt: v.CreatedAt, Key: text,
+	})
+}
+
+// knownPlan refuses the name of a plan that is not there.
+func knownPlan(policy *account.Policy, name string) error {
+	if _, ok := policy.Plan(name); ok {
+		return nil
+	}
+	return invalid(fault.Field{
+		Pointer: "/plan", Detail: "is not a plan of this installation; its plans are " + strings.Join(policy.Names(), ", "),
 	})
 }
 
@@ -157,7 +166,7 @@ func (s *Server) overviews(ctx context.Context, accounts []account.Account) ([]A
 // listPlans is GET /admin/v1/plans.
 func (s *Server) listPlans(w http.ResponseWriter, _ *http.Request, _ *call) error {
 	out := PlanList{Data: []Plan{}}
-	for _, p := range s.cfg.Policy.Plans {
+	for _, p := range s.policy().Plans {
 		out.Data = append(out.Data, presentPlan(p))
 	}
 	return writeJSON(w, http.StatusOK, out)

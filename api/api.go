@@ -54,6 +54,8 @@ type Config struct {
 	// Policy has the plans of accounts. It is to be the scheduler's. Nil: the
 	// built-in one.
 	Policy *account.Policy
+	// Policies is Policy where that may change.
+	Policies *account.Live
 	// Front dials schedulers. Nil: plain connections, for tests.
 	Front credentials.TransportCredentials
 	// DrainWithin bounds how long Run waits for requests once its context has
@@ -166,6 +168,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.Policy == nil {
 		cfg.Policy = account.DefaultPolicy()
 	}
+	if cfg.Policies == nil {
+		cfg.Policies = account.NewLive(cfg.Policy)
+	}
+	cfg.Policy = nil // another one may be in force by the time somebody looks
 	if cfg.DrainWithin == 0 {
 		cfg.DrainWithin = 30 * time.Second
 	}
@@ -269,6 +275,10 @@ func (s *Server) routes() []route {
 		{pattern: "GET /{$}", class: classWeb, auth: byNobody, handle: s.index},
 	}
 }
+
+// policy is the one in force. What asks more than once about one request takes
+// it once.
+func (s *Server) policy() *account.Policy { return s.cfg.Policies.Now() }
 
 // Handler is the main listener's, for somebody else to serve.
 func (s *Server) Handler() http.Handler { return s.main }

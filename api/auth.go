@@ -42,7 +42,7 @@ func (s *Server) authenticate(r *http.Request, n need, c *call) error {
 		if c.account.Suspended {
 			return &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; its administrator can lift that"}
 		}
-		c.plan, _ = s.cfg.Policy.Plan(c.account.Plan) // a plan that is gone is the first one, as at the leader
+		c.plan, _ = s.policy().Plan(c.account.Plan) // a plan that is gone is the first one, as at the leader
 		return nil
 	case byAdminOffHost:
 		if onHost(r) {

@@ -72,6 +72,26 @@ func TestWallOfThePlan(t *testing.T) {
 	}
 }
 
+// Another policy is gone by from the next request on, and a plan that it lacks
+// is the first one.
+func TestPolicyThatChanges(t *testing.T) {
+	policies := account.NewLive(account.DefaultPolicy())
+	f := newFarm(t, func(cfg *Config, _ *Deps) { cfg.Policies = policies })
+	f.do("POST", "/v1/jobs", `{"html":"x","timeout_ms":5001}`).job(t, 202)
+	f.admin("POST", "/admin/v1/accounts", `{"name":"x","plan":"short"}`).problem(t, 400, "invalid_input")
+	var with Config
+	withPolicy(t)(&with, nil)
+	with.Policy.Plans = with.Policy.Plans[1:]
+	policies.Set(with.Policy)
+	f.do("POST", "/v1/jobs", `{"html":"x","timeout_ms":5001}`).problem(t, 400, "invalid_input")
+	var plans PlanList
+	f.admin("GET", "/admin/v1/plans", "").json(t, &plans)
+	if len(plans.Data) != 4 || plans.Data[0].Name != "short" {
+		t.Errorf("%+v", plans)
+	}
+	f.keyOn("short")
+}
+
 // An account whose plan is not in the policy has the first one.
 func TestPlanThatIsGone(t *testing.T) {
 	f := newFarm(t, func(cfg *Config, d *Deps) {

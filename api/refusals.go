@@ -45,9 +45,10 @@ type refusal struct {
 
 // askedBy is what a submission asks for.
 func (s *Server) askedBy(acct account.Account, sub *submission) asked {
-	plan, _ := s.cfg.Policy.Plan(acct.Plan)
+	policy := s.policy()
+	plan, _ := policy.Plan(acct.Plan)
 	a := asked{account: acct.ID, queue: true, tier: plan.Tier}
-	if s.cfg.Policy.Queue.PerHost > 0 {
+	if policy.Queue.PerHost > 0 {
 		a.host = sub.spec.Host()
 	}
 	return a

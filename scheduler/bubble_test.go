@@ -86,9 +86,11 @@ func (b *bubble) start(name string, cfg Config) (s *Scheduler, kill func()) {
 func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) {
 	b.t.Helper()
 	cfg.Address, cfg.Log = name, slog.New(slog.DiscardHandler)
-	cfg.Plans = []account.Plan{{
-		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 10_000}, Wall: time.Minute, Retention: time.Hour,
-	}}
+	if cfg.Policy == nil {
+		cfg.Plans = []account.Plan{{
+			Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 10_000}, Wall: time.Minute, Retention: time.Hour,
+		}}
+	}
 	var archive Archive = b.archive
 	if a := b.over[name]; a != nil {
 		archive = a

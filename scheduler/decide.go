@@ -178,14 +178,6 @@ func (l *leader) threadsOf(id string) int {
 	return l.threads(plan)
 }
 
-// refill gives out the slots of accounts whose plan has become another one, or
-// known.
-func (l *leader) refill() {
-	for _, id := range l.s.tenants.takeMoved() {
-		l.board.fill(l.now, id)
-	}
-}
-
 // threads is how many slots a plan gives, today: all seats of the farm where
 // the plan says no number. With no worker it is one, so that a queue forms.
 func (l *leader) threads(p account.Plan) int {

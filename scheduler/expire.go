@@ -15,9 +15,6 @@ const expireAtOnce = 256
 // stands beside the sweep and not in it: after a takeover the body of each may
 // have to be read from JOBS first, and leases do not wait for that.
 func (l *leader) expire(ctx context.Context) error {
-	if l.s.cfg.Queue.WaitLimit == 0 {
-		return nil
-	}
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	for {

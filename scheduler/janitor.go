@@ -46,6 +46,8 @@ const (
 type JanitorConfig struct {
 	// Plans are those of the policy. Empty: the built-in policy's.
 	Plans []account.Plan
+	// Policy is Plans where these may change. Nil: they do not.
+	Policy *account.Live
 	// Every is the pause between two sweeps.
 	Every time.Duration
 	// WalkEvery and RowsEvery are how often a sweep walks through the bucket and
@@ -90,11 +92,13 @@ type Janitor struct {
 	bucket   Objects
 	log      *slog.Logger
 	metrics  *janitorMetrics
-	shortest time.Duration // retention of all plans
-	stale    time.Duration // the longest time that any plan takes stale results
+	policy   *account.Policy // that the next ones go by; owned by run, as all below
+	shortest time.Duration   // retention of all plans since this process began
+	wall     time.Duration   // the longest of them, likewise
+	stale    time.Duration   // the longest time that any plan takes stale results, likewise
 
-	seen   uint64    // the furthest projection that was ever seen; owned by run
-	rowsAt time.Time // when old days were last looked at; owned by run
+	seen   uint64    // the furthest projection that was ever seen
+	rowsAt time.Time // when old days were last looked at
 }
 
 // NewJanitor checks its configuration and starts nothing: hand it to New.
@@ -102,10 +106,8 @@ func NewJanitor(cfg JanitorConfig, archive Shelves, bucket Objects) (*Janitor, e
 	if len(cfg.Plans) == 0 {
 		cfg.Plans = account.DefaultPolicy().Plans
 	}
-	var wall time.Duration
-	shortest, stale := cfg.Plans[0].Retention, time.Duration(0)
-	for _, p := range cfg.Plans {
-		wall, shortest, stale = max(wall, p.Wall), min(shortest, p.Retention), max(stale, p.Stale)
+	if cfg.Policy == nil {
+		cfg.Policy = account.NewLive(&account.Policy{Plans: cfg.Plans})
 	}
 	for _, d := range []struct {
 		of     *time.Duration
@@ -114,7 +116,6 @@ func NewJanitor(cfg JanitorConfig, archive Shelves, bucket Objects) (*Janitor, e
 		{&cfg.Every, tidyEvery},
 		{&cfg.WalkEvery, walkEvery},
 		{&cfg.RowsEvery, rowsEvery},
-		{&cfg.OrphanAge, wall + wallGrace + putGrace + orphanAfter},
 	} {
 		if *d.of == 0 {
 			*d.of = d.normal
@@ -130,7 +131,35 @@ func NewJanitor(cfg JanitorConfig, archive Shelves, bucket Objects) (*Janitor, e
 	if err != nil {
 		return nil, fmt.Errorf("janitor: %w", err)
 	}
-	return &Janitor{cfg: cfg, archive: archive, bucket: bucket, log: cfg.Log, metrics: m, shortest: shortest, stale: stale}, nil
+	j := &Janitor{cfg: cfg, archive: archive, bucket: bucket, log: cfg.Log, metrics: m}
+	j.adopt()
+	return j, nil
+}
+
+// adopt takes up the policy in force. Rows and attempts of an earlier one are
+// still there: the shortest retention and the longest wall budget count of all
+// that this process has met.
+func (j *Janitor) adopt() {
+	p := j.cfg.Policy.Now()
+	if p == j.policy {
+		return
+	}
+	if j.policy == nil {
+		j.shortest = p.Plans[0].Retention
+	}
+	j.policy = p
+	for _, plan := range p.Plans {
+		j.wall, j.shortest, j.stale = max(j.wall, plan.Wall), min(j.shortest, plan.Retention), max(j.stale, plan.Stale)
+	}
+}
+
+// orphanAge is how old an object that nothing names is at least when it is
+// deleted.
+func (j *Janitor) orphanAge() time.Duration {
+	if j.cfg.OrphanAge != 0 {
+		return j.cfg.OrphanAge
+	}
+	return j.wall + wallGrace + putGrace + orphanAfter
 }
 
 // swept is what one sweep did.
@@ -153,6 +182,7 @@ func (j *Janitor) run(ctx context.Context, l *leader) error {
 		case <-t.C:
 		}
 		start := time.Now()
+		j.adopt()
 		var did swept
 		err := errors.Join(j.rows(ctx, l, &did), j.forget(ctx, &did), j.walk(ctx, l, &did))
 		if ctx.Err() != nil {

@@ -179,7 +179,7 @@ func (j *Janitor) verdict(i item, held bool, r store.Retained) string {
 		return "" // it answers other requests
 	}
 	row, filed := r.Jobs[i.job]
-	aged := r.At.Sub(i.made()) > j.cfg.OrphanAge
+	aged := r.At.Sub(i.made()) > j.orphanAge()
 	switch {
 	case held:
 		return ""

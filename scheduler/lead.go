@@ -42,6 +42,7 @@ func (s *Scheduler) Run(stop, now context.Context) error {
 			}
 		})
 	})
+	g.Go(func() error { return s.followPolicy(now) })
 	g.Go(func() error {
 		defer end()
 		defer s.change(func() { s.stopped = true })
@@ -257,6 +258,7 @@ func (s *Scheduler) campaign(ctx context.Context, f *facts) (bool, error) {
 func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) error {
 	l := s.newLeader(stop, f, proved)
 	s.change(func() { s.leader.Store(l) })
+	l.adopt() // what has come into force since it was made, and was told to nobody
 	g, ctx := errgroup.WithContext(now)
 	// At once, and not when everything has ended: a transaction of the archive
 	// under way would keep workers from the next leader.
@@ -289,13 +291,13 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
 		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
-		acked: f.seq, ackedBytes: f.bytes,
+		acked: f.seq, ackedBytes: f.bytes, policy: s.policy.Now(),
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.
 	s.tenants.need(f.accounts())
 	s.tenants.load(ctx)
-	l.board = newBoard(f, s.cfg.Queue, l.threadsOf, l.emit, l.now, l.nowUS())
+	l.board = newBoard(f, Queue(l.policy.Queue), l.threadsOf, l.emit, l.now, l.nowUS())
 	l.needed = l.need()        // of the fold, which is of acknowledged frames
 	for _, m := range f.past { // or a reign shorter than a minute would trim nothing
 		ago := time.Duration(f.timeUS-m.timeUS) * time.Microsecond

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -28,12 +29,13 @@ type leader struct {
 	s *Scheduler
 
 	mu      sync.Mutex
-	board   *board   // guarded by mu, as all below
-	epoch   uint64   // of this reign
-	decided uint64   // every JOBS record up to here is decided
-	frames  []*frame // not yet sent; the last one is open
-	flying  *frame   // sent, not yet acknowledged
-	seq     uint64   // of the newest frame, open or not
+	board   *board          // guarded by mu, as all below
+	policy  *account.Policy // that the board goes by
+	epoch   uint64          // of this reign
+	decided uint64          // every JOBS record up to here is decided
+	frames  []*frame        // not yet sent; the last one is open
+	flying  *frame          // sent, not yet acknowledged
+	seq     uint64          // of the newest frame, open or not
 	chain   stream.Chain
 	timeUS  int64
 	proved  time.Time // when the last acknowledged append was sent

@@ -149,6 +149,26 @@ func (m *model) lead(now time.Time, threads func(string) int) {
 	m.settle(now, threads)
 }
 
+// trim takes back slots beyond so many, of the last accepted first, but for
+// those of running jobs.
+func (m *model) trim(account string, threads int) {
+	busy := m.count(func(j mjob) bool { return j.account == account && j.hasSlot() })
+	for i := len(m.jobs) - 1; i >= 0 && busy > threads; i-- {
+		if j := &m.jobs[i]; !j.ended && j.account == account && j.standing == queued {
+			j.standing = parked
+			busy--
+		}
+	}
+}
+
+// adopt goes by another queue from now on.
+func (m *model) adopt(q Queue) {
+	m.queue = q
+	for i := range m.jobs {
+		m.jobs[i].waitUntil = m.jobs[i].acceptedAt.Add(q.WaitLimit)
+	}
+}
+
 func (m *model) end(i int) {
 	m.jobs[i].ended, m.jobs[i].counts, m.jobs[i].standing = true, false, nowhere
 }
@@ -295,6 +315,16 @@ func (b *trial) compare(rt *rapid.T) {
 	}
 }
 
+func anyQueue(rt *rapid.T) Queue {
+	return Queue{
+		Length:       rapid.IntRange(1, 6).Draw(rt, "length"),
+		CountRunning: rapid.Bool().Draw(rt, "count running"),
+		Strict:       rapid.IntRange(0, 3).Draw(rt, "strict") == 0,
+		WaitLimit:    rapid.SampledFrom([]time.Duration{0, 50 * time.Second, 100 * time.Second}).Draw(rt, "wait limit"),
+		PerHost:      rapid.IntRange(0, 2).Draw(rt, "per host"),
+	}
+}
+
 // tiersUsed are as an operator may number them.
 var tiersUsed = []int32{-3, 0, 7}
 
@@ -305,13 +335,7 @@ var tiersUsed = []int32{-3, 0, 7}
 // frame.
 func TestBoardAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		queue := Queue{
-			Length:       rapid.IntRange(1, 6).Draw(rt, "length"),
-			CountRunning: rapid.Bool().Draw(rt, "count running"),
-			Strict:       rapid.IntRange(0, 3).Draw(rt, "strict") == 0,
-			WaitLimit:    rapid.SampledFrom([]time.Duration{0, 100 * time.Second}).Draw(rt, "wait limit"),
-			PerHost:      rapid.IntRange(0, 2).Draw(rt, "per host"),
-		}
+		queue := anyQueue(rt)
 		slots := map[string]int{}
 		for _, account := range []string{"a", "b", "c", "d"} {
 			slots[account] = rapid.IntRange(1, 4).Draw(rt, "slots")
@@ -384,7 +408,7 @@ func TestBoardAgainstModel(t *testing.T) {
 			},
 			"expire": func(rt *rapid.T) {
 				late := b.model.waiting(func(j mjob) bool {
-					return queue.WaitLimit > 0 && j.standing != running && b.now.After(j.waitUntil)
+					return b.queue.WaitLimit > 0 && j.standing != running && b.now.After(j.waitUntil)
 				}, cmp.Compare[int])
 				b.sameJobs(rt, "expired", late, b.board.expired(b.now, 1000))
 				for _, i := range late {
@@ -393,8 +417,17 @@ func TestBoardAgainstModel(t *testing.T) {
 			},
 			"positions": b.samePositions,
 			"plan": func(rt *rapid.T) {
-				b.slots[account.Draw(rt, "account")] = rapid.IntRange(1, 4).Draw(rt, "slots")
-				b.board.fillAll(b.now)
+				of := account.Draw(rt, "account")
+				b.slots[of] = rapid.IntRange(1, 4).Draw(rt, "slots")
+				b.board.trim(b.now, of)
+				b.board.fill(b.now, of)
+				b.model.trim(of, b.threads(of))
+				b.model.settle(b.now, b.threads)
+			},
+			"policy": func(rt *rapid.T) {
+				b.queue = anyQueue(rt)
+				b.board.adopt(b.queue, b.now)
+				b.model.adopt(b.queue)
 				b.model.settle(b.now, b.threads)
 			},
 			"carry": func(rt *rapid.T) { b.carry(rapid.IntRange(1, 5).Draw(rt, "jobs"), rapid.Bool().Draw(rt, "bodies")) },
@@ -402,10 +435,11 @@ func TestBoardAgainstModel(t *testing.T) {
 			"takeover": func(rt *rapid.T) {
 				keep := max(b.durable, len(b.frames)-rapid.IntRange(0, 2).Draw(rt, "lost frames"))
 				b.frames, b.models, b.texts = b.frames[:keep], b.models[:keep], b.texts[:keep]
-				b.model = &model{queue: queue}
+				b.model = &model{}
 				if keep > 0 {
 					b.model = b.models[keep-1].clone()
 				}
+				b.model.queue = b.queue
 				b.made = len(b.model.jobs)
 				b.lead(b.refold())
 				b.model.lead(b.now, b.threads)

@@ -43,7 +43,7 @@ func (l *leader) queue(accounts []string) *pb.Queue {
 
 func (l *leader) plannedTiers() map[int32]bool {
 	tiers := map[int32]bool{}
-	for _, p := range l.s.cfg.Plans {
+	for _, p := range l.policy.Plans {
 		tiers[int32(p.Tier)] = true
 	}
 	return tiers

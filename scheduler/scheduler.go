@@ -55,6 +55,8 @@ type Config struct {
 	// Plans are those of the policy; the first is that of accounts whose own is
 	// not among them. Empty: the built-in policy's.
 	Plans []account.Plan
+	// Policy is Queue and Plans where these may change. Nil: they do not.
+	Policy *account.Live
 	// Janitor cleans up while this process leads. Nil: nobody does.
 	Janitor *Janitor
 	Log     *slog.Logger
@@ -122,6 +124,7 @@ type Scheduler struct {
 	bucket  Bucket
 	log     *slog.Logger
 	metrics *metrics
+	policy  *account.Live
 	tenants *tenants
 
 	boot       string
@@ -144,16 +147,11 @@ func New(cfg Config, streams Streams, archive Archive, bucket Bucket) (*Schedule
 	if cfg.Address == "" {
 		return nil, errors.New("scheduler: no address to announce")
 	}
-	if cfg.Queue.Length == 0 {
-		cfg.Queue.Length = 10_000
-	}
-	if len(cfg.Plans) == 0 {
-		cfg.Plans = account.DefaultPolicy().Plans
-	}
+	policy := cfg.policy()
 	s := &Scheduler{
 		cfg: cfg, streams: streams, archive: archive, bucket: bucket, log: cfg.Log,
-		tenants: newTenants(&account.Policy{Plans: cfg.Plans}, archive, cfg.Log),
-		boot:    rand.Text(), frontToken: rand.Text(), changed: make(chan struct{}),
+		policy: policy, tenants: newTenants(policy, archive, cfg.Log),
+		boot: rand.Text(), frontToken: rand.Text(), changed: make(chan struct{}),
 	}
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics, s); err != nil {

@@ -27,7 +27,7 @@ const (
 // database delays nobody but strangers.
 type tenants struct {
 	archive tenantArchive
-	policy  *account.Policy
+	policy  *account.Live
 	log     *slog.Logger
 
 	mu       sync.Mutex
@@ -47,7 +47,8 @@ type tenantArchive interface {
 }
 
 type tenantRecord struct {
-	plan      account.Plan
+	named     string       // its plan, by the archive
+	plan      account.Plan // of that name in the policy, or the first one
 	suspended bool
 	gone      bool // there is no such account: what it has waiting ends as it was accepted
 	readAt    time.Time
@@ -61,7 +62,7 @@ type tenantView struct {
 	fault *fault.Error
 }
 
-func newTenants(policy *account.Policy, archive tenantArchive, log *slog.Logger) *tenants {
+func newTenants(policy *account.Live, archive tenantArchive, log *slog.Logger) *tenants {
 	return &tenants{
 		archive: archive, policy: policy, log: log,
 		known: map[string]*tenantRecord{}, missing: map[string]bool{}, reported: map[string]bool{},
@@ -104,7 +105,31 @@ func (t *tenants) planOf(id string) (account.Plan, bool) {
 		return r.plan, true
 	}
 	t.missing[id] = true
-	return t.policy.Plans[0], false
+	return t.policy.Now().Plans[0], false
+}
+
+// adopt gives every account the plan that the policy has under its plan's name
+// now.
+func (t *tenants) adopt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reported = map[string]bool{}
+	for id, r := range t.known {
+		threads := r.plan.Threads
+		if r.plan = t.planNamed(r.named, id); r.plan.Threads != threads {
+			t.moved = append(t.moved, id)
+		}
+	}
+}
+
+// planNamed finds the plan of an account. t.mu is held.
+func (t *tenants) planNamed(name, id string) account.Plan {
+	plan, ok := t.policy.Now().Plan(name)
+	if !ok && !t.reported[name] {
+		t.reported[name] = true
+		t.log.Warn("the policy has no plan of this name; its accounts get the first one", "plan", name, "first", plan.Name, "account", id)
+	}
+	return plan
 }
 
 // takeMoved lists accounts whose threads may be others than when it was last
@@ -199,22 +224,19 @@ func (t *tenants) refresh(ctx context.Context, id string) {
 
 // put keeps an account as it was read just now. t.mu is held.
 func (t *tenants) put(a account.Account) {
-	plan, ok := t.policy.Plan(a.Plan)
-	if !ok && !t.reported[a.Plan] {
-		t.reported[a.Plan] = true
-		t.log.Warn("the policy has no plan of this name; its accounts get the first one", "plan", a.Plan, "first", plan.Name, "account", a.ID)
-	}
-	t.keep(a.ID, &tenantRecord{plan: plan, suspended: a.Suspended})
+	t.keep(a.ID, &tenantRecord{named: a.Plan, plan: t.planNamed(a.Plan, a.ID), suspended: a.Suspended})
 }
 
 // putGone keeps that there is no such account. What it has on the board goes
 // on by the plan it had. t.mu is held.
 func (t *tenants) putGone(id string) {
-	plan := t.policy.Plans[0]
-	if r := t.known[id]; r != nil {
-		plan = r.plan
+	r := &tenantRecord{plan: t.policy.Now().Plans[0], gone: true}
+	if old := t.known[id]; old != nil {
+		r.named, r.plan = old.named, old.plan
+	} else {
+		r.named = r.plan.Name
 	}
-	t.keep(id, &tenantRecord{plan: plan, gone: true})
+	t.keep(id, r)
 }
 
 func (t *tenants) keep(id string, r *tenantRecord) {

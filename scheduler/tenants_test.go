@@ -150,7 +150,7 @@ func TestTakeoverReadsPlans(t *testing.T) {
 
 func TestUnknownPlanIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
-	x := newTenants(&account.Policy{Plans: []account.Plan{plan("first", 1, 1, account.OverThreads{})}}, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	x := newTenants(account.NewLive(&account.Policy{Plans: []account.Plan{plan("first", 1, 1, account.OverThreads{})}}), nil, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, id := range []string{"acc_1", "acc_2", "acc_1"} {
 		x.put(account.Account{ID: id, Plan: "gold"})
 		if p, known := x.planOf(id); !known || p.Name != "first" {

@@ -27,6 +27,10 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 		return err
 	}
 	return p.live(ctx, func(parts *parts) error {
+		policies, err := p.startPolicy(parts, policy, cfg.File)
+		if err != nil {
+			return err
+		}
 		doors, err := listenHTTP(cfg.HTTP)
 		if err != nil {
 			return err
@@ -37,7 +41,7 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 			return err
 		}
 		return p.startAPI(parts, s, doors, replica{
-			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy, front: peers.dial,
+			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, front: peers.dial,
 		})
 	})
 }
@@ -46,7 +50,7 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 type replica struct {
 	adminToken string
 	drain      time.Duration
-	policy     *account.Policy
+	policies   *account.Live
 	front      credentials.TransportCredentials
 	redirect   bool                 // results are at the bucket's public address
 	scheduler  *scheduler.Scheduler // in this process; nil elsewhere
@@ -55,7 +59,7 @@ type replica struct {
 func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
 	publisher := s.streams.Publisher()
 	server, err := api.New(api.Config{
-		AdminToken: how.adminToken, RedirectResults: how.redirect, Policy: how.policy, Front: how.front,
+		AdminToken: how.adminToken, RedirectResults: how.redirect, Policies: how.policies, Front: how.front,
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket,

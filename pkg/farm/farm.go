@@ -23,6 +23,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -42,6 +43,8 @@ type Process struct {
 	// Transfers is what a worker reaches the bucket with. Nil is the worker's
 	// own client.
 	Transfers *http.Client
+	// Reload asks for the policy file to be read now. Nil never does.
+	Reload <-chan os.Signal
 	// Hurry ends when running jobs are no longer to be waited for; they are
 	// handed back. Nil never does.
 	Hurry context.Context

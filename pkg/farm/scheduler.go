@@ -47,6 +47,10 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 		return err
 	}
 	return p.live(ctx, func(parts *parts) error {
+		policies, err := p.startPolicy(parts, policy, cfg.File)
+		if err != nil {
+			return err
+		}
 		watch, err := p.startWatch(ctx, parts, cfg.AdminListen)
 		if err != nil {
 			return err
@@ -64,7 +68,7 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 			address = cfg.ClusterListen
 		}
 		sched, err := p.startScheduler(parts, s, schedule{
-			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policy: policy, creds: peers.listen,
+			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policies: policies, creds: peers.listen,
 		})
 		if err != nil {
 			return err
@@ -76,12 +80,12 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 
 // schedule is how a scheduler is reached.
 type schedule struct {
-	listen  []string // HOST:PORT, or unix:///path
-	address string   // of listen or in front of it: what others are told
-	token   string   // that workers show
-	alone   bool     // no other scheduler can reach these stores
-	policy  *account.Policy
-	creds   credentials.TransportCredentials // of the listeners
+	listen   []string // HOST:PORT, or unix:///path
+	address  string   // of listen or in front of it: what others are told
+	token    string   // that workers show
+	alone    bool     // no other scheduler can reach these stores
+	policies *account.Live
+	creds    credentials.TransportCredentials // of the listeners
 }
 
 // peers is how this process meets the other tiers.
@@ -103,12 +107,12 @@ func (p *Process) peers(cfg config.GRPC, roles ...identity.Role) (peers, error) 
 }
 
 func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*scheduler.Scheduler, error) {
-	janitor, err := scheduler.NewJanitor(scheduler.JanitorConfig{Plans: how.policy.Plans, Log: p.Log, Metrics: p.Metrics}, s.archive, s.bucket)
+	janitor, err := scheduler.NewJanitor(scheduler.JanitorConfig{Policy: how.policies, Log: p.Log, Metrics: p.Metrics}, s.archive, s.bucket)
 	if err != nil {
 		return nil, err
 	}
 	sched, err := scheduler.New(scheduler.Config{
-		Address: how.address, Alone: how.alone, Queue: scheduler.Queue(how.policy.Queue), Plans: how.policy.Plans, Janitor: janitor, Disk: s.disk,
+		Address: how.address, Alone: how.alone, Policy: how.policies, Janitor: janitor, Disk: s.disk,
 		Log: p.Log, Metrics: p.Metrics,
 	}, s.streams, s.archive, s.bucket)
 	if err != nil {

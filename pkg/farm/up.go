@@ -34,6 +34,10 @@ func (p *Process) Up(ctx context.Context, cfg config.Up) error {
 }
 
 func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up, policy *account.Policy, peers peers) error {
+	policies, err := p.startPolicy(parts, policy, cfg.File)
+	if err != nil {
+		return err
+	}
 	adminToken, err := f.secret(cfg.AdminToken, "admin.token")
 	if err != nil {
 		return err
@@ -66,7 +70,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	}
 
 	local := "unix://" + sockets + "/scheduler.sock"
-	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policy: policy, creds: peers.listen}
+	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policies: policies, creds: peers.listen}
 	if cfg.ClusterListen != "" {
 		how.listen = append(how.listen, cfg.ClusterListen)
 		how.address = cfg.ClusterListen
@@ -86,7 +90,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 		}
 	}
 	if err := p.startAPI(parts, s, doors, replica{
-		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policy: policy, scheduler: sched, front: peers.dial,
+		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, scheduler: sched, front: peers.dial,
 	}); err != nil {
 		return err
 	}
