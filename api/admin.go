@@ -141,7 +141,7 @@ func (s *Server) overviews(ctx context.Context, accounts []account.Account) ([]A
 	out, now := make([]AccountOverview, len(accounts)), time.Now()
 	ids, starts := make([]string, len(accounts)), make([]time.Time, len(accounts))
 	for i, a := range accounts {
-		plan, _ := s.cfg.Policy.Plan(a.Plan)
+		plan, _ := s.policy().Plan(a.Plan)
 		p := presentSpan(a, plan, now)
 		ids[i], starts[i] = a.ID, p.start
 		out[i] = AccountOverview{

@@ -42,8 +42,8 @@ func TestJanitorDeletesWhatIsOver(t *testing.T) {
 
 	// Neither old enough, as a farm has it, nor named.
 	patient := h.janitor(h.files, h.bucket, func(c *JanitorConfig) { c.OrphanAge = 0; c.Plans = nil })
-	if want := time.Minute + wallGrace + putGrace + time.Hour; patient.cfg.OrphanAge != want {
-		t.Errorf("orphans are deleted when they are %s old, want %s", patient.cfg.OrphanAge, want)
+	if want := time.Minute + wallGrace + putGrace + time.Hour; patient.orphanAge() != want {
+		t.Errorf("orphans are deleted when they are %s old, want %s", patient.orphanAge(), want)
 	}
 	if did := h.walk(patient); did.expired != 2 || did.orphan+did.specs != 0 {
 		t.Errorf("%+v, want two expired objects and nothing young", did)
