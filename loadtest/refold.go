@@ -229,14 +229,10 @@ func second(rate, nth, accounts int) []*pb.Event {
 // signs nothing: what the stores take is not what is measured.
 type shelf struct{}
 
-func (shelf) Account(_ context.Context, id string) (account.Account, error) {
-	return account.Account{ID: id, Name: id, Plan: "default"}, nil
-}
-
-func (shelf) AccountsByID(_ context.Context, ids []string) ([]account.Account, error) {
-	out := make([]account.Account, len(ids))
+func (shelf) Tenants(_ context.Context, ids []string, _ time.Time) ([]store.Tenant, error) {
+	out := make([]store.Tenant, len(ids))
 	for i, id := range ids {
-		out[i] = account.Account{ID: id, Name: id, Plan: "default"}
+		out[i] = store.Tenant{ID: id, Account: &account.Account{ID: id, Name: id, Plan: "default", BillingDay: 1}}
 	}
 	return out, nil
 }

@@ -39,25 +39,38 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bubble)) {
 	})
 }
 
-// shelf is an archive that holds how far it has got and how many ended.
+// shelf is an archive that holds how far it has got, what ended and what was
+// charged. It has every account.
 type shelf struct {
-	mu   sync.Mutex
-	at   store.Projection
-	ends []store.Ended
+	mu      sync.Mutex
+	at      store.Projection
+	ends    []store.Ended
+	charges map[string]store.Charge // by id
+	reached []store.QuotaReached
 }
 
-func (*shelf) Account(_ context.Context, id string) (account.Account, error) {
-	return account.Account{ID: id, Name: id, Plan: "test"}, nil
-}
-
-func (s *shelf) AccountsByID(ctx context.Context, ids []string) ([]account.Account, error) {
-	var out []account.Account
+func (s *shelf) Tenants(_ context.Context, ids []string, _ time.Time) ([]store.Tenant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []store.Tenant
 	for _, id := range ids {
-		a, err := s.Account(ctx, id)
-		if err != nil {
-			return nil, err
+		x := store.Tenant{ID: id, Account: &account.Account{ID: id, Name: id, Plan: "test", BillingDay: 1}, Seq: s.at.Seq}
+		sums := map[time.Time]int64{}
+		for _, c := range s.charges {
+			if c.Account == id {
+				sums[c.Period] += c.Units
+			}
 		}
-		out = append(out, a)
+		for begins, units := range sums {
+			p := store.Period{Begins: begins, Units: units}
+			for _, q := range s.reached {
+				if q.Account == id && q.Period.Equal(begins) {
+					p.Reached = append(p.Reached, q.Percent)
+				}
+			}
+			x.Periods = append(x.Periods, p)
+		}
+		out = append(out, x)
 	}
 	return out, nil
 }
@@ -71,8 +84,33 @@ func (s *shelf) Projection(context.Context) (store.Projection, error) {
 func (s *shelf) Project(_ context.Context, _, to store.Projection, filing store.Filing) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at, s.ends = to, append(s.ends, filing.Ends...)
+	if s.charges == nil {
+		s.charges = map[string]store.Charge{}
+	}
+	charges := filing.Charges
+	for _, e := range filing.Ends {
+		charges = append(charges, store.Charge{ID: string(e.Job.ID), Account: e.Job.Account, Period: e.Period, Units: e.Units, Reason: "render", Happened: e.Job.FinishedAt})
+	}
+	for _, c := range charges {
+		if _, twice := s.charges[c.ID]; !twice && c.Units != 0 {
+			s.charges[c.ID] = c
+		}
+	}
+	s.at, s.ends, s.reached = to, append(s.ends, filing.Ends...), append(s.reached, filing.Reached...)
 	return 0, nil
+}
+
+func (s *shelf) charge(id string) store.Charge {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.charges[id]
+}
+
+// testPlan is what accounts in a bubble have.
+func testPlan(quota account.Quota) account.Plan {
+	return account.Plan{
+		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 10_000}, Wall: time.Minute, Retention: time.Hour, Quota: quota,
+	}
 }
 
 // start runs a scheduler; kill ends it at once: it says nothing more.
@@ -86,10 +124,8 @@ func (b *bubble) start(name string, cfg Config) (s *Scheduler, kill func()) {
 func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) {
 	b.t.Helper()
 	cfg.Address, cfg.Log = name, slog.New(slog.DiscardHandler)
-	if cfg.Policy == nil {
-		cfg.Plans = []account.Plan{{
-			Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 10_000}, Wall: time.Minute, Retention: time.Hour,
-		}}
+	if cfg.Plans == nil && cfg.Policy == nil {
+		cfg.Plans = []account.Plan{testPlan(account.Quota{})}
 	}
 	var archive Archive = b.archive
 	if a := b.over[name]; a != nil {

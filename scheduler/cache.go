@@ -43,11 +43,13 @@ func (l *leader) recent(env *pb.Envelope) *pb.Hit {
 
 // answerCached accepts a job and ends it in the same frame, with the result of
 // another one. It takes no slot and costs nothing.
-func (l *leader) answerCached(r stream.Submitted, tier int, hit *pb.Hit) *entry {
+func (l *leader) answerCached(r stream.Submitted, t tenantView, hit *pb.Hit) *entry {
 	env := r.Record.Envelope
 	env.Hit = nil // the job's end says all of it
-	a := &pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(tier), Place: pb.Place_PLACE_CACHED, Bytes: uint32(r.Size)}
+	a := &pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: pb.Place_PLACE_CACHED, Bytes: uint32(r.Size)}
 	l.together(2, proto.Size(a)+proto.Size(r.Record.Body)+proto.Size(hit))
+	p, _ := periodAt(env.Account, t, l.open().body.TimeUs)
+	a.Period = p.day
 	e := l.board.accept(a, r.Record.Body, l.now)
 	l.finish(e, shared(hit))
 	return e

@@ -86,8 +86,9 @@ func text(f *facts, front int) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "seq %d, chain %d, jobs %d, time %d\n", f.seq, f.chain, f.jobs, f.timeUS)
 	line := func(e *entry) {
-		fmt.Fprintf(&out, "%s %s order %d record %d of %d tier %d %s accepted %d started %d %t attempts %d lost by %v not before %d",
-			e.id, e.account, e.order, e.jobsSeq, e.jobsBytes, e.tier, e.place, e.acceptedUS, e.startedUS, e.began, e.attempts, e.lostBy, e.notBeforeUS)
+		fmt.Fprintf(&out, "%s %s order %d record %d of %d tier %d %s accepted %d started %d %t attempts %d lost by %v not before %d costs %d in %d",
+			e.id, e.account, e.order, e.jobsSeq, e.jobsBytes, e.tier, e.place, e.acceptedUS, e.startedUS, e.began, e.attempts, e.lostBy, e.notBeforeUS,
+			e.units, e.period)
 		if e.lease != nil {
 			fmt.Fprintf(&out, " lease %d %s %s %s", e.lease.token, e.lease.worker, e.lease.boot, e.lease.wall)
 		}
@@ -130,7 +131,38 @@ func text(f *facts, front int) string {
 			keys = append(keys, "then "+el.Value.(*entry).id)
 		}
 	}
+	keys = append(keys, billsText(f, uint64(front))...)
 	return out.String() + strings.Join(keys, "\n")
+}
+
+// billsText is all that the bills say of what came after a frame, which is not
+// before any that they have forgotten.
+func billsText(f *facts, after uint64) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for p, b := range f.bills.of {
+		who := fmt.Sprintf("%s in %d", p.account, p.day)
+		if b.reserved != 0 {
+			say("%s: %d reserved", who, b.reserved)
+		}
+		for _, s := range b.spent {
+			if s.seq > after {
+				say("%s: %d spent after %d up to %d", who, s.total-b.at(after), after, s.seq)
+			}
+		}
+		for _, s := range b.told {
+			if s.seq > after {
+				say("%s: told of %d %% in %d", who, s.percent, s.seq)
+			}
+		}
+	}
+	for id, seq := range f.bills.once {
+		if seq > after {
+			say("event %s in %d", id, seq)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // TestCarriedOutlivesItsRecord has a job wait while many end after it, on real

@@ -12,7 +12,7 @@ import (
 // check verifies what board promises, by counting anew from the jobs; tests
 // call it after each step.
 func (b *board) check() error {
-	return errors.Join(b.checkPlaces(), b.checkTiers(), b.checkTenants(), b.checkPins())
+	return errors.Join(b.checkPlaces(), b.checkTiers(), b.checkTenants(), b.checkPins(), b.checkBills())
 }
 
 // checkPlaces: every unfinished job stands in the one list that its standing
@@ -195,6 +195,35 @@ func (b *board) checkPins() error {
 	}
 	if !inOrder(b.frames, func(e *entry) uint64 { return e.pin.token }) || !inOrder(b.records, func(e *entry) uint64 { return e.jobsSeq }) {
 		return errors.New("what jobs need of the streams is out of order")
+	}
+	return nil
+}
+
+// checkBills: what is reserved is what the unfinished jobs say, and sums are in
+// order of their frames.
+func (b *board) checkBills() error {
+	reserved := map[period]int64{}
+	for el := b.unfinished.Front(); el != nil; el = el.Next() {
+		if e := el.Value.(*entry); e.units != 0 {
+			reserved[period{e.account, e.period}] += e.units
+		}
+	}
+	for p, it := range b.bills.of {
+		if it.reserved != reserved[p] {
+			return fmt.Errorf("account %s, period %d: %d units are reserved, jobs say %d", p.account, p.day, it.reserved, reserved[p])
+		}
+		for i, s := range it.spent {
+			if s.seq <= b.bills.since || i > 0 && it.spent[i-1].seq >= s.seq {
+				return fmt.Errorf("account %s, period %d: charges since frame %d are out of order: %v", p.account, p.day, b.bills.since, it.spent)
+			}
+		}
+		if it.reserved == 0 && len(it.spent) == 0 && len(it.told) == 0 {
+			return fmt.Errorf("account %s, period %d: a bill that says nothing", p.account, p.day)
+		}
+		delete(reserved, p)
+	}
+	if len(reserved) > 0 {
+		return fmt.Errorf("reserved in no bill: %v", reserved)
 	}
 	return nil
 }

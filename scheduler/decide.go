@@ -24,6 +24,10 @@ const staleAfter = 12 * time.Second
 // smaller; larger specs go by way of the bucket.
 const recordMost = 256 << 10
 
+// acceptedRoom is what an Accepted has beside its envelope, in bytes, at most:
+// what it goes into is known before it is made, and so is its time.
+const acceptedRoom = 100
+
 // decide judges what the door let in, in stream order. The whole batch is one
 // step: its decisions are told once the frame that covers it is durable.
 func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
@@ -55,7 +59,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too large → too old → key not looked up → suspended → storage → cached → slots → tier depth.
+// known → too large → too old → key not looked up → suspended → storage → cached → quota → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -96,12 +100,19 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		return
 	}
 	if hit := l.cached(env); hit != nil {
-		e := l.answerCached(r, t.plan.Tier, hit)
+		e := l.answerCached(r, t, hit)
 		l.s.metrics.decided.WithLabelValues("cached").Inc()
 		l.tell(env.Api, accepted(e))
 		return
 	}
 	env.Hit = nil
+	units := t.plan.Quota.RenderUnits()
+	at := l.room(proto.Size(env) + acceptedRoom).body.TimeUs
+	p, ends := periodAt(env.Account, t, at)
+	if f := l.overQuota(p, t, units, ends); f != nil {
+		l.refuse(env, f)
+		return
+	}
 	place := pb.Place_PLACE_QUEUE
 	terms := terms{refuse: t.plan.OverThreads.Action == account.Refuse, backlog: t.plan.OverThreads.Backlog}
 	switch l.board.judge(env.Account, env.Host, int32(t.plan.Tier), terms) {
@@ -127,7 +138,9 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		})
 		return
 	}
-	e := l.board.accept(&pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place, Bytes: uint32(r.Size)}, r.Record.Body, l.now)
+	e := l.board.accept(&pb.Accepted{
+		Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place, Bytes: uint32(r.Size), Units: units, Period: p.day,
+	}, r.Record.Body, l.now)
 	l.s.metrics.decided.WithLabelValues("accepted").Inc()
 	l.tell(env.Api, accepted(e))
 }

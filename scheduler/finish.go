@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -19,8 +18,6 @@ const (
 	// maxLosses is how often workers may lose a job until each further loss
 	// counts, also one by a worker that is there and loses it again and again.
 	maxLosses = 6
-	// unitsPerRender is what a fresh success costs: one credit.
-	unitsPerRender = account.UnitsPerCredit
 )
 
 // ending is what an attempt, or its loss, says about the end of a job.
@@ -48,15 +45,16 @@ func (l *leader) finish(e *entry, end ending) {
 		j.Timings = proto.CloneOf(end.timings)
 		j.Timings.QueueMs = max(0, (e.startedUS-e.acceptedUS)/1000)
 	}
-	fin := &pb.Finished{Token: end.token, Job: j, KeyHash: e.env.KeyHash, Fingerprint: e.env.Fingerprint}
+	fin := &pb.Finished{Token: end.token, Job: j, Period: e.period, KeyHash: e.env.KeyHash, Fingerprint: e.env.Fingerprint}
 	switch {
 	case end.cached:
 		j.Cached, j.ExpiresUs = true, min(j.ExpiresUs, end.expiresUS)
-	case end.state == job.Succeeded:
-		j.Billable, fin.Units = true, unitsPerRender
+	case end.state == job.Succeeded && end.token != 0: // else nobody rendered it
+		j.Billable, fin.Units = e.units > 0, e.units
 		keep(fin, e.env)
 	}
 	l.board.finish(e, fin, l.now)
+	l.settled(period{e.account, e.period}, reasonRender, fin.Units)
 	l.s.metrics.finished.WithLabelValues(string(end.state)).Inc()
 	if end.state == job.Failed {
 		l.s.log.Info("job failed", "job", e.id, "account", e.account, "kind", end.failure.Code, "attempt", j.Attempts)

@@ -34,6 +34,7 @@ type facts struct {
 	ended      *list.List        // *entry, by end
 	rolls      map[string]*roll  // by account
 	pins                         // what the unfinished ones need of the streams
+	bills      bills
 }
 
 // milestone is how long the ledger was at a moment of its own time.
@@ -55,6 +56,8 @@ type entry struct {
 	order       uint64 // token of its Accepted
 	tier        int32
 	place       pb.Place
+	units       int64 // that it costs if it succeeds
+	period      int32 // that it is charged to, by its first day
 	acceptedUS  int64
 	startedUS   int64  // of the last attempt
 	began       bool   // was started at least once
@@ -95,7 +98,7 @@ func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.Aft
 func newFacts() *facts {
 	return &facts{
 		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{},
-		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(),
+		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(), bills: newBills(),
 	}
 }
 
@@ -104,6 +107,9 @@ func token(seq uint64, index int) uint64 { return seq<<16 | uint64(index) }
 
 // fold adds one frame.
 func (f *facts) fold(l stream.Link) {
+	if f.seq == 0 {
+		f.bills.since = l.Seq - 1
+	}
 	f.head(l.Seq, l.Frame.Epoch, l.Frame.Jobs, l.Frame.TimeUs)
 	f.chain = l.Chain
 	for i, ev := range l.Frame.Events {
@@ -134,6 +140,8 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 			id: a.Envelope.Id, account: a.Envelope.Account, env: a.Envelope, jobsSeq: a.JobsSeq, jobsBytes: a.Bytes,
 			order: tok, tier: a.Tier, place: a.Place, acceptedUS: timeUS,
 		}
+		e.costs(a.Units, a.Period)
+		f.bills.reserve(e, +1)
 		f.entries[e.id] = e
 		f.enroll(e)
 		e.element = f.unfinished.PushBack(e)
@@ -165,6 +173,10 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		f.finish(tok, timeUS, ev.Finished)
 	case *pb.Event_Carried:
 		f.carry(tok, ev.Carried)
+	case *pb.Event_Charged:
+		f.bills.charged(tok>>16, ev.Charged)
+	case *pb.Event_QuotaReached:
+		f.bills.tell(tok>>16, ev.QuotaReached)
 	}
 }
 
@@ -185,10 +197,12 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 	default:
 		f.letGo(e)
 		f.unfinished.Remove(e.element)
+		f.bills.reserve(e, -1)
 	}
 	if len(fin.CacheKey) > 0 {
 		f.fresh[string(fin.CacheKey)] = e
 	}
+	f.bills.spend(tok>>16, period{e.account, periodOf(fin.Period, fin.Job.AcceptedUs)}, fin.Units)
 	e.end, e.endSeq, e.endUS, e.lease, e.body = fin, tok>>16, timeUS, nil, nil
 	e.element = f.ended.PushBack(e)
 	if len(fin.KeyHash) > 0 {
@@ -199,6 +213,7 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 // forget drops finished jobs that the archive has and that are a minute older
 // than the last frame.
 func (f *facts) forget(projected uint64) {
+	f.bills.prune(min(projected, f.seq))
 	for el := f.ended.Front(); el != nil; el = f.ended.Front() {
 		e := el.Value.(*entry)
 		if e.endSeq > projected || e.endUS > f.timeUS-keepKnown.Microseconds() {
@@ -216,11 +231,14 @@ func (f *facts) forget(projected uint64) {
 	}
 }
 
-// accounts are those that have unfinished jobs.
+// accounts are those that have unfinished jobs, or did something lately.
 func (f *facts) accounts() []string {
 	seen := map[string]bool{}
-	for el := f.unfinished.Front(); el != nil; el = el.Next() {
-		seen[el.Value.(*entry).account] = true
+	for account := range f.rolls {
+		seen[account] = true
+	}
+	for p := range f.bills.of {
+		seen[p.account] = true
 	}
 	return slices.Collect(maps.Keys(seen))
 }

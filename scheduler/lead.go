@@ -142,7 +142,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 				f.fold(l)
 				end.meet(l)
 			}
-			f.forget(s.filed.upTo(s.projected.Load(), time.Now()))
+			s.forget(f, time.Now())
 			started = time.Now() // a frame is a sign of life as good as a heartbeat
 			if end.newer != 0 && !stoodBy {
 				s.log.Warn("this process will not lead: a newer release has written the ledger; upgrade it", "frame", end.newer)
@@ -295,6 +295,7 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.
+	s.tenants.cut(f.bills.since)
 	s.tenants.need(f.accounts())
 	s.tenants.load(ctx)
 	l.board = newBoard(f, Queue(l.policy.Queue), l.threadsOf, l.emit, l.now, l.nowUS())

@@ -66,8 +66,9 @@ type frame struct {
 	body    *pb.Frame
 	needed  floors // what jobs need at its end; zero when more was decided before it was sent
 	bytes   int
-	wanted  bool     // worth appending, even without an event
-	effects []func() // run under mu, in order, once it is acknowledged
+	charges map[coalesced]*pb.Charged // events that may yet grow, while it is open
+	wanted  bool                      // worth appending, even without an event
+	effects []func()                  // run under mu, in order, once it is acknowledged
 	sentAt  time.Time
 	ack     jetstream.PubAckFuture
 }
@@ -294,4 +295,4 @@ func (l *leader) sweep(ctx context.Context) error {
 }
 
 // forget drops jobs that ended and were filed long enough ago.
-func (l *leader) forget() { l.board.forget(l.s.filed.upTo(l.s.projected.Load(), l.now)) }
+func (l *leader) forget() { l.s.forget(l.board.facts, l.now) }

@@ -16,6 +16,8 @@ type metrics struct {
 	lost       prometheus.Counter
 	frames     prometheus.Counter
 	stripped   prometheus.Counter
+	charged    *prometheus.CounterVec
+	givenBack  *prometheus.CounterVec
 	waited     prometheus.Histogram
 }
 
@@ -42,6 +44,12 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 		stripped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tintype_projection_stripped_total", Help: "Rows whose text the database refused; their money was kept.",
 		}),
+		charged: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_charged_units_total", Help: "Charges in 1/120 credit, by reason: render, call or download.",
+		}, []string{"reason"}),
+		givenBack: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_given_back_units_total", Help: "Charges given back in 1/120 credit, by reason: call, download or lost.",
+		}, []string{"reason"}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "tintype_queue_wait_seconds", Help: "Time in a tier's queue before an attempt started.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
@@ -51,7 +59,7 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.waited, newGauges(s),
+		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.charged, m.givenBack, m.waited, newGauges(s),
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -84,6 +84,7 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 		return
 	default:
 		f.frames.Remove(e.pin.inFrames)
+		f.bills.reserve(e, -1)
 	}
 	if c.Body != nil {
 		f.freeRecord(e)
@@ -91,6 +92,8 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 	e.env, e.jobsSeq, e.jobsBytes, e.tier, e.place = c.Envelope, c.JobsSeq, c.Bytes, c.Tier, c.Place
 	e.acceptedUS, e.startedUS, e.began, e.attempts = c.AcceptedUs, c.StartedUs, c.Began, c.Attempts
 	e.lostBy, e.notBeforeUS = c.LostBy, c.NotBeforeUs
+	e.costs(c.Units, c.Period)
+	f.bills.reserve(e, +1)
 	switch {
 	case c.Token == 0:
 		e.lease = nil
@@ -131,7 +134,7 @@ func carriedNow(e *entry, body *pb.Body) *pb.Carried {
 	c := &pb.Carried{
 		Envelope: e.env, JobsSeq: e.jobsSeq, Bytes: e.jobsBytes, Order: e.order, Tier: e.tier, Place: e.place,
 		AcceptedUs: e.acceptedUS, StartedUs: e.startedUS, Began: e.began, Attempts: e.attempts,
-		LostBy: e.lostBy, NotBeforeUs: e.notBeforeUS, Body: body,
+		LostBy: e.lostBy, NotBeforeUs: e.notBeforeUS, Body: body, Units: e.units, Period: e.period,
 	}
 	if le := e.lease; le != nil {
 		c.Token = le.token

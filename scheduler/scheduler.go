@@ -103,8 +103,7 @@ type Streams interface {
 
 // Archive is what the scheduler needs of Postgres.
 type Archive interface {
-	Account(ctx context.Context, id string) (account.Account, error)
-	AccountsByID(ctx context.Context, ids []string) ([]account.Account, error)
+	Tenants(ctx context.Context, ids []string, since time.Time) ([]store.Tenant, error)
 	Projection(ctx context.Context) (store.Projection, error)
 	Project(ctx context.Context, from, to store.Projection, filing store.Filing) (stripped int, err error)
 }

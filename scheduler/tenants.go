@@ -11,6 +11,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/store"
 )
 
 const (
@@ -37,18 +38,20 @@ type tenants struct {
 	loading  bool                     // missing ones are being read
 	moved    []string                 // have another number of threads than a moment ago, perhaps
 	reported map[string]bool          // names of plans that the policy has not, once in the log
+	since    uint64                   // no usage from before this frame is of use
 	wg       sync.WaitGroup           // reads under way
 }
 
 // tenantArchive is where accounts are read.
 type tenantArchive interface {
-	Account(ctx context.Context, id string) (account.Account, error)
-	AccountsByID(ctx context.Context, ids []string) ([]account.Account, error)
+	Tenants(ctx context.Context, ids []string, since time.Time) ([]store.Tenant, error)
 }
 
 type tenantRecord struct {
 	named     string       // its plan, by the archive
 	plan      account.Plan // of that name in the policy, or the first one
+	billing   int          // day of the month
+	usage     *usage       // nil: unknown
 	suspended bool
 	gone      bool // there is no such account: what it has waiting ends as it was accepted
 	readAt    time.Time
@@ -58,8 +61,9 @@ type tenantRecord struct {
 // tenantView is an account at the moment of a decision: its plan, or why it
 // may not submit.
 type tenantView struct {
-	plan  account.Plan
-	fault *fault.Error
+	plan    account.Plan
+	billing int // day of the month
+	fault   *fault.Error
 }
 
 func newTenants(policy *account.Live, archive tenantArchive, log *slog.Logger) *tenants {
@@ -78,8 +82,9 @@ func (t *tenants) view(ctx context.Context, id string) tenantView {
 		r.reading = true
 		t.wg.Go(func() { t.refresh(ctx, id) })
 	}
+	stranger := r == nil || r.usage == nil && r.plan.Quota.Limited()
 	t.mu.Unlock()
-	if r == nil && !resting {
+	if stranger && !resting {
 		t.refresh(ctx, id)
 	}
 	t.mu.Lock()
@@ -92,7 +97,7 @@ func (t *tenants) view(ctx context.Context, id string) tenantView {
 	case r.suspended:
 		return tenantView{fault: &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; ask the operator of this farm"}}
 	default:
-		return tenantView{plan: r.plan}
+		return tenantView{plan: r.plan, billing: r.billing}
 	}
 }
 
@@ -130,6 +135,18 @@ func (t *tenants) planNamed(name, id string) account.Plan {
 		t.log.Warn("the policy has no plan of this name; its accounts get the first one", "plan", name, "first", plan.Name, "account", id)
 	}
 	return plan
+}
+
+// billed is planOf, with the day of the month that the account's periods begin
+// on where the plan bills by it.
+func (t *tenants) billed(id string) (plan account.Plan, day int, known bool) {
+	plan, known = t.planOf(id)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.known[id]; r != nil {
+		day = r.billing
+	}
+	return plan, day, known
 }
 
 // takeMoved lists accounts whose threads may be others than when it was last
@@ -182,7 +199,7 @@ func (t *tenants) load(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, tenantWait, errors.New("reading accounts"))
 	defer cancel()
-	found, err := t.archive.AccountsByID(ctx, ids)
+	found, err := t.archive.Tenants(ctx, ids, time.Now().Add(-usageBack))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
@@ -190,41 +207,39 @@ func (t *tenants) load(ctx context.Context) {
 		t.log.Warn("accounts cannot be read at the moment", "err", err)
 		return
 	}
-	left := map[string]bool{}
-	for _, id := range ids {
-		left[id] = true
-	}
-	for _, a := range found {
-		delete(left, a.ID)
-		t.put(a)
-	}
-	for id := range left {
-		t.putGone(id)
+	for _, x := range found {
+		t.put(x)
 	}
 }
 
 func (t *tenants) refresh(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, tenantWait, errors.New("reading an account"))
 	defer cancel()
-	a, err := t.archive.Account(ctx, id)
+	found, err := t.archive.Tenants(ctx, []string{id}, time.Now().Add(-usageBack))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case err == nil:
-		t.put(a)
-	case fault.Is(err, fault.NotFound):
-		t.putGone(id)
-	default:
+	if err != nil {
 		t.rest = time.Now().Add(tenantRest)
 		if r := t.known[id]; r != nil {
 			r.reading = false
 		}
+		return
+	}
+	for _, x := range found {
+		t.put(x)
 	}
 }
 
 // put keeps an account as it was read just now. t.mu is held.
-func (t *tenants) put(a account.Account) {
-	t.keep(a.ID, &tenantRecord{named: a.Plan, plan: t.planNamed(a.Plan, a.ID), suspended: a.Suspended})
+func (t *tenants) put(x store.Tenant) {
+	a := x.Account
+	if a == nil {
+		t.putGone(x.ID)
+		return
+	}
+	t.keep(a.ID, &tenantRecord{
+		named: a.Plan, plan: t.planNamed(a.Plan, a.ID), suspended: a.Suspended, billing: a.BillingDay, usage: t.newest(a.ID, usageOf(x)),
+	})
 }
 
 // putGone keeps that there is no such account. What it has on the board goes

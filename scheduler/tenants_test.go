@@ -75,18 +75,11 @@ type shutArchive struct {
 	open atomic.Bool
 }
 
-func (a *shutArchive) Account(ctx context.Context, id string) (account.Account, error) {
-	if !a.open.Load() {
-		return account.Account{}, errors.New("connection refused")
-	}
-	return a.Store.Account(ctx, id)
-}
-
-func (a *shutArchive) AccountsByID(ctx context.Context, ids []string) ([]account.Account, error) {
+func (a *shutArchive) Tenants(ctx context.Context, ids []string, since time.Time) ([]store.Tenant, error) {
 	if !a.open.Load() {
 		return nil, errors.New("connection refused")
 	}
-	return a.Store.AccountsByID(ctx, ids)
+	return a.Store.Tenants(ctx, ids, since)
 }
 
 // A new leader gives an account the slots of its own plan (I3), not those of
@@ -152,7 +145,7 @@ func TestUnknownPlanIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	x := newTenants(account.NewLive(&account.Policy{Plans: []account.Plan{plan("first", 1, 1, account.OverThreads{})}}), nil, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, id := range []string{"acc_1", "acc_2", "acc_1"} {
-		x.put(account.Account{ID: id, Plan: "gold"})
+		x.put(store.Tenant{ID: id, Account: &account.Account{ID: id, Plan: "gold"}})
 		if p, known := x.planOf(id); !known || p.Name != "first" {
 			t.Errorf("%s: %+v %v", id, p, known)
 		}

@@ -74,16 +74,6 @@ func (s *Store) Account(ctx context.Context, id string) (account.Account, error)
 	return s.oneAccount(ctx, selectAccount, pgx.NamedArgs{"id": id})
 }
 
-const selectAccountsByID = `
-SELECT id, name, plan, suspended, billing_day, created_at
-FROM accounts
-WHERE id = ANY(@ids)`
-
-// AccountsByID finds those of the accounts that there are, in no order.
-func (s *Store) AccountsByID(ctx context.Context, ids []string) ([]account.Account, error) {
-	return s.manyAccounts(ctx, selectAccountsByID, pgx.NamedArgs{"ids": ids})
-}
-
 func (s *Store) manyAccounts(ctx context.Context, sql string, args pgx.NamedArgs) ([]account.Account, error) {
 	rows, _ := s.pool.Query(ctx, sql, args)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[accountRow])

@@ -1,0 +1,162 @@
+package scheduler
+
+import (
+	"slices"
+	"sort"
+
+	"github.com/tintype/tintype/pkg/account"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// bills is what accounts were charged since the archive summed it up, and what
+// their unfinished jobs may come to. It is a part of the fold: the leader's
+// and a fresh one are equal from the same frame on.
+type bills struct {
+	since uint64 // what was charged after this frame is here
+	of    map[period]*bill
+	// once has the events that are not charged twice, by the frame they are in:
+	// those that give back what a job cost, and what a replica has named.
+	once map[string]uint64
+}
+
+// period is one period of one account.
+type period struct {
+	account string
+	day     int32 // first one, as account.DayNumber has it
+}
+
+// bill is what one period comes to.
+type bill struct {
+	// reserved is the sum of what unfinished jobs will cost if they succeed. It
+	// changes where jobs enter and leave the unfinished ones, and nowhere else.
+	reserved int64
+	spent    []sum // by frame
+	before   int64 // the total at since
+	told     []step
+}
+
+// sum is what had been charged by the end of a frame, since this fold began.
+type sum struct {
+	seq   uint64
+	total int64
+}
+
+// step is a share of the quota that an event has told the account of.
+type step struct {
+	seq     uint64
+	percent uint32
+}
+
+func newBills() bills { return bills{of: map[period]*bill{}, once: map[string]uint64{}} }
+
+func (b *bills) bill(p period) *bill {
+	it := b.of[p]
+	if it == nil {
+		it = new(bill)
+		b.of[p] = it
+	}
+	return it
+}
+
+// reserve holds what an unfinished job may cost, or lets go of it.
+func (b *bills) reserve(e *entry, sign int64) {
+	if e.units == 0 {
+		return
+	}
+	p := period{e.account, e.period}
+	it := b.bill(p)
+	it.reserved += sign * e.units
+	b.drop(p, it)
+}
+
+// spend adds a charge.
+func (b *bills) spend(seq uint64, p period, units int64) {
+	if units == 0 {
+		return
+	}
+	it := b.bill(p)
+	n := len(it.spent)
+	if n > 0 && it.spent[n-1].seq == seq {
+		it.spent[n-1].total += units
+		return
+	}
+	it.spent = append(it.spent, sum{seq, it.total() + units})
+}
+
+// charged adds an event, unless it is one of those that count once.
+func (b *bills) charged(seq uint64, c *pb.Charged) {
+	if _, twice := b.once[c.Id]; twice {
+		return
+	}
+	if countsOnce(c) {
+		b.once[c.Id] = seq
+	}
+	b.spend(seq, period{c.Account, c.Period}, c.Units)
+}
+
+// tell notes that an account was told how far it is.
+func (b *bills) tell(seq uint64, q *pb.QuotaReached) {
+	it := b.bill(period{q.Account, q.Period})
+	it.told = append(it.told, step{seq, q.Percent})
+}
+
+// drop forgets a bill that says nothing.
+func (b *bills) drop(p period, it *bill) {
+	if it.reserved == 0 && len(it.spent) == 0 && len(it.told) == 0 {
+		delete(b.of, p)
+	}
+}
+
+// prune forgets what was charged up to a frame: whoever remembers an older sum
+// has added it up before.
+func (b *bills) prune(to uint64) {
+	if to <= b.since {
+		return
+	}
+	b.since = to
+	for p, it := range b.of {
+		if i := it.index(to); i > 0 {
+			it.before = it.spent[i-1].total
+			it.spent = slices.Clone(it.spent[i:])
+		}
+		it.told = slices.DeleteFunc(it.told, func(s step) bool { return s.seq <= to })
+		b.drop(p, it)
+	}
+	for id, seq := range b.once {
+		if seq <= to {
+			delete(b.once, id)
+		}
+	}
+}
+
+func (b *bill) total() int64 {
+	if n := len(b.spent); n > 0 {
+		return b.spent[n-1].total
+	}
+	return b.before
+}
+
+// index is the first sum after a frame.
+func (b *bill) index(seq uint64) int {
+	return sort.Search(len(b.spent), func(i int) bool { return b.spent[i].seq > seq })
+}
+
+// at is the total at the end of a frame that is not before since.
+func (b *bill) at(seq uint64) int64 {
+	if i := b.index(seq); i > 0 {
+		return b.spent[i-1].total
+	}
+	return b.before
+}
+
+// after is what was charged after a frame.
+func (b *bill) after(seq uint64) int64 { return b.total() - b.at(seq) }
+
+// costs takes what a job costs and when from its event. A release that did not
+// say charged every fresh success one credit, to the month of its acceptance.
+func (e *entry) costs(units int64, day int32) {
+	e.units, e.period = units, day
+	if day == 0 {
+		e.units, e.period = account.UnitsPerCredit, periodOf(0, e.acceptedUS)
+	}
+}
