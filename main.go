@@ -80,10 +80,14 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.Shot(ctx, t, cfg.Shot)
 	case "pdf":
 		return command.PDF(ctx, t, cfg.PDF)
+	case "usage":
+		return command.ShowUsage(ctx, t, cfg.Usage)
 	case "account create":
 		return command.CreateAccount(ctx, t, cfg.Account.Create)
 	case "account list":
 		return command.ListAccounts(ctx, t, cfg.Account.List)
+	case "account show":
+		return command.ShowAccount(ctx, t, cfg.Account.Show)
 	case "key create":
 		return command.CreateKey(ctx, t, cfg.Key.Create)
 	case "key list":

@@ -130,15 +130,44 @@ func (c *Client) Cancel(ctx context.Context, id string) (*Job, error) {
 // Result opens the artifact of a job that succeeded. The caller closes it;
 // its reading is bounded by ctx alone.
 func (c *Client) Result(ctx context.Context, id string) (io.ReadCloser, error) {
-	resp, err := c.raw.GetResult(ctx, id)
-	if err != nil {
-		return nil, unreachable(ctx, err)
+	return open(ctx, func() (*http.Response, error) { return c.raw.GetResult(ctx, id) })
+}
+
+// Usage is what the key's account used in a period, such as 2026-11; empty is
+// the present one.
+func (c *Client) Usage(ctx context.Context, period string) (*Usage, error) {
+	var params GetUsageParams
+	if period != "" {
+		params.Period = &period
 	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		return nil, problem(resp)
+	return call[Usage](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.GetUsage(ctx, &params) })
+}
+
+// UsageTable opens the days of a period as CSV; UsageEvents opens its ledger
+// of charges, as csv or jsonl. The caller closes them; their reading is bounded
+// by ctx alone.
+func (c *Client) UsageTable(ctx context.Context, period string) (io.ReadCloser, error) {
+	format := GetUsageParamsFormat("csv")
+	params := GetUsageParams{Format: &format}
+	if period != "" {
+		params.Period = &period
 	}
-	return resp.Body, nil
+	return open(ctx, func() (*http.Response, error) { return c.raw.GetUsage(ctx, &params) })
+}
+
+// UsageEvents is described at UsageTable.
+func (c *Client) UsageEvents(ctx context.Context, period, format string) (io.ReadCloser, error) {
+	as := ListUsageEventsParamsFormat(format)
+	params := ListUsageEventsParams{Format: &as}
+	if period != "" {
+		params.Period = &period
+	}
+	return open(ctx, func() (*http.Response, error) { return c.raw.ListUsageEvents(ctx, &params) })
+}
+
+// Whoami is the key's account, with what is left of every limit.
+func (c *Client) Whoami(ctx context.Context) (*Self, error) {
+	return call[Self](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.GetAccount(ctx) })
 }
 
 // CreateAccount makes an account with its first key; an empty plan is the
@@ -168,6 +197,11 @@ func (c *Client) ListAccounts(ctx context.Context) ([]AccountOverview, error) {
 	}
 }
 
+// Account looks an account up by its id.
+func (c *Client) Account(ctx context.Context, id string) (*AccountOverview, error) {
+	return call[AccountOverview](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ReadAccount(ctx, id) })
+}
+
 // CreateKey makes a further key of an account; the name may be empty.
 func (c *Client) CreateKey(ctx context.Context, accountID, name string) (*NewKey, error) {
 	var req KeyRequest
@@ -192,6 +226,19 @@ func (c *Client) RevokeKey(ctx context.Context, accountID, keyID string) error {
 		return c.raw.RevokeKey(ctx, accountID, keyID)
 	})
 	return err
+}
+
+// open sends a request and leaves its answer to be read.
+func open(ctx context.Context, send func() (*http.Response, error)) (io.ReadCloser, error) {
+	resp, err := send()
+	if err != nil {
+		return nil, unreachable(ctx, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, problem(resp)
+	}
+	return resp.Body, nil
 }
 
 // call sends a request and reads its answer whole.

@@ -77,8 +77,12 @@ func ListAccounts(ctx context.Context, t Terminal, cfg config.AccountList) error
 		if err != nil {
 			return err
 		}
-		return printList(t, cfg.JSON, list, "ID\tNAME\tPLAN\tSUSPENDED\tCREATED", func(w io.Writer, a client.AccountOverview) {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\n", a.Id, a.Name, a.Plan, a.Suspended, a.CreatedAt.Format(time.RFC3339))
+		return printList(t, cfg.JSON, list, "ID\tNAME\tPLAN\tSUSPENDED\tKEYS\tUSED\tCREATED", func(w io.Writer, a client.AccountOverview) {
+			used := amount(a.Usage.Used)
+			if a.Usage.Limit != nil {
+				used += fmt.Sprintf(" of %d", *a.Usage.Limit)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%s\t%s\n", a.Id, a.Name, a.Plan, a.Suspended, a.Keys, used, a.CreatedAt.Format(time.RFC3339))
 		})
 	})
 }

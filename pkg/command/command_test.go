@@ -79,7 +79,22 @@ func serve(t *testing.T, end string) *server {
 		fmt.Fprint(w, `{"status": "ready", "degraded": ["s3"]}`)
 	})
 	mux.HandleFunc("GET /admin/v1/accounts", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"data": [{"id": "acc_1", "name": "acme", "plan": "default"}], "has_more": false}`)
+		fmt.Fprint(w, `{"data": [{"id": "acc_1", "name": "acme", "plan": "default",
+			"keys": 2, "usage": {"used": 3.5, "limit": 100, "unit": "render"}}], "has_more": false}`)
+	})
+	mux.HandleFunc("GET /admin/v1/accounts/acc_1", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id": "acc_1", "name": "acme", "plan": "default", "keys": 2,
+			"usage": {"period": "2026-11", "resets_at": "2026-12-01T00:00:00Z", "used": 3.5, "limit": 100, "unit": "render"}}`)
+	})
+	mux.HandleFunc("GET /v1/usage", usageOf)
+	mux.HandleFunc("GET /v1/usage/events", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("period") == "broken" {
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "half")
+			_ = http.NewResponseController(w).Flush() // the client sees that there is something
+			panic(http.ErrAbortHandler)
+		}
+		fmt.Fprint(w, "events as "+r.URL.Query().Get("format"))
 	})
 	mux.HandleFunc("POST /admin/v1/accounts/acc_1/keys", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusCreated)
@@ -261,11 +276,15 @@ func TestAdmin(t *testing.T) {
 		CreateKey(t.Context(), sc.terminal(false), config.KeyCreate{AdminClient: who, Account: "acme"}),
 		ListKeys(t.Context(), sc.terminal(false), config.KeyList{AdminClient: who, Account: "acc_1"}),
 		RevokeKey(t.Context(), sc.terminal(false), config.KeyRevoke{AdminClient: who, Account: "acme", Key: "k1"}),
+		ShowAccount(t.Context(), sc.terminal(false), config.AccountShow{AdminClient: who, Account: "acme"}),
 	)
 	if err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"acc_1  acme  default", "tt_live_k1_secret\n", "k1  ci    2026-01-02T03:04:05Z  -"} {
+	for _, want := range []string{
+		"acc_1  acme  default", "tt_live_k1_secret\n", "k1  ci    2026-01-02T03:04:05Z  -",
+		"2     3.5 of 100", "period     2026-11, until 2026-12-01\nused       3.5 of 100 renders\n",
+	} {
 		if !strings.Contains(sc.out.String(), want) {
 			t.Errorf("%q is missing in:\n%s", want, sc.out.String())
 		}

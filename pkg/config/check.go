@@ -59,6 +59,16 @@ func (p *Parsed) check() []string {
 		c.server(p.Account.Create.Server)
 	case "account list":
 		c.server(p.Account.List.Server)
+	case "account show":
+		c.server(p.Account.Show.Server)
+	case "usage":
+		c.server(p.Usage.Server)
+		switch {
+		case p.Usage.JSON && p.Usage.CSV:
+			c.add("--json and --csv are two formats; give one")
+		case p.Usage.Output != "-" && !p.Usage.CSV && !p.Usage.Events:
+			c.add("--output goes with --csv or --events")
+		}
 	case "key create":
 		c.server(p.Key.Create.Server)
 	case "key list":

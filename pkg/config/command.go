@@ -111,6 +111,7 @@ type AdminClient struct {
 type Account struct {
 	Create AccountCreate `cmd:"" help:"Create an account and show its first key, once."`
 	List   AccountList   `cmd:"" help:"List accounts."`
+	Show   AccountShow   `cmd:"" help:"Show an account: its plan, its keys and what it used."`
 }
 
 // AccountCreate creates an account.
@@ -123,6 +124,22 @@ type AccountCreate struct {
 // AccountList lists accounts.
 type AccountList struct {
 	AdminClient
+}
+
+// AccountShow shows an account.
+type AccountShow struct {
+	AdminClient
+	Account string `arg:"" help:"Name or id of the account."`
+}
+
+// Usage shows what the key's account used.
+type Usage struct {
+	Client
+	Folder
+	Period string `help:"A month as YYYY-MM, or the first day of a period. Default: the present one." placeholder:"PERIOD"`
+	CSV    bool   `name:"csv" help:"Print a line for each day, or with --events for each charge, as CSV."`
+	Events bool   `help:"The ledger of charges instead, whole: one charge a line, as JSON or with --csv as CSV."`
+	Output string `short:"o" help:"File to write; - writes to standard output." default:"-" placeholder:"FILE|-"`
 }
 
 // Key has the commands on keys.

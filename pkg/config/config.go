@@ -35,7 +35,8 @@ type Config struct {
 
 	Shot        Shot        `cmd:"" help:"Take a screenshot of a page and write it to a file."`
 	PDF         PDF         `cmd:"" name:"pdf" help:"Print a page to a PDF file."`
-	Account     Account     `cmd:"" help:"Create and list accounts."`
+	Usage       Usage       `cmd:"" help:"Show what was used, what is pending and what is left."`
+	Account     Account     `cmd:"" help:"Create, list and show accounts."`
 	Key         Key         `cmd:"" help:"Create, list and revoke API keys."`
 	Policy      PolicyFile  `cmd:"" help:"Check policy files."`
 	Healthcheck Healthcheck `cmd:"" help:"Ask a server whether it is ready; exit 0 if so."`
