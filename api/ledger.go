@@ -118,7 +118,7 @@ var usageEventHead = []string{"id", "account", "job", "reason", "units", "count"
 
 func (e UsageEvent) cells() []string {
 	return []string{
-		cell(e.Id), cell(e.Account), cell(deref(e.Job)), cell(e.Reason), whole(e.Units), whole(e.Count), e.Period,
+		cell(e.Id), cell(e.Account), cell(deref(e.Job)), cell(e.Reason), digits(e.Units), digits(e.Count), e.Period,
 		e.HappenedAt.text(),
 	}
 }
@@ -126,7 +126,7 @@ func (e UsageEvent) cells() []string {
 // cursor is the place behind the event, for a client to show again: period,
 // account, microseconds and id.
 func (e UsageEvent) cursor() string {
-	return e.Period + "." + e.Account + "." + whole(e.HappenedAt.UnixMicro()) + "." + e.Id
+	return e.Period + "." + e.Account + "." + digits(e.HappenedAt.UnixMicro()) + "." + e.Id
 }
 
 func parseCursor(text string) (account.UsageCursor, error) {
@@ -204,7 +204,7 @@ func (s *Server) listUsage(w http.ResponseWriter, r *http.Request, c *call) erro
 var accountUsageHead = []string{"account", "name", "period", "used", "units", "events", "events_units"}
 
 func (u AccountUsage) cells() []string {
-	return []string{cell(u.Account), cell(deref(u.Name)), u.Period, number(u.Used), whole(u.Units), whole(u.Events), whole(u.EventsUnits)}
+	return []string{cell(u.Account), cell(deref(u.Name)), u.Period, number(u.Used), digits(u.Units), digits(u.Events), digits(u.EventsUnits)}
 }
 
 func (u AccountUsage) cursor() string { return u.Period + "." + u.Account }

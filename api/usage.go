@@ -147,7 +147,7 @@ var usageDayHead = []string{"date", "used", "units", "renders", "succeeded", "ca
 
 func (d UsageDay) cells() []string {
 	return []string{
-		d.Date, number(d.Used), whole(d.Units), strconv.Itoa(d.Renders), strconv.Itoa(d.Outcomes.Succeeded), strconv.Itoa(d.Outcomes.Cached), strconv.Itoa(d.Outcomes.Failed),
+		d.Date, number(d.Used), digits(d.Units), strconv.Itoa(d.Renders), strconv.Itoa(d.Outcomes.Succeeded), strconv.Itoa(d.Outcomes.Cached), strconv.Itoa(d.Outcomes.Failed),
 		strconv.Itoa(d.Outcomes.Canceled), strconv.Itoa(d.Outcomes.Expired), strconv.Itoa(d.Outcomes.Calls),
 	}
 }
@@ -156,4 +156,4 @@ func credits(units int64) float64 { return float64(units) / account.UnitsPerCred
 
 func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-func whole(n int64) string { return strconv.FormatInt(n, 10) }
+func digits(n int64) string { return strconv.FormatInt(n, 10) }
