@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,13 +28,23 @@ const (
 type child struct {
 	dir   string
 	url   string
-	key   string
+	key   string // of its first account
+	admin string // token
 	cmd   *exec.Cmd
 	ended chan struct{} // closed once cmd is collected
 }
 
+// childOf is how a farm of our own is set up.
+type childOf struct {
+	seats  int
+	slow   time.Duration // what a render takes
+	upload bool          // artifacts are stored
+	policy string        // text of its file; empty: the built-in one
+	pprof  string        // HOST:PORT; empty: none
+}
+
 // startChild returns once the farm takes jobs.
-func startChild(ctx context.Context, seats int, upload bool, pprof string) (_ *child, err error) {
+func startChild(ctx context.Context, of childOf) (_ *child, err error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -56,15 +68,22 @@ func startChild(ctx context.Context, seats int, upload bool, pprof string) (_ *c
 	}
 	defer log.Close()
 	null := "--null=noupload"
-	if upload {
+	if of.upload {
 		null = "--null"
 	}
 	args := []string{
 		"up", null, "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0",
-		"--seats", strconv.Itoa(seats), "--log-level", "warn",
+		"--seats", strconv.Itoa(of.seats), "--log-level", "warn", "--slow", of.slow.String(),
 	}
-	if pprof != "" {
-		args = append(args, "--pprof", pprof)
+	if of.pprof != "" {
+		args = append(args, "--pprof", of.pprof)
+	}
+	if of.policy != "" {
+		file := filepath.Join(dir, "policy.yaml")
+		if err := os.WriteFile(file, []byte(of.policy), 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, "--policy", file)
 	}
 	cmd := exec.Command(program, args...)
 	// What the caller's environment sets for a farm is not meant for this one.
@@ -103,8 +122,31 @@ func startChild(ctx context.Context, seats int, upload bool, pprof string) (_ *c
 		c.url = regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(text)
 	}
 	key, err := os.ReadFile(filepath.Join(dir, "data", "first.key"))
-	c.key = strings.TrimSpace(string(key))
+	if err != nil {
+		return nil, err
+	}
+	admin, err := os.ReadFile(filepath.Join(dir, "data", "admin.token"))
+	c.key, c.admin = strings.TrimSpace(string(key)), strings.TrimSpace(string(admin))
 	return c, err
+}
+
+// account makes one on a plan and returns its key.
+func (c *child) account(ctx context.Context, name, plan string) (key string, err error) {
+	host, err := hostOf(c.url)
+	if err != nil {
+		return "", err
+	}
+	admin := &conn{host: host, key: c.admin}
+	defer admin.close()
+	resp, body, err := admin.do(ctx, answerWithin, http.MethodPost, "/admin/v1/accounts", fmt.Appendf(nil, `{"name": %q, "plan": %q}`, name, plan))
+	if err != nil {
+		return "", err
+	}
+	var made struct{ Key string }
+	if err := json.Unmarshal(body, &made); err != nil || made.Key == "" {
+		return "", fmt.Errorf("an account on plan %s: %s %s", plan, resp.Status, body)
+	}
+	return made.Key, nil
 }
 
 // log is what the farm has said.

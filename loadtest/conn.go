@@ -17,7 +17,8 @@ import (
 // between, so that the generator takes little of the processor that it shares
 // with what it measures.
 type conn struct {
-	host, key   string
+	host, key   string   // no key: none is shown
+	source      string   // address of loopback that it is dialled from; empty: any
 	idempotency string   // Idempotency-Key of the next requests; empty: none
 	c           net.Conn // nil: to be dialled
 	r           *bufio.Reader
@@ -46,7 +47,11 @@ func (c *conn) do(ctx context.Context, within time.Duration, method, path string
 		return nil, nil, err
 	}
 	if c.c == nil {
-		dialed, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", c.host)
+		d := &net.Dialer{Timeout: 5 * time.Second}
+		if c.source != "" {
+			d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.source)}
+		}
+		dialed, err := d.DialContext(ctx, "tcp", c.host)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -70,8 +75,10 @@ func (c *conn) exchange(ctx context.Context, within time.Duration, method, path 
 	b = append(b, path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, c.host...)
-	b = append(b, "\r\nAuthorization: Bearer "...)
-	b = append(b, c.key...)
+	if c.key != "" {
+		b = append(b, "\r\nAuthorization: Bearer "...)
+		b = append(b, c.key...)
+	}
 	if c.idempotency != "" {
 		b = append(b, "\r\nIdempotency-Key: "...)
 		b = append(b, c.idempotency...)

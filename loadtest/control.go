@@ -67,49 +67,59 @@ func (c *control) Run(ctx context.Context) (err error) {
 	if c.Clients < 1 || c.Duration <= 0 || c.WarmUp < 0 || c.Rate < 0 {
 		return errors.New("--clients and --duration must be above 0, --rate and --warm-up not below")
 	}
-	picture := sha256.Sum256(nullPicture())
-	l := &load{key: c.Key, run: strings.ToLower(rand.Text()[:10]), most: c.Jobs}
+	var out controlReport
 	if c.Server == "" {
-		farm, err := startChild(ctx, c.Seats, c.Upload, c.Pprof)
-		if err != nil {
-			return err
+		farm, startErr := startChild(ctx, childOf{seats: c.Seats, upload: c.Upload, pprof: c.Pprof})
+		if startErr != nil {
+			return startErr
 		}
 		defer func() { err = errors.Join(err, farm.stop()) }()
-		c.Server, c.PID, c.Folder = farm.url, []int{farm.cmd.Process.Pid}, farm.dir
-		l.key, l.digest = farm.key, hex.EncodeToString(picture[:])
+		out, err = c.against(ctx, farm)
+	} else {
+		out, err = c.load(ctx, &load{key: c.Key})
 	}
+	return errors.Join(err, report(out))
+}
+
+// against loads a farm of our own.
+func (c *control) against(ctx context.Context, farm *child) (controlReport, error) {
+	c.Server, c.PID, c.Folder = farm.url, []int{farm.cmd.Process.Pid}, farm.dir
+	picture := sha256.Sum256(nullPicture())
+	return c.load(ctx, &load{key: farm.key, digest: hex.EncodeToString(picture[:])})
+}
+
+// load loads a farm. Its report is there also when answers were wrong.
+func (c *control) load(ctx context.Context, l *load) (out controlReport, err error) {
+	l.run, l.most = strings.ToLower(rand.Text()[:10]), c.Jobs
 	if l.host, err = hostOf(c.Server); err != nil {
-		return err
+		return out, err
 	}
 	watch := &conn{host: l.host, key: l.key}
 	defer watch.close()
 
 	clients, before, err := c.drive(ctx, l, watch)
 	if err != nil {
-		return err
+		return out, err
 	}
 	if err := watch.projected(ctx); err != nil && c.Folder != "" {
-		return err
+		return out, err
 	}
 	after, err := c.measure(ctx, watch)
 	if err != nil {
-		return err
+		return out, err
 	}
 	all := merge(clients)
-	out := c.report(all, before, after)
+	out = c.report(all, before, after)
 	if err := c.audit(ctx, watch, l.run, all, &out); err != nil {
-		return err
-	}
-	if err := report(out); err != nil {
-		return err
+		return out, err
 	}
 	for _, what := range append(all.lost, all.wrong...)[:min(10, len(all.lost)+len(all.wrong))] {
 		fmt.Fprintln(os.Stderr, what)
 	}
 	if out.Lost+out.Duplicated+out.Wrong > 0 {
-		return errors.New("answers are not what they must be")
+		return out, errors.New("answers are not what they must be")
 	}
-	return nil
+	return out, nil
 }
 
 // drive runs the clients to their end, and measures when the window begins.

@@ -35,17 +35,17 @@ func TestMain(m *testing.M) {
 }
 
 func TestTakeFlags(t *testing.T) {
-	own, rest, err := takeFlags([]string{"--seats", "4", "--null=noupload", "--data=/d", "--pprof", "127.0.0.1:1"})
+	own, rest, err := takeFlags([]string{"--seats", "4", "--null=noupload", "--data=/d", "--pprof", "127.0.0.1:1", "--slow=20ms"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (nullFlags{null: true, noUpload: true, pprof: "127.0.0.1:1"}); own != want {
+	if want := (nullFlags{null: true, noUpload: true, pprof: "127.0.0.1:1", slow: 20 * time.Millisecond}); own != want {
 		t.Errorf("own flags are %+v, want %+v", own, want)
 	}
 	if diff := cmp.Diff([]string{"--seats", "4", "--data=/d"}, rest); diff != "" {
 		t.Errorf("tintype's flags (-want +got):\n%s", diff)
 	}
-	for _, args := range [][]string{{"--seats", "4"}, {"--null=all"}} {
+	for _, args := range [][]string{{"--seats", "4"}, {"--null=all"}, {"--null", "--slow"}, {"--null", "--slow", "often"}, {"--null", "--slow=-1s"}} {
 		if _, _, err := takeFlags(args); err == nil {
 			t.Errorf("%q is taken", args)
 		}
@@ -53,7 +53,7 @@ func TestTakeFlags(t *testing.T) {
 }
 
 func TestNullSeat(t *testing.T) {
-	s := nullSeats(2)[1]
+	s := nullSeats(2, time.Millisecond)[1]
 	<-s.Ready()
 	out := s.Render(t.Context(), job.NewID(), &job.Spec{URL: "http://a/"})
 	if out.Failure != nil || out.Artifact == nil {

@@ -6,6 +6,8 @@
 //	go run ./loadtest control --clients 256 --duration 20s
 //	go run ./loadtest failover --kills 100
 //	go run ./loadtest refold --jobs 100000
+//	go run ./loadtest flood --rate 2000
+//	go run ./loadtest seeds
 //	go run ./loadtest up --null=noupload --data /tmp/null --seats 128
 //
 // idle goes beside the same work on a bare driver in the same run. control
@@ -30,6 +32,8 @@ type commands struct {
 	Idle     idle     `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
 	Control  control  `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
 	Failover failover `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
+	Flood    flood    `cmd:"" help:"What a flood of throttled requests does to those who are served, beside the same flood on /healthz."`
+	Seeds    speeds   `cmd:"" help:"The speeds that Page2images and Webshot publish, as this farm has them."`
 	Plants   plants   `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
 	Refold   refold   `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
 	Chaos    chaos    `cmd:"" help:"Kill the parts of a farm while it works, and audit what is left."`

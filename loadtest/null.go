@@ -7,6 +7,7 @@ import (
 	"image/png"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker"
@@ -14,15 +15,16 @@ import (
 )
 
 // nullSeat is a worker's seat without a browser: it returns one fixed picture
-// at once, whatever the job, so that what is measured is the control plane. It
+// at once, or after a fixed time, whatever the job, so that what is measured is the control plane. It
 // lives here, and the binary that ships cannot link it (main_test.go).
 type nullSeat struct {
 	picture []byte
 	ready   chan struct{} // closed
+	slow    time.Duration // what a render takes
 }
 
-func nullSeats(n int) []worker.Renderer {
-	s := &nullSeat{picture: nullPicture(), ready: make(chan struct{})}
+func nullSeats(n int, slow time.Duration) []worker.Renderer {
+	s := &nullSeat{picture: nullPicture(), ready: make(chan struct{}), slow: slow}
 	close(s.ready)
 	seats := make([]worker.Renderer, n)
 	for i := range seats {
@@ -52,7 +54,13 @@ func (s *nullSeat) Run(ctx context.Context) error {
 func (s *nullSeat) Ready() <-chan struct{} { return s.ready }
 
 // Render is the fixed picture, with the evidence that a plain page leaves.
-func (s *nullSeat) Render(_ context.Context, _ job.ID, spec *job.Spec) capture.Outcome {
+func (s *nullSeat) Render(ctx context.Context, _ job.ID, spec *job.Spec) capture.Outcome {
+	if s.slow > 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.slow):
+		}
+	}
 	return capture.Outcome{
 		Artifact: &capture.Artifact{Body: s.picture, Width: 1, Height: 1},
 		Evidence: &job.Evidence{FinalURL: spec.URL, StatusCode: http.StatusOK, Title: "null"},

@@ -15,12 +15,13 @@ import (
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/farm"
 	"github.com/tintype/tintype/pkg/telemetry"
+	"github.com/tintype/tintype/worker"
 )
 
 // up is `tintype up` on seats that render nothing. All flags but our own are
 // tintype's.
 type up struct {
-	Args []string `arg:"" optional:"" help:"--null or --null=noupload, --pprof HOST:PORT, and the flags of tintype up."`
+	Args []string `arg:"" optional:"" help:"--null or --null=noupload, --slow DURATION, --pprof HOST:PORT, and the flags of tintype up."`
 }
 
 // Run runs a farm until ctx ends.
@@ -28,7 +29,7 @@ func (c *up) Run(ctx context.Context) error { return runNull(ctx, "up", c.Args) 
 
 // work is `tintype worker` on seats that render nothing.
 type work struct {
-	Args []string `arg:"" optional:"" help:"--null or --null=noupload, --pprof HOST:PORT, and the flags of tintype worker."`
+	Args []string `arg:"" optional:"" help:"--null or --null=noupload, --slow DURATION, --pprof HOST:PORT, and the flags of tintype worker."`
 }
 
 // Run runs a worker until ctx ends.
@@ -37,8 +38,9 @@ func (c *work) Run(ctx context.Context) error { return runNull(ctx, "worker", c.
 // nullFlags are the flags that tintype does not have.
 type nullFlags struct {
 	null     bool
-	noUpload bool   // artifacts are not stored
-	pprof    string // HOST:PORT; empty: none
+	noUpload bool          // artifacts are not stored
+	slow     time.Duration // what a render takes
+	pprof    string        // HOST:PORT; empty: none
 }
 
 // takeFlags takes our flags out of args and leaves tintype's.
@@ -50,11 +52,18 @@ func takeFlags(args []string) (own nullFlags, rest []string, err error) {
 			own.null, own.noUpload = true, given
 		case name == "--null":
 			return own, nil, fmt.Errorf("--null: want nothing or noupload, not %q", value)
-		case name == "--pprof" && given:
-			own.pprof = value
-		case name == "--pprof" && i+1 < len(args):
-			i++
-			own.pprof = args[i]
+		case name == "--pprof" || name == "--slow":
+			if !given {
+				if i++; i == len(args) {
+					return own, nil, fmt.Errorf("%s: a value is missing", name)
+				}
+				value = args[i]
+			}
+			if name == "--pprof" {
+				own.pprof = value
+			} else if own.slow, err = time.ParseDuration(value); err != nil || own.slow < 0 {
+				return own, nil, fmt.Errorf("--slow: want a duration, not %q", value)
+			}
 		default:
 			rest = append(rest, args[i])
 		}
@@ -81,7 +90,7 @@ func runNull(ctx context.Context, mode string, args []string) error {
 	if err != nil {
 		return err
 	}
-	p := &farm.Process{Log: log, Version: "null", Metrics: telemetry.Registry("null"), Out: os.Stdout, Seats: nullSeats}
+	p := &farm.Process{Log: log, Version: "null", Metrics: telemetry.Registry("null"), Out: os.Stdout, Seats: func(n int) []worker.Renderer { return nullSeats(n, own.slow) }}
 	if own.noUpload {
 		p.Transfers = &http.Client{Transport: swallowing{http.DefaultTransport}}
 	}
