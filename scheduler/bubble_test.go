@@ -147,6 +147,10 @@ func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) 
 	return s, func() { ask(); <-done }, func() { cancel(); <-done }
 }
 
+// bubblePlan is what every account of a bubble has, unless its test says
+// otherwise.
+func bubblePlan() account.Plan { return testPlan(account.Quota{}) }
+
 // leading waits until a scheduler leads.
 func (b *bubble) leading(s *Scheduler) {
 	for !s.Leading() {
@@ -230,13 +234,15 @@ func (b *bubble) worker(s *Scheduler, boot string) (p *peer[pb.WorkUp, pb.WorkDo
 
 // submit publishes a job; the account has two threads.
 func (b *bubble) submit() string {
-	id := string(job.NewID())
-	b.streams.publish(&pb.Record{
-		Envelope: &pb.Envelope{Id: id, Account: "acc_acme", Api: "api", SentUs: time.Now().UnixMicro(), ContentType: "image/png"},
-		Body:     &pb.Body{Spec: []byte(`{}`), CustomId: "mine"},
-	})
+	return b.submitAs(&pb.Envelope{Account: "acc_acme"})
+}
+
+// submitAs is submit by whoever the envelope names.
+func (b *bubble) submitAs(env *pb.Envelope) string {
+	env.Id, env.Api, env.SentUs, env.ContentType = string(job.NewID()), "api", time.Now().UnixMicro(), "image/png"
+	b.streams.publish(&pb.Record{Envelope: env, Body: &pb.Body{Spec: []byte(`{}`), CustomId: "mine"}})
 	synctest.Wait()
-	return id
+	return env.Id
 }
 
 // look is the job as the leader knows it at this moment.

@@ -180,8 +180,10 @@ func TestLanded(t *testing.T) {
 		us   int64
 		want bool
 	}{
-		{985, 99*second + 1, true}, {985, 99 * second, false}, // in the last step
-		{900, 91 * second, true}, {900, 90 * second, false},
+		{985, 99*second + 1, true},
+		{985, 99 * second, false}, // in the last step
+		{900, 91 * second, true},
+		{900, 90 * second, false},
 		{10, 99 * second, true}, // long ago
 		{991, 200 * second, false},
 	} {

@@ -51,7 +51,9 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 			continue
 		}
 		if r.Record != nil {
+			l.deciding = deciding{env: r.Record.Envelope}
 			l.decideOne(r, tenants[r.Record.Envelope.Account])
+			l.deciding = deciding{}
 		}
 		l.decided = r.Seq
 	}
@@ -59,7 +61,8 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too large → too old → key not looked up → suspended → storage → cached → quota → slots → tier depth.
+// known → too large → too old → key not looked up → suspended → storage → rate →
+// cached → quota → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -99,8 +102,13 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		l.refuse(env, storageFull())
 		return
 	}
+	if f := l.chargeRate(t.plan.Rate, env); f != nil {
+		l.refuse(env, f)
+		return
+	}
 	if hit := l.cached(env); hit != nil {
 		e := l.answerCached(r, t, hit)
+		l.deciding.taken.giveBack()
 		l.s.metrics.decided.WithLabelValues("cached").Inc()
 		l.tell(env.Api, accepted(e))
 		return
@@ -141,6 +149,7 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	e := l.board.accept(&pb.Accepted{
 		Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place, Bytes: uint32(r.Size), Units: units, Period: p.day,
 	}, r.Record.Body, l.now)
+	e.taken = l.deciding.taken
 	l.s.metrics.decided.WithLabelValues("accepted").Inc()
 	l.tell(env.Api, accepted(e))
 }
@@ -162,7 +171,10 @@ func accepted(e *entry) *pb.Decision {
 	return &pb.Decision{Id: e.id, Verdict: &pb.Decision_Accepted{Accepted: v}}
 }
 
+// refuse tells a record's replica that it was not accepted. A rate that counts
+// successes alone gets back what the record took.
 func (l *leader) refuse(env *pb.Envelope, f *fault.Error) {
+	l.deciding.taken.giveBack()
 	l.s.metrics.decided.WithLabelValues(f.Kind.String()).Inc()
 	l.tell(env.Api, &pb.Decision{Id: env.Id, Verdict: &pb.Decision_Refused{Refused: wire.Fault(f)}})
 }
@@ -171,6 +183,11 @@ func (l *leader) refuse(env *pb.Envelope, f *fault.Error) {
 // whose header covers the record, is durable. A replica that is not connected
 // asks again when it is.
 func (l *leader) tell(api string, d *pb.Decision) {
+	if env := l.deciding.env; env != nil {
+		d.Meters = l.meters(env.Account, env.Key, env.Address)
+	} else if e := l.board.entries[d.Id]; e != nil && e.env != nil {
+		d.Meters = l.meters(e.account, e.env.Key, e.env.Address)
+	}
 	size := proto.Size(d)
 	l.open()
 	l.after(func() {

@@ -53,6 +53,10 @@ func (l *leader) finish(e *entry, end ending) {
 		j.Billable, fin.Units = e.units > 0, e.units
 		keep(fin, e.env)
 	}
+	if end.state != job.Succeeded || j.Cached {
+		e.taken.giveBack()
+	}
+	e.taken = nil
 	l.board.finish(e, fin, l.now)
 	l.settled(period{e.account, e.period}, reasonRender, fin.Units)
 	l.s.metrics.finished.WithLabelValues(string(end.state)).Inc()
@@ -61,7 +65,7 @@ func (l *leader) finish(e *entry, end ending) {
 	}
 	for _, w := range l.waiting[e.id] {
 		w.timer.Stop()
-		l.answer(w.session, w.call, &pb.Answer{Call: w.call, Answer: &pb.Answer_Job{Job: j}})
+		l.answer(w.session, w.call, &pb.Answer{Call: w.call, Answer: &pb.Answer_Job{Job: j}, Meters: l.metersOf(w.by)})
 	}
 	delete(l.waiting, e.id)
 }

@@ -78,6 +78,7 @@ type entry struct {
 	since     time.Time // in its queue since
 	turn      uint64    // in its queue: which join that was
 	waitUntil time.Time // it expires when no worker holds it then
+	taken     *taken    // what it gives back unless it ends as a fresh success; nil: nothing
 }
 
 // lease is a job in a worker's hands.

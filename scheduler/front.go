@@ -26,6 +26,7 @@ type frontSession struct {
 type lookup struct {
 	session *frontSession
 	call    uint64
+	by      asker
 	timer   *time.Timer
 }
 
@@ -103,6 +104,9 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	for _, q := range m.Queues {
 		l.tellQueue(f, q)
 	}
+	if len(m.Counts) > 0 {
+		l.takeCounts(ctx, f, m.Counts)
+	}
 	if len(m.Forget) == 0 {
 		return
 	}
@@ -132,15 +136,15 @@ func (l *leader) dropLookups(id string, match func(*lookup) bool) {
 // lookup answers at once, or leaves the question until the job has ended.
 // Nobody waits for another account's job.
 func (l *leader) lookup(f *frontSession, q *pb.Lookup, e *entry) {
-	wait := min(time.Duration(q.WaitMs)*time.Millisecond, maxLookupWait)
+	wait, by := min(time.Duration(q.WaitMs)*time.Millisecond, maxLookupWait), asker{q.Account, q.Key, q.Address}
 	if l.over {
 		return
 	}
 	if e == nil || e.end != nil || wait == 0 || q.Account != "" && q.Account != e.account {
-		l.answerNow(f, q.Call, e)
+		l.answerNow(f, q.Call, e, by)
 		return
 	}
-	w := &lookup{session: f, call: q.Call}
+	w := &lookup{session: f, call: q.Call, by: by}
 	w.timer = time.AfterFunc(wait, func() {
 		l.enter()
 		defer l.leave()
@@ -148,18 +152,18 @@ func (l *leader) lookup(f *frontSession, q *pb.Lookup, e *entry) {
 			return
 		}
 		l.dropLookups(q.Id, func(other *lookup) bool { return other == w })
-		l.answerNow(f, q.Call, l.board.entries[q.Id])
+		l.answerNow(f, q.Call, l.board.entries[q.Id], by)
 	})
 	l.waiting[q.Id] = append(l.waiting[q.Id], w)
 }
 
 // answerNow answers with the job as it stands.
-func (l *leader) answerNow(f *frontSession, call uint64, e *entry) {
-	if e == nil {
-		l.answer(f, call, &pb.Answer{Call: call, Answer: &pb.Answer_Unknown{Unknown: true}})
-		return
+func (l *leader) answerNow(f *frontSession, call uint64, e *entry, by asker) {
+	a := &pb.Answer{Call: call, Answer: &pb.Answer_Unknown{Unknown: true}, Meters: l.metersOf(by)}
+	if e != nil {
+		a.Answer = &pb.Answer_Job{Job: l.snapshot(e)}
 	}
-	l.answer(f, call, &pb.Answer{Call: call, Answer: &pb.Answer_Job{Job: l.snapshot(e)}})
+	l.answer(f, call, a)
 }
 
 // answer tells a replica something once all that it shows is durable.
@@ -172,11 +176,12 @@ func (l *leader) answer(f *frontSession, call uint64, a *pb.Answer) {
 
 // cancel ends a job for its account.
 func (l *leader) cancel(f *frontSession, c *pb.Cancel, e *entry) {
+	by := asker{c.Account, c.Key, c.Address}
 	switch {
 	case l.over:
 		return
 	case e == nil || e.account != c.Account:
-		l.answerNow(f, c.Call, nil)
+		l.answerNow(f, c.Call, nil, by)
 		return
 	case e.end == nil:
 		if le := e.lease; le != nil {
@@ -186,5 +191,5 @@ func (l *leader) cancel(f *frontSession, c *pb.Cancel, e *entry) {
 		}
 		l.finish(e, ending{state: job.Canceled})
 	}
-	l.answerNow(f, c.Call, e)
+	l.answerNow(f, c.Call, e, by)
 }

@@ -291,7 +291,7 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
 		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
-		acked: f.seq, ackedBytes: f.bytes, policy: s.policy.Now(),
+		acked: f.seq, ackedBytes: f.bytes, policy: s.policy.Now(), rates: newRates(),
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.

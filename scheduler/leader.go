@@ -50,6 +50,9 @@ type leader struct {
 	waiting map[string][]*lookup     // look-ups by job
 	backlog backlog
 	storage storage
+	rates   rates
+
+	deciding deciding
 
 	ackedBytes uint64 // of all frames up to acked, as the fold counts them
 	needed     floors // what jobs needed at the end of the last acknowledged frame
@@ -289,6 +292,7 @@ func (l *leader) sweep(ctx context.Context) error {
 		l.refill()
 		l.board.ripen(l.now)
 		l.forget()
+		l.rates.turn(l.clock())
 		l.leave()
 		last = time.Now() // reading bodies may have taken long; that is no standing still
 	}

@@ -18,6 +18,7 @@ type metrics struct {
 	stripped   prometheus.Counter
 	charged    *prometheus.CounterVec
 	givenBack  *prometheus.CounterVec
+	throttled  *prometheus.CounterVec
 	waited     prometheus.Histogram
 }
 
@@ -50,6 +51,9 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 		givenBack: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tintype_given_back_units_total", Help: "Charges given back in 1/120 credit, by reason: call, download or lost.",
 		}, []string{"reason"}),
+		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_throttled_total", Help: "Submissions and requests that a rate refused, by limit: rate of a plan, or requests of http_limits.",
+		}, []string{"limit"}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "tintype_queue_wait_seconds", Help: "Time in a tier's queue before an attempt started.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
@@ -59,7 +63,7 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.charged, m.givenBack, m.waited, newGauges(s),
+		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.throttled, m.charged, m.givenBack, m.waited, newGauges(s),
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -53,6 +53,7 @@ func (l *leader) adopt() {
 	}
 	l.policy = p
 	l.board.adopt(Queue(p.Queue), l.now)
+	l.s.tenants.moveAnonymous(l.board.tenants)
 	l.refill()
 }
 

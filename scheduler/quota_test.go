@@ -148,3 +148,35 @@ func TestQuota(t *testing.T) {
 		}
 	})
 }
+
+// An address has the quota of the plan of anonymous clients, through a change of
+// leader too, and its neighbour has its own.
+func TestQuotaOfAnAddress(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		free := testPlan(renders(1))
+		free.Name = "free"
+		cfg := Config{Policy: policyOf(account.Policy{Plans: []account.Plan{testPlan(account.Quota{}), free}, AnonymousPlan: "free"})}
+		s, kill := b.start("a", cfg)
+		api := b.front(s)
+		submit := func(address string) *pb.Decision {
+			return decision(api, b.submitAs(&pb.Envelope{Account: account.AnonymousIDOf(address), Address: address}))
+		}
+		if d := submit("203.0.113.7"); d.GetAccepted() == nil {
+			t.Fatalf("the first: %v", d)
+		}
+		b.leading(s)
+		if d := submit("203.0.113.7"); d.GetRefused().GetCode() != "quota_exceeded" {
+			t.Errorf("one more: %v", d)
+		}
+		if d := submit("203.0.113.8"); d.GetAccepted() == nil {
+			t.Errorf("the neighbour: %v", d)
+		}
+		next, _ := b.start("b", cfg)
+		kill()
+		b.leading(next)
+		api = b.front(next)
+		if d := submit("203.0.113.7"); d.GetRefused().GetCode() != "quota_exceeded" {
+			t.Errorf("after a change of leader: %v", d)
+		}
+	})
+}

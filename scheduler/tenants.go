@@ -21,6 +21,9 @@ const (
 	// tenantRest keeps a database that is down from being asked about every
 	// record: the leader decides in stream order, so one wait delays all.
 	tenantRest = time.Second
+	// addressesMost is how many accounts are known before those that are addresses
+	// are forgotten a while after they were read: there is no end of them.
+	addressesMost = 100_000
 )
 
 // tenants is what the leader knows of accounts and their plans. An account it
@@ -75,6 +78,14 @@ func newTenants(policy *account.Live, archive tenantArchive, log *slog.Logger) *
 
 // view reads an account, from memory if it can.
 func (t *tenants) view(ctx context.Context, id string) tenantView {
+	address := account.Anonymous(id)
+	plan, open := t.anonymousPlan()
+	switch {
+	case address && !open:
+		return tenantView{fault: fault.New(fault.Unauthenticated, "this farm takes requests with a key alone")}
+	case address && !plan.Quota.Limited():
+		return tenantView{plan: plan} // the archive has nothing to say of it
+	}
 	now := time.Now()
 	t.mu.Lock()
 	r, resting := t.known[id], now.Before(t.rest)
@@ -82,7 +93,7 @@ func (t *tenants) view(ctx context.Context, id string) tenantView {
 		r.reading = true
 		t.wg.Go(func() { t.refresh(ctx, id) })
 	}
-	stranger := r == nil || r.usage == nil && r.plan.Quota.Limited()
+	stranger := r == nil || r.usage == nil && (address || r.plan.Quota.Limited())
 	t.mu.Unlock()
 	if stranger && !resting {
 		t.refresh(ctx, id)
@@ -92,6 +103,8 @@ func (t *tenants) view(ctx context.Context, id string) tenantView {
 	switch r := t.known[id]; {
 	case r == nil:
 		return tenantView{fault: fault.New(fault.Unavailable, "the account cannot be looked up at the moment; try again")}
+	case address:
+		return tenantView{plan: plan}
 	case r.gone:
 		return tenantView{fault: fault.New(fault.Forbidden, "the account does not exist any more")}
 	case r.suspended:
@@ -101,9 +114,46 @@ func (t *tenants) view(ctx context.Context, id string) tenantView {
 	}
 }
 
+// anonymousPlan is the plan of clients without a key, each address of which is
+// an account of its own, of which the archive knows its usage alone. It reports
+// false where the policy takes no such clients.
+func (t *tenants) anonymousPlan() (account.Plan, bool) {
+	p := t.policy.Now()
+	if p.AnonymousPlan == "" {
+		return p.Plans[0], false
+	}
+	return p.Plan(p.AnonymousPlan)
+}
+
+// moveAnonymous notes, for takeMoved, those who are not in the archive: the
+// policy has another plan for them, perhaps.
+func (t *tenants) moveAnonymous(on map[string]*tenant) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id := range on {
+		if account.Anonymous(id) {
+			t.moved = append(t.moved, id)
+		}
+	}
+}
+
+// knows reports whether view would answer at once.
+func (t *tenants) knows(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if plan, _ := t.anonymousPlan(); account.Anonymous(id) && !plan.Quota.Limited() {
+		return true
+	}
+	return t.known[id] != nil
+}
+
 // planOf is the plan of an account with jobs on the board. Where the account
 // has never been read it is the first one, and false; it is read soon.
 func (t *tenants) planOf(id string) (account.Plan, bool) {
+	if account.Anonymous(id) {
+		plan, _ := t.anonymousPlan() // what it has on the board goes on, whatever the policy has become
+		return plan, true
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r := t.known[id]; r != nil {
@@ -163,9 +213,13 @@ func (t *tenants) takeMoved() []string {
 // more as they are now.
 func (t *tenants) need(ids []string) {
 	now := time.Now()
+	plan, _ := t.anonymousPlan()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range ids {
+		if account.Anonymous(id) && !plan.Quota.Limited() {
+			continue
+		}
 		if r := t.known[id]; r == nil || now.Sub(r.readAt) > tenantFresh {
 			t.missing[id] = true
 		}
@@ -233,13 +287,32 @@ func (t *tenants) refresh(ctx context.Context, id string) {
 // put keeps an account as it was read just now. t.mu is held.
 func (t *tenants) put(x store.Tenant) {
 	a := x.Account
-	if a == nil {
+	switch {
+	case account.Anonymous(x.ID):
+		plan, _ := t.anonymousPlan()
+		t.room()
+		t.keep(x.ID, &tenantRecord{named: plan.Name, plan: plan, usage: t.newest(x.ID, usageOf(x))})
+		return
+	case a == nil:
 		t.putGone(x.ID)
 		return
 	}
 	t.keep(a.ID, &tenantRecord{
 		named: a.Plan, plan: t.planNamed(a.Plan, a.ID), suspended: a.Suspended, billing: a.BillingDay, usage: t.newest(a.ID, usageOf(x)),
 	})
+}
+
+// room forgets addresses where there are too many: what they used is in the
+// archive and in the fold. t.mu is held.
+func (t *tenants) room() {
+	if len(t.known) < addressesMost {
+		return
+	}
+	for id, r := range t.known {
+		if account.Anonymous(id) && time.Since(r.readAt) > tenantFresh {
+			delete(t.known, id)
+		}
+	}
 }
 
 // putGone keeps that there is no such account. What it has on the board goes

@@ -59,5 +59,15 @@ func AnonymousID(identity netip.Prefix) string {
 	return anonymousPrefix + hex.EncodeToString(b[:min(len(b), 8)])
 }
 
+// AnonymousIDOf is AnonymousID of an identity as IdentityText has it; empty for
+// any other text.
+func AnonymousIDOf(text string) string {
+	p, err := parseIdentity(text)
+	if err != nil {
+		return ""
+	}
+	return AnonymousID(p)
+}
+
 // Anonymous reports whether an account is an address.
 func Anonymous(id string) bool { return strings.HasPrefix(id, anonymousPrefix) }
