@@ -36,9 +36,10 @@ const (
 	StepLifted Step = "lifted"
 )
 
-// InForce reports whether it keeps anybody out at that moment.
+// InForce reports whether it keeps anybody out at that moment. The zero Ban does
+// not.
 func (b Ban) InForce(at time.Time) bool {
-	return b.Step != StepLifted && (b.Until.IsZero() || at.Before(b.Until))
+	return b.Step != "" && b.Step != StepLifted && (b.Until.IsZero() || at.Before(b.Until))
 }
 
 // An Audit is one thing that was done to somebody, for those who ask why.
