@@ -134,6 +134,11 @@ type Server struct {
 
 	cacheRest rest // of asking the archive what is cached
 
+	// What the door remembers of callers; see count.go.
+	throttles throttles
+	blocks    blocks
+	local     localCounts
+
 	metrics *metrics
 	buffers *buffers
 
@@ -182,6 +187,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.hard, s.stop = context.WithCancel(context.Background())
 	s.front = newFront(s.boot, dialer(cfg.Front), s.log)
+	s.front.blocked, s.front.welcomed = s.blocked, func() { s.blocks.welcomed(time.Now()) }
 	s.metrics = newMetrics(deps.Metrics, s.front.led)
 	ops, err := loadContract()
 	if err != nil {
@@ -233,16 +239,24 @@ type route struct {
 	class   class
 	auth    need
 	handle  handler
+	asks    bool       // its handler asks the leader in any case, whose answer tells what is left
 	op      *operation // from the contract
 }
+
+// submits reports a route whose requests become jobs.
+func (rt *route) submits() bool { return rt.op.renders() || rt.pattern == "POST /v1/jobs" }
+
+// sends reports a route that sends the bytes of an artifact that was made
+// before.
+func (rt *route) sends() bool { return rt.pattern == "GET /v1/jobs/{id}/result" }
 
 // routes is every route there is.
 func (s *Server) routes() []route {
 	return []route{
-		{pattern: "POST /v1/jobs", class: classAPI, auth: byKey, handle: s.submitJob},
+		{pattern: "POST /v1/jobs", class: classAPI, auth: byKey, handle: s.submitJob, asks: true},
 		{pattern: "GET /v1/jobs", class: classAPI, auth: byKey, handle: s.listJobs},
-		{pattern: "GET /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.getJob},
-		{pattern: "DELETE /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.cancelJob},
+		{pattern: "GET /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.getJob, asks: true},
+		{pattern: "DELETE /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.cancelJob, asks: true},
 		{pattern: "GET /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "HEAD /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
@@ -252,10 +266,10 @@ func (s *Server) routes() []route {
 		{pattern: "GET /v1/usage/events", class: classAPI, auth: byKey, handle: s.listUsageEvents},
 		{pattern: "GET /v1/account", class: classAPI, auth: byKey, handle: s.getAccount},
 
-		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
-		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG)},
-		{pattern: "GET /v1/pdf", class: classAPI, auth: byKey, handle: s.render(job.PDF)},
-		{pattern: "POST /v1/pdf", class: classAPI, auth: byKey, handle: s.render(job.PDF)},
+		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG), asks: true},
+		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG), asks: true},
+		{pattern: "GET /v1/pdf", class: classAPI, auth: byKey, handle: s.render(job.PDF), asks: true},
+		{pattern: "POST /v1/pdf", class: classAPI, auth: byKey, handle: s.render(job.PDF), asks: true},
 
 		{pattern: "POST /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.createAccount},
 		{pattern: "GET /admin/v1/accounts", class: classExempt, auth: byAdmin, handle: s.listAccounts},
@@ -295,6 +309,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer hangUp()
 	line, lineCtx := errgroup.WithContext(lineCtx)
 	line.Go(func() error { return s.front.run(lineCtx) })
+	line.Go(func() error { return s.tellStrikes(lineCtx) })
 	line.Go(func() error {
 		if err := s.deps.Heartbeats(lineCtx, s.front.heard); lineCtx.Err() == nil {
 			return fmt.Errorf("api: follow the leader: %w", err)

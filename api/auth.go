@@ -32,18 +32,20 @@ const (
 func (s *Server) authenticate(r *http.Request, n need, c *call) error {
 	switch n {
 	case byKey:
+		if plan := s.policy().AnonymousPlan; plan != "" && len(r.Header.Values("Authorization")) == 0 && c.who.identity.IsValid() {
+			id := account.AnonymousID(c.who.identity)
+			c.account, c.who.account = account.Account{ID: id, Name: id, Plan: plan}, id
+			return nil // c.plan is that one already
+		}
 		text, err := bearer(r, "this needs an account's key: Authorization: Bearer tt_live_…")
 		if err != nil {
 			return err
 		}
-		if c.shown, c.account, err = s.keys.account(r.Context(), text, time.Now()); err != nil {
+		known, err := s.keys.find(r.Context(), text, time.Now())
+		if err != nil {
 			return err
 		}
-		if c.account.Suspended {
-			return &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; its administrator can lift that"}
-		}
-		c.plan, _ = s.policy().Plan(c.account.Plan) // a plan that is gone is the first one, as at the leader
-		return nil
+		return s.enter(c, known)
 	case byAdminOffHost:
 		if onHost(r) {
 			return nil
@@ -51,6 +53,17 @@ func (s *Server) authenticate(r *http.Request, n need, c *call) error {
 		return s.admitAdmin(r)
 	case byAdmin:
 		return s.admitAdmin(r)
+	}
+	return nil
+}
+
+// enter makes the request that of a key and its account.
+func (s *Server) enter(c *call, known cachedKey) error {
+	c.account, c.shown = known.account, known.key
+	c.who.account, c.who.key = c.account.ID, c.shown.ID
+	c.plan, _ = s.policy().Plan(c.account.Plan) // a plan that is gone is the first one, as at the leader
+	if c.account.Suspended {
+		return &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; its administrator can lift that"}
 	}
 	return nil
 }
@@ -114,24 +127,26 @@ func badKey() error {
 	return fault.New(fault.Unauthenticated, "this key is unknown, revoked or expired")
 }
 
-// account is whose key text is at the moment now.
-func (c *keyCache) account(ctx context.Context, text string, now time.Time) (account.Key, account.Account, error) {
+// find is the key that text is at the moment now, and its account.
+func (c *keyCache) find(ctx context.Context, text string, now time.Time) (cachedKey, error) {
 	id, err := account.KeyID(text)
 	if err != nil {
-		return account.Key{}, account.Account{}, fault.Wrap(fault.Unauthenticated, err, "this is not a key; keys look like tt_live_<id>_<secret>")
+		return cachedKey{}, fault.Wrap(fault.Unauthenticated, err, "this is not a key; keys look like tt_live_<id>_<secret>")
 	}
-	known, err := c.find(ctx, id, now)
+	known, err := c.byID(ctx, id, now)
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return account.Key{}, account.Account{}, err
+		return cachedKey{}, err
 	}
 	// An unknown id is compared too, so that it takes as long as a wrong secret.
 	if right := known.key.Matches(text); !right || err != nil || !known.key.Live(now) {
-		return account.Key{}, account.Account{}, badKey()
+		return cachedKey{}, badKey()
 	}
-	return known.key, known.account, nil
+	return known, nil
 }
 
-func (c *keyCache) find(ctx context.Context, id string, now time.Time) (cachedKey, error) {
+// byID is the key of that id, in whatever state. One that is not there is a
+// fault of kind NotFound.
+func (c *keyCache) byID(ctx context.Context, id string, now time.Time) (cachedKey, error) {
 	c.mu.Lock()
 	old, ok := c.keys[id]
 	c.mu.Unlock()

@@ -132,7 +132,7 @@ func TestKeyCacheIsBounded(t *testing.T) {
 	}
 	full := len(c.keys)
 	_, text := store.newAccount("acme")
-	if _, _, err := c.account(t.Context(), text, time.Now()); err != nil {
+	if _, err := c.find(t.Context(), text, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if len(c.keys) > max(full, 1)+1 || len(c.keys) > maxKeys {

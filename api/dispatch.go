@@ -13,19 +13,26 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
-	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 // call is one request on its way through its handler.
 type call struct {
 	id      string // req_ and 26 Crockford characters
+	began   time.Time
+	class   class
 	op      *operation
+	who     caller
 	account account.Account // of a route that wants a key
 	plan    account.Plan
 	shown   account.Key // zero: of a client without one
-	meters  []*pb.Meter // what the leader says is left, after this request; nil: it does not answer
 	query   *input      // of a route with credentials
 	key     string      // Idempotency-Key; empty without one
+
+	meters   *meters
+	ctx      context.Context // of the request, where the leader may be asked for meters alone; else nil
+	measured chan struct{}   // closed when meters that were asked for beside the handler are there; nil if none were
+	bill     bill
+	refused  *fault.Error // what the request was answered with
 }
 
 // key is the route as openapi.yaml names it.
@@ -44,25 +51,63 @@ func (s *Server) dispatch(routes []route) http.Handler {
 		defer s.active.Done()
 		s.inWork.Add(1)
 		defer s.inWork.Add(-1)
-		a := &answer{ResponseWriter: w, request: "req_" + job.EncodeBase32(uuid.Must(uuid.NewV7()))}
-		began := time.Now()
+		c := &call{id: "req_" + job.EncodeBase32(uuid.Must(uuid.NewV7())), began: time.Now(), meters: new(meters)}
+		a := &answer{ResponseWriter: w, request: c.id, call: c}
 		h := w.Header()
 		h.Set("X-Request-Id", a.request)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 		inner, _ := mux.Handler(r)
 		to, ok := inner.(routed) // the mux's own handlers redirect or refuse
-		defer func() { s.done(a, r, to.route, began, recover()) }()
-		switch {
-		case !ok:
-			s.unrouted(a, r, inner)
-			return
-		case r.Method == http.MethodHead && to.op.renders():
-			s.wrongMethod(a, r, http.MethodGet) // it would render a page to show nothing
+		c.class = classOf(to.route, r.URL.Path)
+		if c.class != classExempt {
+			s.meet(a, r)
+		}
+		defer func() { s.done(a, r, to.route, recover()) }()
+		// A request of a throttled address costs no more than this.
+		if err := s.stopAddress(c); err != nil {
+			s.refuse(a, r, err)
 			return
 		}
-		mux.ServeHTTP(a, r) // again: it fills in the path's values
+		head := ok && r.Method == http.MethodHead && to.op.renders()
+		if !ok || head {
+			err := s.count(r, nil, c, nil)
+			switch {
+			case err != nil:
+				s.refuse(a, r, err)
+			case head:
+				s.wrongMethod(a, r, http.MethodGet) // it would render a page to show nothing
+			default:
+				s.unrouted(a, r, inner)
+			}
+			return
+		}
+		mux.ServeHTTP(a, r.WithContext(context.WithValue(r.Context(), callKey{}, c))) // again: it fills in the path's values
 	})
+}
+
+// classOf is the class of a request. What has no route counts like what it
+// looks like.
+func classOf(rt *route, path string) class {
+	switch {
+	case rt != nil:
+		return rt.class
+	case strings.HasPrefix(path, "/v1/"):
+		return classAPI
+	case strings.HasPrefix(path, "/admin/"):
+		return classExempt
+	}
+	return classWeb
+}
+
+// meet fills in what is known of a caller before its key is: its address, and
+// how refusals look to somebody without an account.
+func (s *Server) meet(a *answer, r *http.Request) {
+	c, p := a.call, s.policy()
+	c.who.identity = clientOf(r, p.TrustedProxies)
+	c.who.address = account.IdentityText(c.who.identity)
+	c.plan, _ = p.Plan(p.AnonymousPlan)
+	a.before = func() { s.seal(a.Header(), c) }
 }
 
 // routed is the handler of a route.
@@ -78,15 +123,20 @@ func (h routed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer serves one route.
 func (s *Server) answer(w *answer, r *http.Request, rt *route) {
-	c := &call{id: w.request, op: rt.op}
+	c := w.call
+	c.op = rt.op
 	err := s.admit(r, rt, c)
 	if err == nil {
 		err = rt.handle(w, r, c)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		s.refuse(w, r, err)
 	}
-	f := fault.From(err)
+}
+
+// refuse answers with what an error says.
+func (s *Server) refuse(w *answer, r *http.Request, err error) {
+	c, f := w.call, fault.From(err)
 	level := slog.LevelDebug
 	switch {
 	case f.Kind == fault.Internal:
@@ -94,10 +144,15 @@ func (s *Server) answer(w *answer, r *http.Request, rt *route) {
 	case f.Kind == fault.Unavailable && f.Err != nil:
 		level = slog.LevelWarn
 	}
-	s.log.Log(r.Context(), level, "request refused", "trace", c.id, "account", c.account.ID, "route", rt.pattern, "kind", f.Kind.String(), "err", err)
+	if s.log.Enabled(r.Context(), level) {
+		s.log.Log(r.Context(), level, "request refused", "trace", c.id, "account", c.account.ID, "route", r.Pattern, "kind", f.Kind.String(), "err", err)
+	}
 	if w.status != 0 {
 		// Half an answer was sent: the client must not take it for a whole one.
 		panic(http.ErrAbortHandler)
+	}
+	if c.refused = f; f.Kind == fault.Unavailable || f.Kind == fault.Canceled {
+		c.ctx = nil // nobody is there to be asked, or to be told
 	}
 	look := faceFor(f, c.plan)
 	s.metrics.problem(f, look)
@@ -106,14 +161,31 @@ func (s *Server) answer(w *answer, r *http.Request, rt *route) {
 
 // admit checks what every route with credentials has in common.
 func (s *Server) admit(r *http.Request, rt *route, c *call) (err error) {
-	if err := s.authenticate(r, rt.auth, c); err != nil {
-		return err
+	refused := s.authenticate(r, rt.auth, c)
+	if fault.Is(refused, fault.Canceled) {
+		return refused // nobody is there to be told
 	}
-	if rt.auth == byNobody || rt.auth == byAdminOffHost {
+	if c.class != classExempt {
+		if err := s.stopCaller(c); err != nil {
+			return err
+		}
+		if err := s.count(r, rt, c, refused); err != nil {
+			return err
+		}
+	}
+	switch {
+	case refused != nil:
+		return refused
+	case rt.auth == byNobody || rt.auth == byAdminOffHost:
 		return nil
 	}
 	if c.key, err = checkKey(r, rt.op); err != nil {
 		return err
+	}
+	if rt.submits() {
+		if err := s.stopSubmission(c); err != nil {
+			return err
+		}
 	}
 	c.query = rt.op.decodeQuery(r.URL.RawQuery)
 	if rt.op.renders() {
@@ -142,7 +214,7 @@ func (s *Server) wrongMethod(w *answer, r *http.Request, allow string) {
 
 // done ends a request: a panic becomes a problem without text, and the
 // request is logged and counted.
-func (s *Server) done(w *answer, r *http.Request, rt *route, began time.Time, panicked any) {
+func (s *Server) done(w *answer, r *http.Request, rt *route, panicked any) {
 	if panicked != nil && panicked != http.ErrAbortHandler { //nolint:errorlint // recover gives the value itself
 		s.log.Error("handler panicked", "trace", w.request, "err", panicked, "stack", string(debug.Stack()))
 		if w.status == 0 {
@@ -152,12 +224,13 @@ func (s *Server) done(w *answer, r *http.Request, rt *route, began time.Time, pa
 			panicked = http.ErrAbortHandler
 		}
 	}
-	pattern, cl := "none", classWeb
+	pattern := "none"
 	if rt != nil {
-		pattern, cl = rt.pattern, rt.class
+		pattern = rt.pattern
 	}
-	took := time.Since(began)
-	s.metrics.request(cl, w.status, took)
+	s.settle(w.call, w.status)
+	took := time.Since(w.call.began)
+	s.metrics.request(w.call.class, w.status, took)
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
 		s.log.Debug("request", "trace", w.request, "method", r.Method, "route", pattern, "status", w.status, "size_bytes", w.bytes, "took", took)
 	}
@@ -170,21 +243,30 @@ func (s *Server) done(w *answer, r *http.Request, rt *route, began time.Time, pa
 type answer struct {
 	http.ResponseWriter
 	request string
-	status  int // 0 until the header is written
+	call    *call
+	status  int    // 0 until the header is written
+	before  func() // called before it is; nil: nothing is to be done
 	bytes   int64
 }
 
 func (a *answer) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
-	}
+	a.begin(status)
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) Write(p []byte) (int, error) {
-	if a.status == 0 {
-		a.status = http.StatusOK
+// begin remembers the first status, after the last headers were written.
+func (a *answer) begin(status int) {
+	if a.status != 0 {
+		return
 	}
+	if a.before != nil {
+		a.before()
+	}
+	a.status = status
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.begin(http.StatusOK)
 	n, err := a.ResponseWriter.Write(p)
 	a.bytes += int64(n)
 	return n, err

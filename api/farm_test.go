@@ -95,6 +95,24 @@ func (f *farm) welcomed() {
 	d.forget()
 }
 
+// lost waits until the replica has no stream.
+func (f *farm) lost() {
+	f.t.Helper()
+	for {
+		f.server.front.mu.Lock()
+		gone := f.server.front.session == nil
+		f.server.front.mu.Unlock()
+		if gone {
+			return
+		}
+		select {
+		case <-f.t.Context().Done():
+			f.t.Fatal("the stream is still there")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 // answered is what a request was answered with.
 type answered struct {
 	*httptest.ResponseRecorder

@@ -43,6 +43,11 @@ type front struct {
 	api  string // boot id
 	dial func(address string) (*grpc.ClientConn, error)
 	log  *slog.Logger
+	// welcomed is called at the beginning of each stream, and blocked for each
+	// step of the ladder that it tells, with how far the leader's clock is ahead.
+	// Nil: nobody wants to know.
+	welcomed func()
+	blocked  func(b *pb.Block, ahead time.Duration)
 
 	changed chan struct{} // capacity 1: a heartbeat names a new leader
 	wake    chan struct{} // capacity 1: out has something to send
@@ -57,6 +62,7 @@ type front struct {
 	asked    map[uint64]*question
 	lastCall uint64
 	out      *pb.FrontUp // what the writer sends next
+	muteTill time.Time   // the leader left a count without an answer: none is asked until then
 }
 
 // session is one stream to one leader.
@@ -126,6 +132,19 @@ func (f *front) clock() (int64, error) {
 		return 0, noLeader()
 	}
 	return f.beat.TimeUs + since.Microseconds(), nil
+}
+
+// now is clock, or this machine's own where no leader was heard.
+func (f *front) now() int64 {
+	if us, err := f.clock(); err == nil {
+		return us
+	}
+	return time.Now().UnixMicro()
+}
+
+// ahead is how far the leader's clock is ahead of ours.
+func (f *front) ahead() time.Duration {
+	return time.Duration(f.now()-time.Now().UnixMicro()) * time.Microsecond
 }
 
 func noLeader() *fault.Error {
@@ -218,17 +237,20 @@ func (d *decision) onceMade(fn func()) {
 // another account's job is answered at once, as it is. known is false for a
 // job that is neither unfinished nor recently finished.
 func (f *front) lookup(ctx context.Context, id job.ID, account string, wait time.Duration) (j *job.Job, known bool, err error) {
-	until := time.Now().Add(wait)
+	until, who := time.Now().Add(wait), callerOf(ctx)
 	return f.ask(ctx, wait, id, func(up *pb.FrontUp, call uint64) {
 		left := max(time.Until(until), 0)
-		up.Lookups = append(up.Lookups, &pb.Lookup{Call: call, Id: string(id), Account: account, WaitMs: uint32(left.Milliseconds())})
+		up.Lookups = append(up.Lookups, &pb.Lookup{
+			Call: call, Id: string(id), Account: account, WaitMs: uint32(left.Milliseconds()), Key: who.key, Address: who.address,
+		})
 	})
 }
 
 // cancel ends an account's job, and answers with the job as it is then.
 func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.Job, known bool, err error) {
+	who := callerOf(ctx)
 	return f.ask(ctx, 0, id, func(up *pb.FrontUp, call uint64) {
-		up.Cancels = append(up.Cancels, &pb.Cancel{Call: call, Id: string(id), Account: account})
+		up.Cancels = append(up.Cancels, &pb.Cancel{Call: call, Id: string(id), Account: account, Key: who.key, Address: who.address})
 	})
 }
 
@@ -267,6 +289,50 @@ func (f *front) queue(ctx context.Context, accounts []string) (*pb.Queue, error)
 		return q, nil
 	}
 	return nil, fault.New(fault.Internal, "the scheduler's answer about the queue says nothing")
+}
+
+// errUncounted says that no leader counts requests at the moment.
+var errUncounted = errors.New("no scheduler counts requests at the moment")
+
+// count reports a request, and gives the leader's refusal if it refuses. It
+// waits for no take-over: a request is rather counted here.
+func (f *front) count(ctx context.Context, q *pb.Count) error {
+	f.mu.Lock()
+	now := time.Now()
+	counts := f.session != nil && f.session.epoch != 0 && now.Sub(f.beatAt) < countWithin && !now.Before(f.muteTill)
+	f.mu.Unlock()
+	if !counts {
+		return errUncounted
+	}
+	waiting, stop := context.WithTimeoutCause(ctx, countWithin, errUncounted)
+	defer stop()
+	_, err := f.pose(waiting, 0, func(up *pb.FrontUp, call uint64) {
+		q.Call = call
+		up.Counts = append(up.Counts, q)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() == nil && waiting.Err() != nil && fault.Is(err, fault.Canceled):
+		f.mu.Lock()
+		f.muteTill = time.Now().Add(countWithin)
+		f.mu.Unlock()
+		return errUncounted
+	case fault.Is(err, fault.Unavailable):
+		return errUncounted
+	}
+	return err
+}
+
+// report tells the leader something that it need not answer, or nobody if
+// there is none.
+func (f *front) report(tell func(up *pb.FrontUp)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.session != nil {
+		tell(f.out)
+		poke(f.wake)
+	}
 }
 
 // ask asks about one job.
@@ -313,6 +379,7 @@ func (f *front) pose(ctx context.Context, wait time.Duration, put func(*pb.Front
 		if !ok {
 			return nil, noLeader()
 		}
+		metersOf(ctx).hear(a.Meters)
 		if refused := a.GetFault(); refused != nil {
 			return nil, wire.FromFault(refused)
 		}

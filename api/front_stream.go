@@ -149,6 +149,9 @@ func (f *front) connect(ctx context.Context, to target) (welcomed bool, err erro
 			late.Stop()
 			welcomed = true
 			f.welcome(s, w.Epoch)
+			if f.welcomed != nil {
+				f.welcomed()
+			}
 			f.log.Info("connected to the leading scheduler", "address", to.address, "epoch", w.Epoch)
 		}
 		for _, d := range down.Decisions {
@@ -156,6 +159,11 @@ func (f *front) connect(ctx context.Context, to target) (welcomed bool, err erro
 		}
 		for _, a := range down.Answers {
 			f.answered(a)
+		}
+		for _, b := range down.Blocks {
+			if f.blocked != nil {
+				f.blocked(b, f.ahead())
+			}
 		}
 	}
 }
@@ -217,7 +225,8 @@ func (f *front) write(ctx context.Context, stream pb.Front_ConnectClient, cancel
 		msg := f.out
 		f.out = new(pb.FrontUp)
 		f.mu.Unlock()
-		if len(msg.Lookups)+len(msg.Cancels)+len(msg.Lists)+len(msg.Queues)+len(msg.Forget) == 0 {
+		if len(msg.Lookups)+len(msg.Cancels)+len(msg.Lists)+len(msg.Queues)+len(msg.Forget)+
+			len(msg.Counts)+len(msg.Strikes)+len(msg.Touched)+len(msg.Bans) == 0 {
 			continue
 		}
 		if err := stream.Send(msg); err != nil {

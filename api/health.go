@@ -129,6 +129,8 @@ type metrics struct {
 	submits  *prometheus.CounterVec
 	problems *prometheus.CounterVec
 	spared   prometheus.Counter
+	// throttled requests were refused from memory
+	throttled prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
@@ -149,8 +151,11 @@ func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
 		spared: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tintype_submissions_spared_total", Help: "Submissions that were refused without asking the scheduler, which had refused the same a moment ago.",
 		}),
+		throttled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tintype_requests_throttled_total", Help: "Requests of throttled callers that were refused from memory, without asking the scheduler.",
+		}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.submits, m.problems, m.spared, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.requests, m.seconds, m.submits, m.problems, m.spared, m.throttled, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tintype_api_leader_connected", Help: "1 while this replica has a stream to a leading scheduler.",
 	}, func() float64 {
 		if led() {

@@ -45,6 +45,10 @@ type leader struct {
 	mute     bool // answers no look-ups and cancels
 	queue    *pb.Queue
 	asked    []*pb.QueueQuery
+	counting func(q *pb.Count) *pb.Answer // nil: everything may go on
+	counts   []*pb.Count
+	meters   []*pb.Meter // of look-ups and cancels
+	strikes  chan *pb.Strikes
 	follow   string
 }
 
@@ -53,6 +57,7 @@ func newLeader(t testing.TB) *leader {
 		t: t, beats: make(chan *pb.Heartbeat), epoch: 7, token: "front-token", decide: acceptAll,
 		jobs: make(map[string]*pb.Job), waiting: make(map[uint64]string), streams: make(map[string]pb.Front_ConnectServer),
 		hellos: make(chan *pb.FrontHello, 100), forgot: make(chan uint64, 100), looked: make(chan *pb.Lookup, 1000), canceled: make(chan *pb.Cancel, 100),
+		strikes: make(chan *pb.Strikes, 1000),
 	}
 }
 
@@ -212,9 +217,9 @@ func (l *leader) broadcast(m *pb.FrontDown) {
 
 func (l *leader) answer(n uint64, id string) *pb.Answer {
 	if j := l.jobs[id]; j != nil {
-		return &pb.Answer{Call: n, Answer: &pb.Answer_Job{Job: proto.Clone(j).(*pb.Job)}}
+		return &pb.Answer{Call: n, Answer: &pb.Answer_Job{Job: proto.Clone(j).(*pb.Job)}, Meters: l.meters}
 	}
-	return &pb.Answer{Call: n, Answer: &pb.Answer_Unknown{Unknown: true}}
+	return &pb.Answer{Call: n, Answer: &pb.Answer_Unknown{Unknown: true}, Meters: l.meters}
 }
 
 // list answers with at most two ids at a time, whatever is asked for.
@@ -311,12 +316,27 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 	for _, n := range m.Forget {
 		l.forgot <- n
 	}
+	for _, s := range m.Strikes {
+		l.strikes <- s
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mute {
 		return
 	}
 	down := new(pb.FrontDown)
+	for _, q := range m.Counts {
+		l.counts = append(l.counts, q)
+		a := new(pb.Answer)
+		if l.counting != nil {
+			a = l.counting(q)
+		}
+		if a.Answer == nil {
+			a.Answer = &pb.Answer_Counted{Counted: new(pb.Counted)}
+		}
+		a.Call = q.Call
+		down.Answers = append(down.Answers, a)
+	}
 	for _, q := range m.Lookups {
 		j := l.jobs[q.Id]
 		if j == nil || q.WaitMs == 0 || q.Account != "" && q.Account != j.Account || job.State(j.State).Terminal() {

@@ -19,26 +19,26 @@ const (
 
 // refusals are what the leader has refused a moment ago. What it would surely
 // refuse again is refused here, without a record: a flood against a full tier,
-// or of a throttled account, then costs no stream and delays nobody.
+// then costs no stream and delays nobody. Who is throttled is in throttles.
 //
 // That a tier is full is known of the account that was told: another one's job
 // may be parked, where this one's has a free slot. That the storage is full is
 // everybody's; each record would fill it further.
 type refusals struct {
 	mu   sync.Mutex
-	told map[asked]refusal // guarded by mu
-	room int               // of told, before it is swept; guarded by mu
+	told map[asked]unroom // guarded by mu
+	room int              // of told, before it is swept; guarded by mu
 }
 
 // asked is what was refused; its zero value is anything of anybody.
 type asked struct {
 	account string
-	queue   bool   // its job was to enter the queue, of this tier; else anything of the account's
-	tier    int    // of its plan
+	tier    int    // of its plan, whose queue its job was to enter
 	host    string // of its job, where the policy bounds what an account has there
 }
 
-type refusal struct {
+// unroom is a refusal for want of room.
+type unroom struct {
 	fault *fault.Error
 	until time.Time
 }
@@ -47,7 +47,7 @@ type refusal struct {
 func (s *Server) askedBy(acct account.Account, sub *submission) asked {
 	policy := s.policy()
 	plan, _ := policy.Plan(acct.Plan)
-	a := asked{account: acct.ID, queue: true, tier: plan.Tier}
+	a := asked{account: acct.ID, tier: plan.Tier}
 	if policy.Queue.PerHost > 0 {
 		a.host = sub.spec.Host()
 	}
@@ -58,13 +58,10 @@ func (s *Server) askedBy(acct account.Account, sub *submission) asked {
 func (r *refusals) find(a asked, now time.Time) *fault.Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, a := range []asked{a, {account: a.account}, {}} {
+	for _, a := range []asked{a, {}} {
 		known, ok := r.told[a]
 		if left := known.until.Sub(now); ok && left > 0 {
 			f := *known.fault
-			if f.Kind == fault.RateLimited {
-				f.RetryAfter = left
-			}
 			return &f
 		}
 	}
@@ -81,16 +78,14 @@ func (r *refusals) learn(a asked, err error, now time.Time) {
 		delete(r.told, a) // there is room again
 		return
 	case f.Kind == fault.QueueFull:
-		r.keep(a, refusal{f, now.Add(fullFor)}, now)
+		r.keep(a, unroom{f, now.Add(fullFor)}, now)
 	case f.Code == "storage_full":
-		r.keep(asked{}, refusal{f, now.Add(fullFor)}, now)
-	case f.Kind == fault.RateLimited:
-		r.keep(asked{account: a.account}, refusal{f, now.Add(f.Wait())}, now)
+		r.keep(asked{}, unroom{f, now.Add(fullFor)}, now)
 	}
 }
 
 // keep remembers a refusal. r.mu is held.
-func (r *refusals) keep(a asked, known refusal, now time.Time) {
+func (r *refusals) keep(a asked, known unroom, now time.Time) {
 	if len(r.told) >= max(r.room, sweepRefusals) {
 		for a, old := range r.told {
 			if !now.Before(old.until) {
@@ -100,7 +95,7 @@ func (r *refusals) keep(a asked, known refusal, now time.Time) {
 		r.room = 2 * len(r.told)
 	}
 	if r.told == nil {
-		r.told = map[asked]refusal{}
+		r.told = map[asked]unroom{}
 	}
 	r.told[a] = known
 }

@@ -103,7 +103,7 @@ func TestRefusalsAreOfWhoeverWasTold(t *testing.T) {
 func TestRefusalsInTime(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	var r refusals
-	one, other := asked{account: "one", queue: true, tier: 3}, asked{account: "one", queue: true, tier: 4}
+	one, other := asked{account: "one", tier: 3}, asked{account: "one", tier: 4}
 	want := func(when string, a asked, kind fault.Kind, wait time.Duration) {
 		t.Helper()
 		f := r.find(a, now)
@@ -124,29 +124,19 @@ func TestRefusalsInTime(t *testing.T) {
 	r.learn(one, nil, now)
 	want("once one was accepted", one, none, 0)
 	for _, kind := range fault.Kinds() {
-		if kind != fault.QueueFull && kind != fault.RateLimited {
+		if kind != fault.QueueFull {
 			r.learn(one, &fault.Error{Kind: kind, RetryAfter: time.Minute}, now)
 			want(kind.String(), one, none, 0)
 		}
 	}
 
-	r.learn(one, &fault.Error{Kind: fault.RateLimited, RetryAfter: time.Minute}, now)
-	now = now.Add(20 * time.Second)
-	want("throttled", one, fault.RateLimited, 40*time.Second)
-	want("throttled, whatever it asks for", other, fault.RateLimited, 40*time.Second)
-	want("another account", asked{account: "two"}, none, 0)
-	r.learn(one, nil, now) // of a keyed request that was sent before
-	want("still throttled", one, fault.RateLimited, 40*time.Second)
-	now = now.Add(40 * time.Second)
-	want("after its Retry-After", one, none, 0)
-
 	r.learn(one, &fault.Error{Kind: fault.Unavailable, Code: "storage_full", RetryAfter: 30 * time.Second}, now)
-	want("with a full storage, somebody else", asked{account: "two", queue: true}, fault.Unavailable, 30*time.Second)
+	want("with a full storage, somebody else", asked{account: "two"}, fault.Unavailable, 30*time.Second)
 	now = now.Add(fullFor)
-	want("after 100 ms", asked{account: "two", queue: true}, none, 0)
+	want("after 100 ms", asked{account: "two"}, none, 0)
 
 	for i := range 10 * sweepRefusals {
-		r.learn(asked{account: fmt.Sprint(i), queue: true}, &fault.Error{Kind: fault.QueueFull}, now)
+		r.learn(asked{account: fmt.Sprint(i)}, &fault.Error{Kind: fault.QueueFull}, now)
 		now = now.Add(time.Millisecond)
 	}
 	if n := len(r.told); n > 2*sweepRefusals {

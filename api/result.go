@@ -40,6 +40,11 @@ func (s *Server) getResult(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err != nil {
 		return err
 	}
+	if r.Method == http.MethodGet {
+		if err := s.download(r.Context(), c, j.Result.SizeBytes); err != nil {
+			return err
+		}
+	}
 	if s.cfg.RedirectResults && r.Method == http.MethodGet {
 		if err := s.goneWith(r.Context(), j); err != nil {
 			return err // the store would tell the client of a missing key

@@ -12,7 +12,7 @@ import (
 func (s *Server) getAccount(w http.ResponseWriter, _ *http.Request, c *call) error {
 	out := Self{
 		Id: c.account.ID, Name: orNull(c.account.Name), Anonymous: account.Anonymous(c.account.ID), CreatedAt: timeOrNull(c.account.CreatedAt),
-		Plan: presentPlan(c.plan), Limits: presentMeters(c.meters),
+		Plan: presentPlan(c.plan), Limits: presentMeters(c.left()),
 	}
 	if k := c.shown; k.ID != "" {
 		out.Key = &OwnKey{Id: k.ID, Name: k.Name, Scopes: list(k.Scopes), CreatedAt: Time{k.CreatedAt}, ExpiresAt: timeOrNull(k.ExpiresAt)}

@@ -63,6 +63,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	linger(w, decideWithin+wait)
 	j, replay, err := s.submit(r.Context(), c, sub, key)
 	if err != nil {
+		s.throttled(c, fault.From(err))
 		return err
 	}
 	sub.tellStale(w.Header())
@@ -174,6 +175,7 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 	env := &pb.Envelope{
 		Id: string(j.ID), Account: acct.ID, Api: s.boot,
 		Host: sub.spec.Host(), ContentType: sub.spec.Format.ContentType(),
+		Key: c.who.key, Address: c.who.address,
 	}
 	// Before the archive is read: the leader relies on it when it forgets.
 	var unled error
@@ -208,6 +210,7 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 	}
 	var same string
 	if err = s.publish(ctx, rec, decision); err == nil {
+		metersOf(client).hear(decision.verdict.GetMeters())
 		same = decision.verdict.GetSameAs()
 		if err = accepted(decision.verdict, j); decision.verdict.GetAccepted().GetEnded() != nil {
 			sub.ended(decision.verdict.GetAccepted().Ended, env.Hit)

@@ -49,6 +49,7 @@ func (s *Server) render(format job.Format) handler {
 		linger(w, decideWithin+limit)
 		j, _, err := s.submit(r.Context(), c, sub, nil)
 		if err != nil {
+			s.throttled(c, fault.From(err))
 			return err
 		}
 		sub.tellStale(w.Header())

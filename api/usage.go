@@ -77,7 +77,7 @@ func (s *Server) getUsage(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return archiveDown(err)
 	}
-	out := presentUsage(c.plan, p, days, c.meters)
+	out := presentUsage(c.plan, p, days, c.left())
 	if format(w, r, c, "json", "csv") == "csv" {
 		rows := make([][]string, len(out.ByDay))
 		for i, d := range out.ByDay {

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// Reasons of charges that are not a job's.
+const (
+	reasonCall     = "call"
+	reasonDownload = "download"
+)
+
+// cachedLink is what a signed link costs, in a plan of credits, that is
+// answered from the cache.
+const cachedLink = account.UnitsPerCredit / 10
+
+// bill is what one request costs in a plan whose quota counts calls.
+type bill struct {
+	charged int64 // of the request so far, in 1/120 credit
+	reason  string
+	// bytes says that the price depends on what is sent: it is charged when that
+	// is known.
+	bytes bool
+	// cached says that the render of a signed link came from the cache.
+	cached bool
+}
+
+// atOnce is what the request costs before anything is known of its answer.
+func (b *bill) atOnce(rt *route, p account.Plan) int64 {
+	if !p.Quota.PerCall() || rt.class != classAPI && rt.class != classMedia {
+		return 0
+	}
+	if p.Quota.Unit == account.UnitCredit && rt.sends() {
+		b.bytes = true
+		return 0
+	}
+	return account.UnitsPerCredit
+}
+
+// download charges for an artifact that is about to be sent.
+func (s *Server) download(ctx context.Context, c *call, size int64) error {
+	if !c.bill.bytes {
+		return nil
+	}
+	err := s.report(ctx, c, c.who.charge(downloadUnits(size), reasonDownload))
+	if err == nil {
+		c.bill.bytes = false
+	}
+	return err
+}
+
+// charge is the message that an account is to be charged.
+func (w caller) charge(units int64, reason string) *pb.Count {
+	return &pb.Count{Address: w.address, Key: w.key, Account: w.account, Units: units, Reason: reason}
+}
+
+// settle charges what is still to be charged of a request that was answered,
+// and gives back what it was charged for nothing. Nobody waits for it.
+func (s *Server) settle(c *call, status int) {
+	due, reason := c.bill.charged, c.bill.reason
+	switch {
+	case forNothing(status, c.refused):
+		due = 0
+	case c.bill.bytes: // it sent none: it is a call like others
+		due, reason = account.UnitsPerCredit, reasonCall
+	case c.bill.cached:
+		due = cachedLink
+	}
+	if more := due - c.bill.charged; more != 0 {
+		s.front.report(func(up *pb.FrontUp) { up.Counts = append(up.Counts, c.who.charge(more, reason)) })
+	}
+}
+
+// forNothing reports an answer that costs nothing: the farm's own failure, or
+// a refusal for a limit.
+func forNothing(status int, refused *fault.Error) bool {
+	switch {
+	case status == 0, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests, status == http.StatusPaymentRequired:
+		return true
+	case refused == nil:
+		return false
+	}
+	switch refused.Kind {
+	case fault.Blocked, fault.RateLimited, fault.ThreadsFull, fault.QuotaExceeded, fault.QueueFull, fault.Unavailable:
+		return true // whatever status a dialect gives it
+	}
+	return refused.Code == "banned" || refused.Code == "artifact_lost"
+}
+
+// downloadUnits is the price of an artifact's bytes, in plans of credits: the
+// larger it is, the fewer of it a credit buys. Bounds belong to the cheaper side.
+func downloadUnits(size int64) int64 {
+	for _, step := range []struct{ upTo, perCredit int64 }{{20 << 10, 30}, {40 << 10, 15}, {80 << 10, 8}, {160 << 10, 4}, {320 << 10, 2}} {
+		if size <= step.upTo {
+			return account.UnitsPerCredit / step.perCredit
+		}
+	}
+	return account.UnitsPerCredit
+}
