@@ -15,10 +15,6 @@ const (
 	reasonDownload = "download"
 )
 
-// cachedLink is what a signed link costs, in a plan of credits, that is
-// answered from the cache.
-const cachedLink = account.UnitsPerCredit / 10
-
 // bill is what one request costs in a plan whose quota counts calls.
 type bill struct {
 	charged int64 // of the request so far, in 1/120 credit
@@ -32,14 +28,14 @@ type bill struct {
 
 // atOnce is what the request costs before anything is known of its answer.
 func (b *bill) atOnce(rt *route, p account.Plan) int64 {
-	if !p.Quota.PerCall() || rt.class != classAPI && rt.class != classMedia {
+	if rt.class != classAPI && rt.class != classMedia {
 		return 0
 	}
 	if p.Quota.Unit == account.UnitCredit && rt.sends() {
 		b.bytes = true
 		return 0
 	}
-	return account.UnitsPerCredit
+	return p.Quota.CallUnits()
 }
 
 // download charges for an artifact that is about to be sent.
@@ -47,7 +43,7 @@ func (s *Server) download(ctx context.Context, c *call, size int64) error {
 	if !c.bill.bytes {
 		return nil
 	}
-	err := s.report(ctx, c, c.who.charge(downloadUnits(size), reasonDownload))
+	err := s.report(ctx, c, c.who.charge(c.plan.Quota.DownloadUnits(size), reasonDownload))
 	if err == nil {
 		c.bill.bytes = false
 	}
@@ -67,9 +63,9 @@ func (s *Server) settle(c *call, status int) {
 	case forNothing(status, c.refused):
 		due = 0
 	case c.bill.bytes: // it sent none: it is a call like others
-		due, reason = account.UnitsPerCredit, reasonCall
+		due, reason = c.plan.Quota.CallUnits(), reasonCall
 	case c.bill.cached:
-		due = cachedLink
+		due = c.plan.Quota.LinkUnits()
 	}
 	if more := due - c.bill.charged; more != 0 {
 		s.front.report(func(up *pb.FrontUp) { up.Counts = append(up.Counts, c.who.charge(more, reason)) })
@@ -90,15 +86,4 @@ func forNothing(status int, refused *fault.Error) bool {
 		return true // whatever status a dialect gives it
 	}
 	return refused.Code == "banned" || refused.Code == "artifact_lost"
-}
-
-// downloadUnits is the price of an artifact's bytes, in plans of credits: the
-// larger it is, the fewer of it a credit buys. Bounds belong to the cheaper side.
-func downloadUnits(size int64) int64 {
-	for _, step := range []struct{ upTo, perCredit int64 }{{20 << 10, 30}, {40 << 10, 15}, {80 << 10, 8}, {160 << 10, 4}, {320 << 10, 2}} {
-		if size <= step.upTo {
-			return account.UnitsPerCredit / step.perCredit
-		}
-	}
-	return account.UnitsPerCredit
 }
