@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,6 +127,7 @@ type Server struct {
 	deps    Deps
 	log     *slog.Logger
 	boot    string // names this process to the leader
+	node    string // names its machine to clients, in dialects that tell
 	front   *front
 	keys    *keyCache
 	ready   readiness
@@ -184,6 +186,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		cfg: cfg, deps: deps, log: deps.Log, boot: uuid.NewString(),
 		keys: newKeyCache(deps.Store), buffers: newBuffers(),
 		draining: make(chan struct{}), late: make(chan struct{}),
+	}
+	if s.node, _ = os.Hostname(); s.node == "" {
+		s.node = "api"
 	}
 	s.hard, s.stop = context.WithCancel(context.Background())
 	s.front = newFront(s.boot, dialer(cfg.Front), s.log)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -20,6 +21,9 @@ type face struct {
 	code   string // where the fault names none
 	title  string
 	mute   bool // no Retry-After, although the fault knows one
+
+	dialect    dialect // nil: a problem document
+	upgradeURL string  // told with a refusal for the quota; empty: none
 }
 
 // faceOf is the one map from kinds to HTTP for Tintype's own API.
@@ -72,11 +76,16 @@ const concurrencyLimit = "concurrency_limit_exceeded"
 // faceFor is faceOf, bent to what the plan of whoever asked says.
 func faceFor(f *fault.Error, plan account.Plan) face {
 	look := faceOf(f.Kind)
-	if f.Kind == fault.ThreadsFull && f.Code == concurrencyLimit && plan.OverThreads.Action == account.Refuse {
+	switch {
+	case f.Kind == fault.ThreadsFull && f.Code == concurrencyLimit && plan.OverThreads.Action == account.Refuse:
 		look.mute = !plan.OverThreads.RetryAfter
-		if plan.OverThreads.Status != 0 {
-			look.status = plan.OverThreads.Status
-		}
+		look.status = cmp.Or(plan.OverThreads.Status, look.status)
+	case f.Kind == fault.QuotaExceeded:
+		look.status, look.upgradeURL = cmp.Or(plan.Quota.Status, look.status), plan.UpgradeURL
+	}
+	if d := dialects[plan.Dialect]; d != nil {
+		look = d.face(f, look)
+		look.dialect = d
 	}
 	return look
 }
@@ -135,17 +144,17 @@ func writeProblem(w http.ResponseWriter, r *http.Request, f *fault.Error, reques
 }
 
 func writeFace(w http.ResponseWriter, r *http.Request, f *fault.Error, face face, requestID string) {
-	p := problemOf(f, face, r.URL.Path, requestID)
-	body, err := marshal(p)
-	if err == nil && len(f.Extra) > 0 && f.Kind != fault.Internal {
-		body, err = extend(body, f.Extra)
+	q, say := refusalOf{f, face, r, requestID}, sayProblem
+	if face.dialect != nil {
+		say = face.dialect.say
 	}
-	if err != nil {
-		body = []byte(`{}`) // strings and numbers always marshal
-	}
+	answer := say(q)
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Content-Type", answer.contentType)
+	h.Set("Content-Length", strconv.Itoa(len(answer.body)))
+	for name, value := range answer.header {
+		spell(h, name, value)
+	}
 	h.Set("Cache-Control", "no-store")
 	for _, artifact := range []string{"ETag", "Content-Disposition", "Content-Security-Policy", "Last-Modified"} {
 		h.Del(artifact)
@@ -153,13 +162,41 @@ func writeFace(w http.ResponseWriter, r *http.Request, f *fault.Error, face face
 	if wait := f.Wait(); wait > 0 && !face.mute {
 		h.Set("Retry-After", strconv.Itoa(retryAfter(wait, rand.Float64())))
 	}
-	if f.Kind == fault.Unauthenticated {
+	if face.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="tintype"`)
 	}
-	w.WriteHeader(p.Status)
+	w.WriteHeader(face.status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // the client that went away is noticed by the server
+		_, _ = w.Write(answer.body) // the client that went away is noticed by the server
 	}
+}
+
+// sayProblem is Tintype's own way: a problem document (RFC 9457).
+func sayProblem(q refusalOf) said {
+	body, err := marshal(problemOf(q.Error, q.face, q.request.URL.Path, q.id))
+	if extra := extraOf(q); err == nil && len(extra) > 0 {
+		body, err = extend(body, extra)
+	}
+	if err != nil {
+		body = []byte(`{}`) // strings and numbers always marshal
+	}
+	return said{contentType: "application/problem+json", body: body}
+}
+
+// extraOf is what a problem document has beside what each has.
+func extraOf(q refusalOf) map[string]any {
+	switch {
+	case q.Kind == fault.Internal:
+		return nil
+	case q.Kind != fault.QuotaExceeded || q.Quota == nil:
+		return q.Extra
+	}
+	extra := map[string]any{"used": fullCredits(q.Quota.Used), "limit": fullCredits(q.Quota.Limit), "resets_at": Time{q.Quota.ResetsAt}, "unit": q.Quota.Unit}
+	if q.face.upgradeURL != "" {
+		extra["upgrade_url"] = q.face.upgradeURL
+	}
+	maps.Copy(extra, q.Extra)
+	return extra
 }
 
 // extend adds members behind those of a JSON object.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -122,12 +123,24 @@ func submissionFrom(in *input, format job.Format, plan account.Plan) (*submissio
 			spec.DeviceScaleFactor = 2
 		}
 	}
+	if len(plan.Formats) > 0 && slices.Contains(job.Formats, spec.Format) && !slices.Contains(plan.Formats, spec.Format) {
+		in.add(in.prefix+"format", fmt.Sprintf("is %s, which the plan %s has not; it has %s", spec.Format, plan.Name, formatsOf(plan)))
+	}
 	for name := range sub.metadata {
 		if n := utf8.RuneCountInString(name); n < 1 || n > 64 {
 			in.add(in.prefix+"metadata/"+escape(name), "has a name that is not 1 to 64 characters long")
 		}
 	}
 	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())))
+}
+
+// formatsOf are those of a plan that has not all, as text.
+func formatsOf(plan account.Plan) string {
+	names := make([]string, len(plan.Formats))
+	for i, f := range plan.Formats {
+		names[i] = string(f)
+	}
+	return strings.Join(names, ", ")
 }
 
 // judge joins what the contract found wrong with what the domain did, whose

@@ -63,6 +63,7 @@ func (s *Server) render(format job.Format) handler {
 		if j.State != job.Succeeded {
 			return failed(j)
 		}
+		renderIn(w.Header(), c.plan.Dialect, j, s.node)
 		for _, conditional := range []string{"Range", "If-Range", "If-None-Match", "If-Match"} {
 			r.Header.Del(conditional) // they are about an artifact, and this was a new one
 		}

@@ -59,6 +59,15 @@ func ParseID(s string) (ID, error) {
 	return ID(idPrefix + rest), nil
 }
 
+// UUID is what the id spells; the zero one for text that is no id.
+func (id ID) UUID() uuid.UUID {
+	b, err := crockford.DecodeString(strings.TrimPrefix(string(id), idPrefix))
+	if err != nil || len(b) != len(uuid.UUID{}) {
+		return uuid.UUID{}
+	}
+	return uuid.UUID(b)
+}
+
 // Time is the moment the id was made, to the millisecond, in UTC; the zero
 // time for text that is no id. The archive files a job under this day.
 func (id ID) Time() time.Time {
