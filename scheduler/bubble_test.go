@@ -123,9 +123,12 @@ func (b *bubble) start(name string, cfg Config) (s *Scheduler, kill func()) {
 // run is start for a scheduler that is also stopped as SIGTERM does.
 func (b *bubble) run(name string, cfg Config) (s *Scheduler, stop, kill func()) {
 	b.t.Helper()
-	cfg.Address, cfg.Log = name, slog.New(slog.DiscardHandler)
-	if cfg.Plans == nil && cfg.Policy == nil {
-		cfg.Plans = []account.Plan{testPlan(account.Quota{})}
+	cfg.Address = name
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Policy == nil && cfg.Plans == nil {
+		cfg.Plans = []account.Plan{bubblePlan()}
 	}
 	var archive Archive = b.archive
 	if a := b.over[name]; a != nil {

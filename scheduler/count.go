@@ -60,6 +60,9 @@ func (l *leader) countAll(ctx context.Context, f *frontSession, reports []*pb.Co
 // count holds one request against the limits of its class, and charges it where
 // the plan charges for calls.
 func (l *leader) count(t tenantView, c *pb.Count) *fault.Error {
+	if err := l.barred(c.Account, c.Key, c.Address); err != nil {
+		return err
+	}
 	if err := l.countRequest(c); err != nil {
 		return err
 	}
@@ -74,6 +77,7 @@ func (l *leader) count(t tenantView, c *pb.Count) *fault.Error {
 func (l *leader) countRequest(c *pb.Count) *fault.Error {
 	var full account.HTTPLimit
 	var longest limit.Left
+	var cooling *fault.Error
 	for _, h := range l.policy.HTTPLimits {
 		if h.Class != c.Class {
 			continue
@@ -82,10 +86,16 @@ func (l *leader) countRequest(c *pb.Count) *fault.Error {
 		if who == (account.Subject{}) {
 			continue
 		}
+		if f := l.cooling(who); f != nil && (cooling == nil || f.RetryAfter > cooling.RetryAfter) {
+			cooling = f
+		}
 		receipt, left := l.rates.ofRequests(h).Take(who, l.clock())
 		if receipt == 0 && left.Wait > longest.Wait {
 			full, longest = h, left
 		}
+	}
+	if cooling != nil {
+		return cooling
 	}
 	if longest.Wait == 0 {
 		return nil
@@ -105,6 +115,9 @@ func (l *leader) countBadKey(c *pb.Count) *fault.Error {
 	who := r.By.Subject("", "", c.Address)
 	if r.By == account.ByAccount {
 		who = account.Subject{Kind: account.SubjectAccount, ID: account.AnonymousIDOf(c.Address)}
+	}
+	if f := l.cooling(who); f != nil {
+		return f
 	}
 	receipt, left := l.rates.ofPlan(r).Take(who, l.clock())
 	if receipt == 0 {

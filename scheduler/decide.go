@@ -61,8 +61,8 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 }
 
 // decideOne is one record's way through the checks, in their published order:
-// known → too large → too old → key not looked up → suspended → storage → rate →
-// cached → quota → slots → tier depth.
+// known → too large → too old → key not looked up → suspended or blocked → storage →
+// rate → cached → quota → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -96,6 +96,14 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	}
 	if t.fault != nil {
 		l.refuse(env, t.fault)
+		return
+	}
+	if f := l.barred(env.Account, env.Key, env.Address); f != nil {
+		l.refuse(env, f)
+		return
+	}
+	if !l.bansRead {
+		l.refuse(env, fault.New(fault.Unavailable, "the archive does not answer at the moment, so nobody can tell who is banned; try again"))
 		return
 	}
 	if l.storage.full() != "" {

@@ -68,6 +68,9 @@ func (l *leader) frontHello(f *frontSession, h *pb.FrontHello) bool {
 	}
 	l.fronts[f.api] = f
 	f.out.put(8, func(m *pb.FrontDown) { m.Welcome = &pb.FrontWelcome{Epoch: l.epoch} })
+	for b := range l.ladder.InForce(l.clock()) {
+		f.tellBlock(blockOf(b))
+	}
 	for _, p := range h.Pending {
 		switch e := l.board.entries[p.Id]; {
 		case e != nil:
@@ -103,6 +106,12 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	}
 	for _, q := range m.Queues {
 		l.tellQueue(f, q)
+	}
+	if len(m.Strikes) > 0 {
+		l.takeStrikes(m.Strikes)
+	}
+	for _, c := range m.Bans {
+		l.changeBan(f, c)
 	}
 	if len(m.Counts) > 0 {
 		l.takeCounts(ctx, f, m.Counts)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
+	"github.com/tintype/tintype/scheduler/limit"
 )
 
 const (
@@ -114,7 +116,10 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 	known := make(chan struct{})
 	go func() {
 		defer close(known)
+		var beside sync.WaitGroup
+		beside.Go(func() { s.standByBans(ctx) })
 		s.watchProjection(ctx)
+		beside.Wait()
 	}()
 	defer func() { cancel(errWon); <-read; <-known }()
 	s.hot.Store(false)
@@ -282,6 +287,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	g.Go(func() error { return l.watchStorage(ctx) })
 	g.Go(func() error { return l.beats(ctx) })
 	g.Go(func() error { return l.tidy(ctx) })
+	g.Go(func() error { return l.keepBans(ctx) })
 	return g.Wait()
 }
 
@@ -292,12 +298,13 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
 		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
 		acked: f.seq, ackedBytes: f.bytes, policy: s.policy.Now(), rates: newRates(),
+		ladder: limit.NewLadder(), toFile: make(chan struct{}, 1),
 	}
 	// The free slots are given out by today's plans, so the accounts of all that
 	// waits are known first; those that cannot be read have no slot until they are.
 	s.tenants.cut(f.bills.since)
 	s.tenants.need(f.accounts())
-	s.tenants.load(ctx)
+	l.takeBans(s.loadForReign(ctx))
 	l.board = newBoard(f, Queue(l.policy.Queue), l.threadsOf, l.emit, l.now, l.nowUS())
 	l.needed = l.need()        // of the fold, which is of acknowledged frames
 	for _, m := range f.past { // or a reign shorter than a minute would trim nothing

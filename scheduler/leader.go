@@ -11,6 +11,7 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
+	"github.com/tintype/tintype/scheduler/limit"
 )
 
 const (
@@ -52,14 +53,20 @@ type leader struct {
 	storage storage
 	rates   rates
 
+	ladder    *limit.Ladder
+	bansRead  bool      // who is banned is known, if perhaps not to the last moment
+	bansFresh bool      // what the archive had at the beginning of this reign, or later
+	unfiled   []unfiled // the oldest first
+
 	deciding deciding
 
 	ackedBytes uint64 // of all frames up to acked, as the fold counts them
 	needed     floors // what jobs needed at the end of the last acknowledged frame
 	marks      marks
 
-	sent chan *frame   // to settle, in order
-	heir chan struct{} // capacity 1: another reign has been heard of
+	sent   chan *frame   // to settle, in order
+	toFile chan struct{} // capacity 1: something is unfiled
+	heir   chan struct{} // capacity 1: another reign has been heard of
 }
 
 // frame is one ledger message being gathered or sent.
@@ -293,6 +300,7 @@ func (l *leader) sweep(ctx context.Context) error {
 		l.board.ripen(l.now)
 		l.forget()
 		l.rates.turn(l.clock())
+		l.ladder.Turn(l.clock())
 		l.leave()
 		last = time.Now() // reading bodies may have taken long; that is no standing still
 	}

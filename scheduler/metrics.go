@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tintype/tintype/pkg/account"
 )
 
 // metrics are the scheduler's own numbers; docs/operations.md says what each is
@@ -19,6 +21,7 @@ type metrics struct {
 	charged    *prometheus.CounterVec
 	givenBack  *prometheus.CounterVec
 	throttled  *prometheus.CounterVec
+	steps      *prometheus.CounterVec
 	waited     prometheus.Histogram
 }
 
@@ -52,8 +55,11 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 			Name: "tintype_given_back_units_total", Help: "Charges given back in 1/120 credit, by reason: call, download or lost.",
 		}, []string{"reason"}),
 		throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tintype_throttled_total", Help: "Submissions and requests that a rate refused, by limit: rate of a plan, or requests of http_limits.",
+			Name: "tintype_throttled_total", Help: "Submissions and requests that a rate refused, by limit: rate of a plan, requests of http_limits, or cooling.",
 		}, []string{"limit"}),
+		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_ladder_steps_total", Help: "Steps of the abuse ladder, and of admins on it, by step.",
+		}, []string{"step"}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "tintype_queue_wait_seconds", Help: "Time in a tier's queue before an attempt started.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
@@ -63,7 +69,7 @@ func newMetrics(r prometheus.Registerer, s *Scheduler) (*metrics, error) {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.throttled, m.charged, m.givenBack, m.waited, newGauges(s),
+		m.decided, m.finished, m.dispatches, m.expired, m.lost, m.frames, m.stripped, m.throttled, m.steps, m.charged, m.givenBack, m.waited, newGauges(s),
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
@@ -97,6 +103,7 @@ func newGauges(s *Scheduler) gauges {
 		{"tintype_queue_counted", "Jobs of this tier and above that count against the queue's length.", "tier"},
 		{"tintype_queue_oldest_age_seconds", "How long the first in the tier's queue has waited there; 0 when none does.", "tier"},
 		{"tintype_queue_drain_jobs_per_second", "Pace at which jobs leave the tier's queue for a seat while some wait; absent where none is measured.", "tier"},
+		{"tintype_bans", "Subjects that the abuse ladder keeps out, by step.", "step"},
 		{"tintype_ledger_frame", "Newest frame of the ledger.", ""},
 		{"tintype_projection_lag_frames", "Frames of the ledger that the archive does not have.", ""},
 		{"tintype_projection_lag_bytes", "About how many bytes of the ledger the archive does not have.", ""},
@@ -141,6 +148,10 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	projected := g.s.projected.Load()
 	l.enter()
 	q, stored, newest, epoch := l.queue(nil), l.storage, l.seq, l.epoch
+	out := map[account.Step]int{account.StepCooling: 0, account.StepBlocked: 0, account.StepBanned: 0}
+	for b := range l.ladder.InForce(l.clock()) {
+		out[b.Step]++
+	}
 	behind := l.backlog.behind(projected, l.now)
 	all, running, connected := l.board.unfinished.Len(), len(l.board.leases), len(l.workers)
 	l.leave()
@@ -163,6 +174,9 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 		if t.DrainPerS > 0 {
 			tell("tintype_queue_drain_jobs_per_second", t.DrainPerS, label)
 		}
+	}
+	for step, n := range out {
+		tell("tintype_bans", float64(n), string(step))
 	}
 	tell("tintype_ledger_frame", float64(newest))
 	tell("tintype_projection_lag_frames", max(0, float64(newest)-float64(projected)))

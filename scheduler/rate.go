@@ -90,6 +90,9 @@ func (l *leader) chargeRate(rate account.Rate, env *pb.Envelope) *fault.Error {
 		return nil
 	}
 	c := taken{book: l.rates.ofPlan(rate), who: rate.By.Subject(env.Account, env.Key, env.Address)}
+	if f := l.cooling(c.who); f != nil {
+		return f
+	}
 	receipt, left := c.book.Take(c.who, l.clock())
 	if receipt == 0 {
 		return l.throttled("rate", left, rateText(rate))
@@ -113,8 +116,7 @@ func (l *leader) throttled(name string, left limit.Left, text string) *fault.Err
 	l.s.metrics.throttled.WithLabelValues(limitLabel(name)).Inc()
 	return &fault.Error{
 		Kind: fault.RateLimited, Code: "rate_limit_exceeded", Policy: name,
-		// In whole milliseconds, as it travels, and no shorter than it is.
-		RetryAfter: (left.Wait + time.Millisecond - 1).Truncate(time.Millisecond),
+		RetryAfter: wholeMillis(left.Wait),
 		Detail:     text + "; wait for as long as Retry-After says",
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/account"
-	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/store"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 

@@ -57,6 +57,9 @@ type Config struct {
 	Plans []account.Plan
 	// Policy is Queue and Plans where these may change. Nil: they do not.
 	Policy *account.Live
+	// Bans keeps whom the abuse ladder keeps out. Nil: nobody does, and the next
+	// leader begins with none.
+	Bans Bans
 	// Janitor cleans up while this process leads. Nil: nobody does.
 	Janitor *Janitor
 	Log     *slog.Logger
@@ -125,6 +128,7 @@ type Scheduler struct {
 	metrics *metrics
 	policy  *account.Live
 	tenants *tenants
+	bans    knownBans
 
 	boot       string
 	frontToken string

@@ -112,7 +112,7 @@ func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*schedu
 		return nil, err
 	}
 	sched, err := scheduler.New(scheduler.Config{
-		Address: how.address, Alone: how.alone, Policy: how.policies, Janitor: janitor, Disk: s.disk,
+		Address: how.address, Alone: how.alone, Policy: how.policies, Janitor: janitor, Disk: s.disk, Bans: s.archive,
 		Log: p.Log, Metrics: p.Metrics,
 	}, s.streams, s.archive, s.bucket)
 	if err != nil {
