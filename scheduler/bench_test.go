@@ -28,7 +28,7 @@ func BenchmarkParkedJob(b *testing.B) {
 		board.apply(token(seq, 0), now.UnixMicro(), ev)
 		return token(seq, 0)
 	}
-	board = newBoard(newFacts(), Queue{Length: 10_000, WaitLimit: 24 * time.Hour}, func(string) int { return 1 }, emit, now, now.UnixMicro())
+	board = newBoard(newFacts(), Queue{Length: 10_000, WaitLimit: 24 * time.Hour}, func(string) int { return 1 }, func(string) bool { return false }, emit, now, now.UnixMicro())
 	before := inUse()
 	for n := 0; b.Loop(); n++ {
 		data, err := proto.Marshal(&pb.Record{

@@ -19,6 +19,7 @@ const (
 	queued             // in its tier's queue: it has a slot
 	running            // leased: it has a slot
 	retrying           // backing off, without a slot
+	following          // waits for its twin, without a slot
 	standings          // how many there are
 )
 
@@ -38,8 +39,9 @@ type tally [standings]int
 //     name (I2 is that judge looks at them).
 type board struct {
 	*facts
-	tenants map[string]*tenant
-	tiers   []*tier // highest first
+	tenants map[string]*tenant // by the holder's name
+	byKey   map[string]bool    // of accounts that were met: whether each key is a holder
+	tiers   []*tier            // highest first
 	retries retryHeap
 	leases  map[uint64]*entry // open ones by token
 	queue   Queue
@@ -49,8 +51,10 @@ type board struct {
 	drain   pace     // of all queues together
 	cursors []cursor // of toChoose
 	shares  []share  // of placeOf
-	// threads is how many slots an account has, today.
+	// threads is how many slots a holder of this account has, today, and keyed
+	// whether each of its keys is one.
 	threads func(account string) int
+	keyed   func(account string) bool
 	// emit appends an event to the open frame, applies it to the facts and
 	// returns its token.
 	emit func(*pb.Event) uint64
@@ -59,21 +63,27 @@ type board struct {
 // newBoard derives the queues from a fold. Free slots are filled anew, by
 // order of acceptance and today's threads and hosts; waits in the queues are
 // counted from now.
-func newBoard(f *facts, queue Queue, threads func(string) int, emit func(*pb.Event) uint64, now time.Time, nowUS int64) *board {
-	b := &board{facts: f, tenants: map[string]*tenant{}, leases: map[uint64]*entry{}, queue: queue, threads: threads, emit: emit}
+func newBoard(f *facts, queue Queue, threads func(string) int, keyed func(string) bool, emit func(*pb.Event) uint64, now time.Time, nowUS int64) *board {
+	b := &board{
+		facts: f, tenants: map[string]*tenant{}, byKey: map[string]bool{}, leases: map[uint64]*entry{},
+		queue: queue, threads: threads, keyed: keyed, emit: emit,
+	}
 	for el := f.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
 		since := time.Duration(nowUS-e.acceptedUS) * time.Microsecond
 		e.waitUntil = now.Add(queue.WaitLimit - since)
 		b.countFirst(e, +1)
+		e.tenant = b.tenantOf(e)
 		switch {
 		case e.lease != nil:
 			// Every lease gets a fresh 12 s: its worker could not reach a leader.
 			e.lease.assigned = true
 			e.lease.beatBy = now.Add(leaseFor)
 			e.lease.endBy = now.Add(max(leaseFor, e.lease.wall+wallGrace-time.Duration(nowUS-e.startedUS)*time.Microsecond))
-			b.tenant(e.account).occupy(e, now)
+			e.tenant.occupy(e, now)
 			b.run(e)
+		case b.follows(e):
+			b.stand(e, following)
 		case e.notBeforeUS > nowUS:
 			b.backOff(e, now.Add(time.Duration(e.notBeforeUS-nowUS)*time.Microsecond))
 		default:
@@ -85,15 +95,6 @@ func newBoard(f *facts, queue Queue, threads func(string) int, emit func(*pb.Eve
 		t.room.turn(now, b.counted(t) > 0)
 	}
 	return b
-}
-
-func (b *board) tenant(account string) *tenant {
-	t := b.tenants[account]
-	if t == nil {
-		t = newTenant(b.queue.PerHost)
-		b.tenants[account] = t
-	}
-	return t
 }
 
 // verdict is what the board says to a new job.
@@ -113,10 +114,10 @@ type terms struct {
 	backlog int  // how many may be parked
 }
 
-// judge says where a new job of this account may go. Slots come before the
+// judge says where a new job of this key may go. Slots come before the
 // tier's depth, and parked jobs do not count against that.
-func (b *board) judge(account, hostName string, number int32, terms terms) verdict {
-	t := b.tenants[account]
+func (b *board) judge(account, key, hostName string, number int32, terms terms) verdict {
+	t := b.holder(account, key)
 	if t == nil {
 		t = new(tenant) // a stranger: nothing of it is here
 	}
@@ -142,12 +143,15 @@ func (b *board) accept(a *pb.Accepted, body *pb.Body, now time.Time) *entry {
 	e := b.entries[a.Envelope.Id]
 	e.body, e.waitUntil = body, now.Add(b.queue.WaitLimit)
 	b.countFirst(e, +1)
+	e.tenant = b.tenantOf(e)
 	switch a.Place {
 	case pb.Place_PLACE_CACHED: // it ends in the same step
+	case pb.Place_PLACE_FOLLOWER:
+		b.stand(e, following)
 	case pb.Place_PLACE_PARKED:
 		b.park(e, now)
 	default:
-		b.tenant(e.account).occupy(e, now)
+		e.tenant.occupy(e, now)
 		b.enqueue(e, now)
 	}
 	return e
@@ -155,12 +159,12 @@ func (b *board) accept(a *pb.Accepted, body *pb.Body, now time.Time) *entry {
 
 func (b *board) park(e *entry, now time.Time) {
 	b.stand(e, parked)
-	b.tenant(e.account).park(e, now)
+	e.tenant.park(e, now)
 }
 
 // stand notes where e stands from now on.
 func (b *board) stand(e *entry, s standing) {
-	for _, t := range []*tally{&b.tier(e.tier).tally, &b.tenant(e.account).tally} {
+	for _, t := range []*tally{&b.tier(e.tier).tally, &e.tenant.tally} {
 		t[e.standing]--
 		t[s]++
 		t[nowhere] = 0
@@ -168,26 +172,27 @@ func (b *board) stand(e *entry, s standing) {
 	e.standing = s
 }
 
-// fill gives the free slots of these accounts to their parked jobs, first come
-// first. Jobs that become eligible in one step join their queues in order of
-// acceptance.
-func (b *board) fill(now time.Time, accounts ...string) {
+// fill gives the free slots of these holders to their parked jobs, in their
+// order. Jobs that become eligible in one step join their queues in that order
+// too.
+func (b *board) fill(now time.Time, holders ...*tenant) {
 	var taken []*entry
-	for _, account := range accounts {
-		t := b.tenants[account]
+	for _, t := range holders {
 		switch {
 		case t == nil:
 		case t.parked.n > 0:
-			threads := b.threads(account)
+			threads := b.threads(t.account)
 			for e := t.take(threads, now); e != nil; e = t.take(threads, now) {
 				taken = append(taken, e)
 			}
 		case t.tally == tally{}:
-			delete(b.tenants, account)
+			if delete(b.tenants, t.name); t.name == t.account {
+				delete(b.byKey, t.account)
+			}
 		}
 	}
-	if len(accounts) > 1 {
-		slices.SortFunc(taken, func(a, b *entry) int { return cmp.Compare(a.order, b.order) })
+	if len(holders) > 1 {
+		slices.SortFunc(taken, func(a, b *entry) int { return cmp.Compare(byParked(a), byParked(b)) })
 	}
 	for _, e := range taken {
 		b.enqueue(e, now)
@@ -196,7 +201,7 @@ func (b *board) fill(now time.Time, accounts ...string) {
 
 // fillAll is for a change of threads.
 func (b *board) fillAll(now time.Time) {
-	b.fill(now, slices.Collect(maps.Keys(b.tenants))...)
+	b.fill(now, slices.Collect(maps.Values(b.tenants))...)
 }
 
 // start leases a queued job to a worker. It keeps its slot.
@@ -222,7 +227,7 @@ func (b *board) run(e *entry) {
 // stop takes e out of the running ones, and its slot.
 func (b *board) stop(e *entry, now time.Time) {
 	delete(b.leases, e.lease.token)
-	b.tenant(e.account).vacate(e, now)
+	e.tenant.vacate(e, now)
 }
 
 // release ends a lease without an end of the job. wait is the back-off, which
@@ -241,7 +246,7 @@ func (b *board) release(e *entry, reason pb.Released_Reason, wait time.Duration,
 	} else {
 		b.park(e, now)
 	}
-	b.fill(now, e.account)
+	b.fill(now, e.tenant)
 }
 
 func (b *board) backOff(e *entry, until time.Time) {
@@ -250,35 +255,42 @@ func (b *board) backOff(e *entry, until time.Time) {
 	heap.Push(&b.retries, e)
 }
 
-// finish ends a job, wherever it stands, and hands its slot on.
+// finish ends a job, wherever it stands, and hands its slot on. Jobs that its
+// result serves are the caller's to end.
 func (b *board) finish(e *entry, fin *pb.Finished, now time.Time) {
 	defer b.watchRoom(e.tier, now)()
 	b.countFirst(e, -1)
 	switch e.standing {
 	case queued:
 		b.dequeue(e, now)
-		b.tenant(e.account).vacate(e, now)
+		e.tenant.vacate(e, now)
 	case running:
 		b.stop(e, now)
 	case parked:
-		b.tenant(e.account).unpark(e, now)
+		e.tenant.unpark(e, now)
 	case retrying:
 		heap.Remove(&b.retries, slices.Index(b.retries, e))
 	}
 	b.stand(e, nowhere)
 	b.emit(&pb.Event{Fact: &pb.Event_Finished{Finished: fin}})
-	b.fill(now, e.account)
+	holder := e.tenant
+	e.tenant = nil // an end is remembered longer than its holder
+	if next := b.promote(e.env.CacheKey, now); next != nil && next != holder {
+		b.fill(now, holder, next)
+		return
+	}
+	b.fill(now, holder)
 }
 
 // ripen makes jobs eligible whose back-off is over.
 func (b *board) ripen(now time.Time) {
-	var accounts []string
+	var holders []*tenant
 	for len(b.retries) > 0 && !b.retries[0].readyAt.After(now) {
 		e := heap.Pop(&b.retries).(*entry)
 		b.park(e, now)
-		accounts = append(accounts, e.account)
+		holders = append(holders, e.tenant)
 	}
-	b.fill(now, accounts...)
+	b.fill(now, holders...)
 }
 
 // overdue lists jobs whose lease has run out, the first leased first.

@@ -27,6 +27,7 @@ type bench struct {
 	open   []*pb.Event // of the next frame
 	now    time.Time
 	slots  map[string]int // 1 where it says nothing
+	byKey  map[string]bool
 	plans  map[string]terms
 	made   int
 	front  int // frames that were purged
@@ -36,16 +37,18 @@ type bench struct {
 var roomy = terms{backlog: 1 << 20}
 
 func newBench(t rapid.TB, queue Queue, slots map[string]int) *bench {
-	b := &bench{t: t, queue: queue, slots: slots, plans: map[string]terms{}, now: time.Unix(1_700_000_000, 0)}
+	b := &bench{t: t, queue: queue, slots: slots, byKey: map[string]bool{}, plans: map[string]terms{}, now: time.Unix(1_700_000_000, 0)}
 	b.lead(newFacts())
 	return b
 }
 
 // lead takes over a fold, as a new leader does.
 func (b *bench) lead(f *facts) {
-	b.board = newBoard(f, b.queue, b.threads, b.emit, b.now, b.now.UnixMicro())
+	b.board = newBoard(f, b.queue, b.threads, b.keyed, b.emit, b.now, b.now.UnixMicro())
 	b.check()
 }
+
+func (b *bench) keyed(account string) bool { return b.byKey[account] }
 
 func (b *bench) threads(account string) int { return max(b.slots[account], 1) }
 
@@ -96,18 +99,35 @@ func (b *bench) submit(account string, tier int32) *entry {
 
 // submitTo does what a decision does: the job is nil when it was refused.
 func (b *bench) submitTo(account string, tier int32, host string) (*entry, verdict) {
-	v := b.board.judge(account, host, tier, b.terms(account))
+	return b.submitEnv(tier, &pb.Envelope{Account: account, Host: host})
+}
+
+// mayFollow is the verdict on a job that waits for its twin.
+const mayFollow = queueFull + 1
+
+// submitEnv is submitTo for any envelope.
+func (b *bench) submitEnv(tier int32, env *pb.Envelope) (*entry, verdict) {
+	terms := b.terms(env.Account)
+	v := mayFollow
+	switch {
+	case b.board.twin(env.CacheKey) == nil || env.Force || terms.refuse:
+		v = b.board.judge(env.Account, env.Key, env.Host, tier, terms)
+	case b.board.followers(env.Account, env.Key) >= terms.backlog:
+		v = backlogFull
+	}
 	place := pb.Place_PLACE_QUEUE
 	switch v {
 	case mayQueue:
 	case mayPark:
 		place = pb.Place_PLACE_PARKED
+	case mayFollow:
+		place = pb.Place_PLACE_FOLLOWER
 	default:
 		return nil, v
 	}
 	b.made++
 	id := fmt.Sprintf("job_%04d", b.made)
-	env := &pb.Envelope{Id: id, Account: account, Host: host, KeyHash: []byte(id)}
+	env.Id, env.KeyHash = id, []byte(id)
 	e := b.board.accept(&pb.Accepted{Envelope: env, JobsSeq: uint64(b.made), Tier: tier, Place: place, Bytes: 100}, &pb.Body{}, b.now)
 	return e, v
 }
@@ -133,9 +153,31 @@ func (b *bench) finish(e *entry, state job.State) {
 	b.check()
 }
 
+// end ends a job, and those that its result serves.
 func (b *bench) end(e *entry, state job.State) {
-	b.board.finish(e, &pb.Finished{
+	b.endOne(e, state)
+	if state == job.Succeeded {
+		for _, twin := range b.board.served(e.env.CacheKey) {
+			b.endCached(twin)
+		}
+	}
+}
+
+func (b *bench) endOne(e *entry, state job.State) {
+	fin := &pb.Finished{
 		Job:     &pb.Job{Id: e.id, Account: e.account, Tier: e.tier, AcceptedUs: e.acceptedUS, State: string(state)},
+		KeyHash: e.env.KeyHash,
+	}
+	if state == job.Succeeded {
+		fin.CacheKey = e.env.CacheKey
+	}
+	b.board.finish(e, fin, b.now)
+}
+
+// endCached ends a job with another one's result.
+func (b *bench) endCached(e *entry) {
+	b.board.finish(e, &pb.Finished{
+		Job:     &pb.Job{Id: e.id, Account: e.account, Tier: e.tier, AcceptedUs: e.acceptedUS, State: string(job.Succeeded), Cached: true},
 		KeyHash: e.env.KeyHash,
 	}, b.now)
 }
@@ -427,6 +469,6 @@ func diffFacts(a, b *facts) string {
 	}
 	return cmp.Diff(list(a), list(b),
 		cmp.AllowUnexported(entry{}, lease{}), protocmp.Transform(),
-		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "readyAt", "since", "turn", "waitUntil"),
+		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "tenant", "readyAt", "since", "turn", "waitUntil"),
 		cmpopts.IgnoreFields(lease{}, "beatBy", "endBy", "assigned"))
 }

@@ -117,6 +117,16 @@ func text(f *facts, front int) string {
 			keys = append(keys, hash+" is "+id)
 		}
 	}
+	for hash, e := range f.fresh {
+		if known[e.id] {
+			keys = append(keys, fmt.Sprintf("%q is of %s", hash, e.id))
+		}
+	}
+	for hash, twins := range f.twins {
+		for e := range twins.all() {
+			keys = append(keys, fmt.Sprintf("%q is wanted by %s, which follows: %t", hash, e.id, f.follows(e)))
+		}
+	}
 	slices.Sort(keys)
 	for account, r := range f.rolls {
 		for _, id := range r.ids {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -31,7 +32,7 @@ func (b *board) checkPlaces() error {
 		for _, h := range t.hosts {
 			for e := range h.parked.all() {
 				found[e] = append(found[e], parked)
-				if e.account != name || t.hostName(e.env.Host) != h.name {
+				if e.tenant != t || b.holderName(e.account, e.env.Key) != name || t.hostName(e.env.Host) != h.name {
 					return fmt.Errorf("job %s of %s is parked with %s of %s", e.id, e.account, h.name, name)
 				}
 			}
@@ -47,6 +48,24 @@ func (b *board) checkPlaces() error {
 		found[e] = append(found[e], running)
 		if e.lease == nil || e.lease.token != tok {
 			return fmt.Errorf("job %s does not hold lease %d", e.id, tok)
+		}
+	}
+	for key, twins := range b.twins {
+		if err := twins.check(); err != nil || twins.n == 0 {
+			return fmt.Errorf("the %d twins of %x: %w", twins.n, key, err)
+		}
+		for e := range twins.all() {
+			if string(e.env.CacheKey) != key || e.end != nil {
+				return fmt.Errorf("job %s is no twin of %x", e.id, key)
+			}
+			if e.standing == following {
+				found[e] = append(found[e], following)
+			}
+			// One whose twin's result has come may stand elsewhere until its body is
+			// read and it ends.
+			if b.follows(e) != (e.standing == following) && (e.standing == following || b.source(e) == nil) {
+				return fmt.Errorf("job %s stands in %d, and follows: %t", e.id, e.standing, b.follows(e))
+			}
 		}
 	}
 	var before *entry
@@ -115,15 +134,16 @@ func (b *board) checkTiers() error {
 // checkTenants: slots are what the jobs say, none is free that a parked job
 // may take, and an account without jobs has left nothing behind.
 func (b *board) checkTenants() error {
-	type at struct{ account, host string }
+	type at struct{ holder, host string }
 	stand, perHost := map[string]tally{}, map[at]int{}
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
-		here := stand[e.account]
+		name := b.holderName(e.account, e.env.Key)
+		here := stand[name]
 		here[e.standing]++
-		stand[e.account] = here
+		stand[name] = here
 		if e.standing == queued || e.standing == running {
-			perHost[at{e.account, e.env.Host}]++
+			perHost[at{name, e.env.Host}]++
 		}
 	}
 	for name, t := range b.tenants {
@@ -142,7 +162,7 @@ func (b *board) checkTenants() error {
 				if h.index < 0 || h.index >= len(t.ready) || t.ready[h.index] != h {
 					return fmt.Errorf("account %s: the jobs parked for %s have room and are not ready", name, h.name)
 				}
-				if t.busy < b.threads(name) {
+				if t.busy < b.threads(t.account) {
 					return fmt.Errorf("account %s: a job is parked beside a free slot", name)
 				}
 			}
@@ -161,9 +181,11 @@ func (b *board) checkTenants() error {
 			return fmt.Errorf("account %s: %d jobs are parked (pace %t), the hosts hold %d, jobs say %v", name, t.parked.n, t.drain.on, waiting, t.tally)
 		case len(t.ready) != ready:
 			return fmt.Errorf("account %s: %d hosts are ready, %d should be", name, len(t.ready), ready)
+		case t.name != name || !strings.HasPrefix(name, t.account) || b.byKey[t.account] != b.keyed(t.account):
+			return fmt.Errorf("account %s: its share is %q of %q, by key: %t", name, t.name, t.account, b.byKey[t.account])
 		case t.tally == tally{}:
 			return fmt.Errorf("account %s has no jobs and a share of the board", name)
-		case slices.ContainsFunc(t.ready, func(h *host) bool { return h.first().order < t.ready[0].first().order }):
+		case slices.ContainsFunc(t.ready, func(h *host) bool { return byParked(h.first()) < byParked(t.ready[0].first()) }):
 			return fmt.Errorf("account %s: the ready hosts are out of order", name)
 		}
 		delete(stand, name)

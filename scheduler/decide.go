@@ -62,7 +62,7 @@ func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
 
 // decideOne is one record's way through the checks, in their published order:
 // known → too large → too old → key not looked up → suspended or blocked → storage →
-// rate → cached → quota → slots → tier depth.
+// rate → cached → twin → quota → slots → tier depth.
 func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	env := r.Record.Envelope
 	if e := l.board.entries[env.Id]; e != nil {
@@ -125,26 +125,27 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	units := t.plan.Quota.RenderUnits()
 	at := l.room(proto.Size(env) + acceptedRoom).body.TimeUs
 	p, ends := periodAt(env.Account, t, at)
+	terms := terms{refuse: t.plan.OverThreads.Action == account.Refuse, backlog: t.plan.OverThreads.Backlog}
+	a := &pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Bytes: uint32(r.Size), Units: units, Period: p.day}
+	if l.follow(a, r.Record.Body, terms) {
+		return
+	}
 	if f := l.overQuota(p, t, units, ends); f != nil {
 		l.refuse(env, f)
 		return
 	}
-	place := pb.Place_PLACE_QUEUE
-	terms := terms{refuse: t.plan.OverThreads.Action == account.Refuse, backlog: t.plan.OverThreads.Backlog}
-	switch l.board.judge(env.Account, env.Host, int32(t.plan.Tier), terms) {
+	a.Place = pb.Place_PLACE_QUEUE
+	switch l.board.judge(env.Account, env.Key, env.Host, int32(t.plan.Tier), terms) {
 	case mayPark:
-		place = pb.Place_PLACE_PARKED
+		a.Place = pb.Place_PLACE_PARKED
 	case threadsFull:
 		l.refuse(env, &fault.Error{
-			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.board.slotIn(env.Account, l.now),
+			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.board.slotIn(env.Account, env.Key, l.now),
 			Detail: "the account has as many jobs under way as its plan has threads; wait for one to finish",
 		})
 		return
 	case backlogFull:
-		l.refuse(env, &fault.Error{
-			Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.board.backlogIn(env.Account, terms, l.now),
-			Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
-		})
+		l.refuseBacklog(env, terms)
 		return
 	case queueFull:
 		l.refuse(env, &fault.Error{
@@ -154,12 +155,22 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		})
 		return
 	}
-	e := l.board.accept(&pb.Accepted{
-		Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Place: place, Bytes: uint32(r.Size), Units: units, Period: p.day,
-	}, r.Record.Body, l.now)
+	l.accept(a, r.Record.Body)
+}
+
+// accept makes a job the farm's, and says so.
+func (l *leader) accept(a *pb.Accepted, body *pb.Body) {
+	e := l.board.accept(a, body, l.now)
 	e.taken = l.deciding.taken
 	l.s.metrics.decided.WithLabelValues("accepted").Inc()
-	l.tell(env.Api, accepted(e))
+	l.tell(a.Envelope.Api, accepted(e))
+}
+
+func (l *leader) refuseBacklog(env *pb.Envelope, terms terms) {
+	l.refuse(env, &fault.Error{
+		Kind: fault.ThreadsFull, Code: "backlog_full", Policy: "backlog", RetryAfter: l.board.backlogIn(env.Account, env.Key, terms, l.now),
+		Detail: "the account has as many jobs waiting as its plan allows; wait for some to finish",
+	})
 }
 
 // sameRequest compares a keyed request with the job its key names.
@@ -214,6 +225,12 @@ func (l *leader) threadsOf(id string) int {
 		return 0
 	}
 	return l.threads(plan)
+}
+
+// slotsByKey reports whether each key of an account has the plan's slots.
+func (l *leader) slotsByKey(id string) bool {
+	plan, known := l.s.tenants.planOf(id)
+	return known && plan.SlotsBy == account.ByKey
 }
 
 // threads is how many slots a plan gives, today: all seats of the farm where

@@ -39,7 +39,7 @@ func TestPriorityTable(t *testing.T) {
 		fillQueue(b, row.queue)
 		got := ""
 		for _, d := range "0256" {
-			switch v := b.board.judge("stranger", "", d-'0', roomy); v {
+			switch v := b.board.judge("stranger", "", "", d-'0', roomy); v {
 			case mayQueue:
 				got += string(d)
 			case queueFull:
@@ -76,7 +76,7 @@ func TestEveryQueue(t *testing.T) {
 				if above < length {
 					want = mayQueue
 				}
-				if got := b.board.judge("stranger", "", p, roomy); got != want {
+				if got := b.board.judge("stranger", "", "", p, roomy); got != want {
 					t.Fatalf("L %d, queue %v, priority %d: verdict %d, want %d", length, queue, p, got, want)
 				}
 			}
@@ -126,7 +126,7 @@ func TestEveryQueueWithRunningJobs(t *testing.T) {
 							aboveHigh, aboveLow = waitHigh+runHigh, waitHigh+runHigh+runLow
 						}
 						for p, above := range map[int32]int{5: aboveHigh, 0: aboveLow} {
-							if got := b.board.judge("stranger", "", p, roomy); (got == mayQueue) != (above < length) {
+							if got := b.board.judge("stranger", "", "", p, roomy); (got == mayQueue) != (above < length) {
 								t.Fatalf("L %d, %d+%d run, %d wait, counted %t, priority %d: verdict %d", length, runLow, runHigh, waitHigh, counted, p, got)
 							}
 						}

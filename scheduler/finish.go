@@ -68,6 +68,9 @@ func (l *leader) finish(e *entry, end ending) {
 		l.answer(w.session, w.call, &pb.Answer{Call: w.call, Answer: &pb.Answer_Job{Job: j}, Meters: l.metersOf(w.by)})
 	}
 	delete(l.waiting, e.id)
+	if len(fin.CacheKey) > 0 {
+		l.endServed(fin.CacheKey)
+	}
 }
 
 // attemptFailed takes a worker's failure: the end of the job, or another

@@ -30,6 +30,7 @@ type facts struct {
 	entries    map[string]*entry
 	keys       map[string]string // key hash → id of its job
 	fresh      map[string]*entry // cache key → the last job whose result answers others
+	twins      map[string]*line  // cache key → its unfinished jobs, by acceptance
 	unfinished *list.List        // *entry, by acceptance
 	ended      *list.List        // *entry, by end
 	rolls      map[string]*roll  // by account
@@ -66,6 +67,7 @@ type entry struct {
 	lostBy      []string // boots of the workers that lost it, by loss
 	notBeforeUS int64    // of the last release
 	end         *pb.Finished
+	endToken    uint64 // of its Finished
 	endSeq      uint64
 	endUS       int64
 	element     *list.Element // in unfinished or in ended
@@ -74,6 +76,7 @@ type entry struct {
 	// What the leader adds. A standby leaves it empty.
 	body      *pb.Body // nil: in JOBS at jobsSeq, or in LEDGER where it was carried
 	standing  standing
+	tenant    *tenant   // its holder's share of the board
 	readyAt   time.Time // while standing is retrying
 	since     time.Time // in its queue since
 	turn      uint64    // in its queue: which join that was
@@ -98,7 +101,7 @@ func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.Aft
 
 func newFacts() *facts {
 	return &facts{
-		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{},
+		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{}, twins: map[string]*line{},
 		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(), bills: newBills(),
 	}
 }
@@ -146,6 +149,7 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		f.entries[e.id] = e
 		f.enroll(e)
 		e.element = f.unfinished.PushBack(e)
+		f.join(e)
 		f.hold(e, tok, f.bytes)
 		if len(e.env.KeyHash) > 0 {
 			f.keys[string(e.env.KeyHash)] = e.id
@@ -197,10 +201,11 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 		return // one end per job (I5); the first one stands
 	default:
 		f.letGo(e)
+		f.part(e)
 		f.unfinished.Remove(e.element)
 		f.bills.reserve(e, -1)
 	}
-	if len(fin.CacheKey) > 0 {
+	if e.endToken = tok; len(fin.CacheKey) > 0 {
 		f.fresh[string(fin.CacheKey)] = e
 	}
 	f.bills.spend(tok>>16, period{e.account, periodOf(fin.Period, fin.Job.AcceptedUs)}, fin.Units)

@@ -278,6 +278,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 	g.Go(func() error { return l.settle(ctx) })
 	g.Go(func() error { return l.sweep(ctx) })
 	g.Go(func() error { return l.expire(ctx) })
+	g.Go(func() error { return l.endLate(ctx) })
 	g.Go(func() error {
 		return s.streams.Tail(ctx, l.decided, func(recs []stream.Submitted) { l.decide(ctx, recs) })
 	})
@@ -296,7 +297,7 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 	l := &leader{
 		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{},
-		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), now: time.Now(), proved: proved,
+		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), wakeLate: make(chan struct{}, 1), now: time.Now(), proved: proved,
 		acked: f.seq, ackedBytes: f.bytes, policy: s.policy.Now(), rates: newRates(),
 		ladder: limit.NewLadder(), toFile: make(chan struct{}, 1),
 	}
@@ -305,7 +306,8 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 	s.tenants.cut(f.bills.since)
 	s.tenants.need(f.accounts())
 	l.takeBans(s.loadForReign(ctx))
-	l.board = newBoard(f, Queue(l.policy.Queue), l.threadsOf, l.emit, l.now, l.nowUS())
+	l.board = newBoard(f, Queue(l.policy.Queue), l.threadsOf, l.slotsByKey, l.emit, l.now, l.nowUS())
+	l.endServed(nil)
 	l.needed = l.need()        // of the fold, which is of acknowledged frames
 	for _, m := range f.past { // or a reign shorter than a minute would trim nothing
 		ago := time.Duration(f.timeUS-m.timeUS) * time.Microsecond

@@ -49,6 +49,7 @@ type leader struct {
 	workers map[string]*workSession  // by name of the worker
 	idle    []*workSession           // workers with credit, the longest idle first
 	waiting map[string][]*lookup     // look-ups by job
+	late    []string                 // jobs whose twin's result has come, and whose bodies are still to be read
 	backlog backlog
 	storage storage
 	rates   rates
@@ -64,9 +65,10 @@ type leader struct {
 	needed     floors // what jobs needed at the end of the last acknowledged frame
 	marks      marks
 
-	sent   chan *frame   // to settle, in order
-	toFile chan struct{} // capacity 1: something is unfiled
-	heir   chan struct{} // capacity 1: another reign has been heard of
+	sent     chan *frame   // to settle, in order
+	toFile   chan struct{} // capacity 1: something is unfiled
+	wakeLate chan struct{} // capacity 1: late has something
+	heir     chan struct{} // capacity 1: another reign has been heard of
 }
 
 // frame is one ledger message being gathered or sent.

@@ -20,7 +20,7 @@ type line struct {
 	n      int
 }
 
-// byTurn is the order of a tier's queue, byOrder that of parked jobs.
+// byTurn is the order of a tier's queue, byOrder that of acceptance.
 func byTurn(e *entry) uint64  { return e.turn }
 func byOrder(e *entry) uint64 { return e.order }
 

@@ -42,7 +42,7 @@ func (l *leader) meters(id, key, address string) []*pb.Meter {
 	if m := l.quotaMeter(id); m != nil {
 		out = append(out, m)
 	}
-	return append(out, l.threadsMeter(id, plan))
+	return append(out, l.threadsMeter(id, key, plan))
 }
 
 // metersOf is meters for whoever asked, if that was said.
@@ -60,11 +60,12 @@ func meterOf(kind pb.Meter_Kind, name string, left limit.Left) *pb.Meter {
 	}
 }
 
-// threadsMeter is how many slots an account has, and how many are free.
-func (l *leader) threadsMeter(id string, plan account.Plan) *pb.Meter {
+// threadsMeter is how many slots an account has, or this key of it, and how many
+// are free.
+func (l *leader) threadsMeter(id, key string, plan account.Plan) *pb.Meter {
 	m := &pb.Meter{Kind: pb.Meter_KIND_THREADS, Name: "threads", Limit: int64(l.threads(plan))}
 	m.Remaining = m.Limit
-	if t := l.board.tenants[id]; t != nil {
+	if t := l.board.holder(id, key); t != nil {
 		m.Remaining = max(0, m.Limit-int64(t.busy))
 	}
 	return m

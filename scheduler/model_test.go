@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -18,13 +19,18 @@ import (
 // everything else counted from it each time it is asked for.
 type model struct {
 	queue  Queue
-	jobs   []mjob // by acceptance
-	turn   int    // of the last job that became eligible
+	byKey  map[string]bool // accounts each key of which has slots of its own
+	jobs   []mjob          // by acceptance
+	turn   int             // of the last job that became eligible
 	starts int
 }
 
 type mjob struct {
 	account, host string
+	key           string // that submitted it
+	picture       string // what it wants; empty: something of its own
+	follower      bool   // accepted to wait for a twin
+	began         bool
 	tier          int32
 	counts        bool // against the queue's length: accepted into it and never started
 	standing      standing
@@ -41,7 +47,7 @@ type mjob struct {
 
 func (m *model) clone() *model {
 	c := *m
-	c.jobs = slices.Clone(m.jobs)
+	c.jobs, c.byKey = slices.Clone(m.jobs), maps.Clone(m.byKey)
 	return &c
 }
 
@@ -58,13 +64,23 @@ func (m *model) count(match func(mjob) bool) int {
 
 func (j mjob) hasSlot() bool { return j.standing == queued || j.standing == running }
 
-// mayTake reports whether a job of this account to this host may take a slot.
-func (m *model) mayTake(account, host string, threads int) bool {
-	if m.count(func(j mjob) bool { return j.account == account && j.hasSlot() }) >= threads {
+// holds reports whether two jobs share their slots.
+func (m *model) holds(a, b mjob) bool {
+	return a.account == b.account && (!m.byKey[a.account] || a.key == b.key)
+}
+
+// mayTake reports whether a job may take a slot.
+func (m *model) mayTake(e mjob, threads int) bool {
+	if m.count(func(j mjob) bool { return m.holds(e, j) && j.hasSlot() }) >= threads {
 		return false
 	}
-	return m.queue.PerHost == 0 || host == "" ||
-		m.count(func(j mjob) bool { return j.account == account && j.host == host && j.hasSlot() }) < m.queue.PerHost
+	return m.queue.PerHost == 0 || e.host == "" ||
+		m.count(func(j mjob) bool { return m.holds(e, j) && j.host == e.host && j.hasSlot() }) < m.queue.PerHost
+}
+
+// twin is the number of the oldest unfinished job of a picture, or -1.
+func (m *model) twin(picture string) int {
+	return slices.IndexFunc(m.jobs, func(j mjob) bool { return picture != "" && !j.ended && j.picture == picture })
 }
 
 // ahead is the sum that the queue's length bounds.
@@ -74,15 +90,21 @@ func (m *model) ahead(tier int32) int {
 	})
 }
 
-func (m *model) judge(account, host string, tier int32, threads int, terms terms) verdict {
-	busy := m.count(func(j mjob) bool { return j.account == account && j.hasSlot() })
-	waiting := m.count(func(j mjob) bool { return j.account == account && j.standing == parked })
+func (m *model) judge(e mjob, force bool, threads int, terms terms) verdict {
+	busy := m.count(func(j mjob) bool { return m.holds(e, j) && j.hasSlot() })
+	waiting := m.count(func(j mjob) bool { return m.holds(e, j) && j.standing == parked })
+	if m.twin(e.picture) >= 0 && !force && !terms.refuse {
+		if m.count(func(j mjob) bool { return m.holds(e, j) && j.standing == following }) >= terms.backlog {
+			return backlogFull
+		}
+		return mayFollow
+	}
 	switch {
 	case terms.refuse && busy+waiting >= threads:
 		return threadsFull
-	case m.mayTake(account, host, threads) && m.ahead(tier) >= m.queue.Length:
+	case m.mayTake(e, threads) && m.ahead(e.tier) >= m.queue.Length:
 		return queueFull
-	case m.mayTake(account, host, threads):
+	case m.mayTake(e, threads):
 		return mayQueue
 	case !terms.refuse && waiting >= terms.backlog:
 		return backlogFull
@@ -90,12 +112,27 @@ func (m *model) judge(account, host string, tier int32, threads int, terms terms
 	return mayPark
 }
 
-// settle gives every free slot to the job that was accepted first of those
-// that may take it.
+// settle gives every free slot to the first of those that may take it: those
+// that followed a twin in vain, then by acceptance.
 func (m *model) settle(now time.Time, threads func(string) int) {
+	for _, follower := range []bool{true, false} {
+		for i := range m.jobs {
+			if j := &m.jobs[i]; !j.ended && j.standing == parked && j.follower == follower && m.mayTake(*j, threads(j.account)) {
+				m.enqueue(i, now)
+			}
+		}
+	}
+}
+
+// hold goes by slots of this account, or of each of its keys.
+func (m *model) hold(account string, byKey bool) {
+	if m.byKey[account] == byKey {
+		return
+	}
+	m.byKey[account] = byKey
 	for i := range m.jobs {
-		if j := &m.jobs[i]; !j.ended && j.standing == parked && m.mayTake(j.account, j.host, threads(j.account)) {
-			m.enqueue(i, now)
+		if j := &m.jobs[i]; !j.ended && j.account == account && j.standing == queued {
+			j.standing = parked
 		}
 	}
 }
@@ -140,6 +177,8 @@ func (m *model) lead(now time.Time, threads func(string) int) {
 		case j.standing == running:
 			j.beatBy = now.Add(leaseFor)
 			j.endBy = now.Add(max(leaseFor, time.Minute+wallGrace-now.Sub(j.startedAt)))
+		case j.follower && !j.began && m.twin(j.picture) != i:
+			j.standing = following
 		case j.notBefore.After(now):
 			j.standing = retrying
 		default:
@@ -152,11 +191,11 @@ func (m *model) lead(now time.Time, threads func(string) int) {
 // trim takes back slots beyond so many, of the last accepted first, but for
 // those of running jobs.
 func (m *model) trim(account string, threads int) {
-	busy := m.count(func(j mjob) bool { return j.account == account && j.hasSlot() })
-	for i := len(m.jobs) - 1; i >= 0 && busy > threads; i-- {
-		if j := &m.jobs[i]; !j.ended && j.account == account && j.standing == queued {
+	for i := len(m.jobs) - 1; i >= 0; i-- {
+		j := &m.jobs[i]
+		if !j.ended && j.account == account && j.standing == queued &&
+			m.count(func(other mjob) bool { return m.holds(*j, other) && other.hasSlot() }) > threads {
 			j.standing = parked
-			busy--
 		}
 	}
 }
@@ -169,7 +208,22 @@ func (m *model) adopt(q Queue) {
 	}
 }
 
-func (m *model) end(i int) {
+// end ends a job: one that succeeds ends those that were accepted to wait for
+// its picture; after any other the next of them renders.
+func (m *model) end(i int, state job.State) {
+	picture := m.jobs[i].picture
+	m.over(i)
+	for k := range m.jobs {
+		if j := &m.jobs[k]; state == job.Succeeded && picture != "" && j.picture == picture && !j.ended && j.follower && !j.began {
+			m.over(k)
+		}
+	}
+	if next := m.twin(picture); next >= 0 && m.jobs[next].standing == following {
+		m.jobs[next].standing = parked
+	}
+}
+
+func (m *model) over(i int) {
 	m.jobs[i].ended, m.jobs[i].counts, m.jobs[i].standing = true, false, nowhere
 }
 
@@ -206,18 +260,31 @@ func (b *trial) pick(rt *rapid.T, match func(mjob) bool) int {
 }
 
 func (b *trial) submitBoth(rt *rapid.T, account string, tier int32, host string) {
-	want := b.model.judge(account, host, tier, b.threads(account), b.terms(account))
-	_, got := b.submitTo(account, tier, host)
-	if got != want {
-		rt.Fatalf("account %s, tier %d, host %q: the board says %d, the model %d", account, tier, host, got, want)
+	j := mjob{
+		account: account, host: host, tier: tier, standing: parked,
+		key: rapid.SampledFrom([]string{"k", "k", "l"}).Draw(rt, "key"), picture: rapid.SampledFrom([]string{"", "p", "q"}).Draw(rt, "picture"),
+		acceptedAt: b.now, waitUntil: b.now.Add(b.queue.WaitLimit),
 	}
-	if got != mayQueue && got != mayPark {
+	force := rapid.IntRange(0, 5).Draw(rt, "force") == 0
+	env := &pb.Envelope{Account: account, Host: host, Key: j.key, Force: force}
+	if j.picture != "" {
+		j.picture += " of " + account
+		env.CacheKey = []byte(j.picture)
+	}
+	want := b.model.judge(j, force, b.threads(account), b.terms(account))
+	_, got := b.submitEnv(tier, env)
+	if got != want {
+		rt.Fatalf("account %s, key %s, tier %d, host %q, picture %q, by force %t: the board says %d, the model %d", account, j.key, tier, host, j.picture, force, got, want)
+	}
+	switch got {
+	case mayQueue, mayPark:
+	case mayFollow:
+		j.follower, j.standing = true, following
+	default:
 		return
 	}
-	b.model.jobs = append(b.model.jobs, mjob{
-		account: account, host: host, tier: tier, counts: got == mayQueue, standing: parked,
-		acceptedAt: b.now, waitUntil: b.now.Add(b.queue.WaitLimit),
-	})
+	j.counts = got == mayQueue
+	b.model.jobs = append(b.model.jobs, j)
 	if got == mayQueue {
 		b.model.enqueue(len(b.model.jobs)-1, b.now)
 	}
@@ -234,7 +301,7 @@ func (b *trial) startBoth(rt *rapid.T) {
 	}
 	b.model.starts++
 	j := &b.model.jobs[want]
-	j.standing, j.counts, j.startedAt, j.notBefore = running, false, b.now, time.Time{}
+	j.standing, j.began, j.counts, j.startedAt, j.notBefore = running, true, false, b.now, time.Time{}
 	j.beatBy, j.endBy = b.now.Add(leaseFor), b.now.Add(time.Minute+wallGrace)
 	j.attempts++
 }
@@ -253,7 +320,7 @@ func (b *trial) releaseBoth(i int, reason pb.Released_Reason, wait time.Duration
 
 func (b *trial) endBoth(i int, state job.State) {
 	b.end(b.at(i), state)
-	b.model.end(i)
+	b.model.end(i, state)
 	b.model.settle(b.now, b.threads)
 }
 
@@ -284,17 +351,25 @@ func (b *trial) compare(rt *rapid.T) {
 			rt.Fatalf("%d jobs count at tier %d, the model says %d", g, n, w)
 		}
 	}
+	heirsFirst := func(j mjob) int {
+		if j.follower {
+			return 0
+		}
+		return 1
+	}
 	for account := range b.slots {
-		key := "parked of " + account
-		want[key] = numbers(func(j mjob) bool { return j.standing == parked && j.account == account }, byOrder)
-		got[key] = make([]string, len(want[key]))
-		for i := range b.model.jobs {
-			if e := b.at(i); e != nil && e.standing == parked && e.account == account {
-				got[key][b.board.position(e, b.now)-1] = e.id
+		for _, one := range []mjob{{account: account, key: "k"}, {account: account, key: "l"}} {
+			key := fmt.Sprintf("parked with %s of %s", one.key, account)
+			want[key] = numbers(func(j mjob) bool { return j.standing == parked && b.model.holds(j, one) }, heirsFirst)
+			got[key] = make([]string, len(want[key]))
+			for i, j := range b.model.jobs {
+				if e := b.at(i); e != nil && e.standing == parked && b.model.holds(j, one) {
+					got[key][b.board.position(e, b.now)-1] = e.id
+				}
 			}
 		}
 	}
-	for name, s := range map[string]standing{"running": running, "retrying": retrying} {
+	for name, s := range map[string]standing{"running": running, "retrying": retrying, "following": following} {
 		want[name] = numbers(func(j mjob) bool { return j.standing == s }, byOrder)
 		got[name] = []string{}
 		for i, j := range b.model.jobs {
@@ -340,7 +415,7 @@ func TestBoardAgainstModel(t *testing.T) {
 		for _, account := range []string{"a", "b", "c", "d"} {
 			slots[account] = rapid.IntRange(1, 4).Draw(rt, "slots")
 		}
-		b := &trial{bench: newBench(rt, queue, slots), model: &model{queue: queue}}
+		b := &trial{bench: newBench(rt, queue, slots), model: &model{queue: queue, byKey: map[string]bool{}}}
 		b.plans["c"], b.plans["d"] = terms{backlog: 2}, terms{refuse: true}
 		account, host := rapid.SampledFrom([]string{"a", "a", "a", "b", "c", "d"}), rapid.SampledFrom([]string{"", "x", "y", "z"})
 		isRunning := func(j mjob) bool { return j.standing == running }
@@ -420,7 +495,17 @@ func TestBoardAgainstModel(t *testing.T) {
 				of := account.Draw(rt, "account")
 				b.slots[of] = rapid.IntRange(1, 4).Draw(rt, "slots")
 				b.board.trim(b.now, of)
-				b.board.fill(b.now, of)
+				b.board.fill(b.now, b.board.holders(of)...)
+				b.model.trim(of, b.threads(of))
+				b.model.settle(b.now, b.threads)
+			},
+			"slots by": func(rt *rapid.T) {
+				of := account.Draw(rt, "account")
+				b.byKey[of] = !b.byKey[of]
+				b.board.hold(b.now, of)
+				b.board.trim(b.now, of)
+				b.board.fill(b.now, b.board.holders(of)...)
+				b.model.hold(of, b.byKey[of])
 				b.model.trim(of, b.threads(of))
 				b.model.settle(b.now, b.threads)
 			},
@@ -435,11 +520,11 @@ func TestBoardAgainstModel(t *testing.T) {
 			"takeover": func(rt *rapid.T) {
 				keep := max(b.durable, len(b.frames)-rapid.IntRange(0, 2).Draw(rt, "lost frames"))
 				b.frames, b.models, b.texts = b.frames[:keep], b.models[:keep], b.texts[:keep]
-				b.model = &model{}
+				b.model = &model{byKey: map[string]bool{}}
 				if keep > 0 {
 					b.model = b.models[keep-1].clone()
 				}
-				b.model.queue = b.queue
+				b.model.queue, b.model.byKey = b.queue, maps.Clone(b.byKey)
 				b.made = len(b.model.jobs)
 				b.lead(b.refold())
 				b.model.lead(b.now, b.threads)

@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
-// tenant is one account's share of the board: its slots in use, and its parked
-// jobs by the host that they go to. A slot may be taken while the account has
+// tenant is one holder's share of the board: its slots in use, and its parked
+// jobs by the host that they go to. A slot may be taken while the holder has
 // one free and its jobs to that host have fewer than perHost of them; so a host
 // at its bound holds back none of the account's other jobs.
 type tenant struct {
-	perHost int // slots that jobs to one host may use; 0: as many as there are
-	busy    int // slots in use: its jobs in a queue or running
+	account string
+	name    string // of the holder
+	perHost int    // slots that jobs to one host may use; 0: as many as there are
+	busy    int    // slots in use: its jobs in a queue or running
 	tally   tally
 	parked  line // its jobs that wait for a slot
 	drain   pace // at which they get one
@@ -29,8 +31,8 @@ type host struct {
 	index  int // in ready; -1 when it is not there
 }
 
-func newTenant(perHost int) *tenant {
-	return &tenant{perHost: perHost, parked: line{key: byOrder}, hosts: map[string]*host{}}
+func newTenant(account, name string, perHost int) *tenant {
+	return &tenant{account: account, name: name, perHost: perHost, parked: line{key: byParked}, hosts: map[string]*host{}}
 }
 
 // hostName is the name that e's host goes by here.
@@ -70,7 +72,7 @@ func (t *tenant) vacate(e *entry, now time.Time) {
 	t.settle(h)
 }
 
-// park lets e wait for a slot, at its place by acceptance.
+// park lets e wait for a slot, at its place.
 func (t *tenant) park(e *entry, now time.Time) {
 	h := t.host(e)
 	h.parked.add(e)
@@ -88,8 +90,8 @@ func (t *tenant) unpark(e *entry, now time.Time) {
 	t.settle(h)
 }
 
-// take gives a free slot, of as many as there are threads, to the parked job
-// that was accepted first and whose host has room; nil when there is none.
+// take gives a free slot, of as many as there are threads, to the first parked
+// job whose host has room; nil when there is none.
 func (t *tenant) take(threads int, now time.Time) *entry {
 	if t.busy >= threads || len(t.ready) == 0 {
 		return nil
@@ -101,16 +103,23 @@ func (t *tenant) take(threads int, now time.Time) *entry {
 	return e
 }
 
-// slotIn is how long it takes, at the account's pace, until it has given back a
+// slotIn is how long it takes, at the holder's pace, until it has given back a
 // slot.
-func (b *board) slotIn(account string, now time.Time) time.Duration {
-	return waitFor(1, b.tenant(account).slots.perSecond(now))
+func (b *board) slotIn(account, key string, now time.Time) time.Duration {
+	t := b.holder(account, key)
+	if t == nil {
+		t = new(tenant)
+	}
+	return waitFor(1, t.slots.perSecond(now))
 }
 
-// backlogIn is how long it takes, at the account's pace, until one more of its
+// backlogIn is how long it takes, at the holder's pace, until one more of its
 // jobs may be parked.
-func (b *board) backlogIn(account string, terms terms, now time.Time) time.Duration {
-	t := b.tenant(account)
+func (b *board) backlogIn(account, key string, terms terms, now time.Time) time.Duration {
+	t := b.holder(account, key)
+	if t == nil {
+		t = new(tenant)
+	}
 	return waitFor(t.parked.n-terms.backlog+1, t.drain.perSecond(now))
 }
 
@@ -118,7 +127,7 @@ func (t *tenant) host(e *entry) *host {
 	name := t.hostName(e.env.Host)
 	h := t.hosts[name]
 	if h == nil {
-		h = &host{name: name, parked: line{key: byOrder}, index: -1}
+		h = &host{name: name, parked: line{key: byParked}, index: -1}
 		t.hosts[name] = h
 	}
 	return h
@@ -140,14 +149,14 @@ func (t *tenant) settle(h *host) {
 	}
 }
 
-// first is the parked job that was accepted first.
+// first is the parked job that goes first.
 func (h *host) first() *entry { return h.parked.front() }
 
-// hostHeap orders hosts by the acceptance of their first parked job.
+// hostHeap orders hosts by their first parked job.
 type hostHeap []*host
 
 func (h hostHeap) Len() int           { return len(h) }
-func (h hostHeap) Less(i, j int) bool { return h[i].first().order < h[j].first().order }
+func (h hostHeap) Less(i, j int) bool { return byParked(h[i].first()) < byParked(h[j].first()) }
 func (h hostHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j

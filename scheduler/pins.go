@@ -89,6 +89,10 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 	if c.Body != nil {
 		f.freeRecord(e)
 	}
+	if e.env == nil { // it is met here
+		e.env, e.place = c.Envelope, c.Place
+		f.join(e)
+	}
 	e.env, e.jobsSeq, e.jobsBytes, e.tier, e.place = c.Envelope, c.JobsSeq, c.Bytes, c.Tier, c.Place
 	e.acceptedUS, e.startedUS, e.began, e.attempts = c.AcceptedUs, c.StartedUs, c.Began, c.Attempts
 	e.lostBy, e.notBeforeUS = c.LostBy, c.NotBeforeUs

@@ -61,8 +61,9 @@ func (l *leader) adopt() {
 // known, and takes back those beyond it that no worker has.
 func (l *leader) refill() {
 	for _, id := range l.s.tenants.takeMoved() {
+		l.board.hold(l.now, id)
 		l.board.trim(l.now, id)
-		l.board.fill(l.now, id)
+		l.board.fill(l.now, l.board.holders(id)...)
 	}
 }
 
@@ -95,7 +96,7 @@ func (b *board) regroup() {
 	}
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
-		switch t := b.tenant(e.account); e.standing {
+		switch t := e.tenant; e.standing {
 		case queued, running:
 			t.host(e).busy++
 		case parked:
@@ -109,17 +110,23 @@ func (b *board) regroup() {
 	}
 }
 
-// trim takes back the slots that an account has beyond its threads, of jobs that
-// no worker has yet: at its start no job is one too many (I3). The last accepted
-// go first, and wait among the account's own.
+// trim takes back the slots that holders of an account have beyond their
+// threads, of jobs that no worker has yet: at its start no job is one too many
+// (I3). The last accepted go first, and wait among the holder's own.
 func (b *board) trim(now time.Time, account string) {
-	t := b.tenants[account]
-	if t == nil || t.busy <= b.threads(account) || t.tally[queued] == 0 {
+	for _, t := range b.holders(account) {
+		b.trimOne(now, t)
+	}
+}
+
+func (b *board) trimOne(now time.Time, t *tenant) {
+	account := t.account
+	if t.busy <= b.threads(account) || t.tally[queued] == 0 {
 		return
 	}
 	var waiting []*entry
 	for _, id := range b.rolls[account].ids {
-		if e := b.entries[id]; e != nil && e.standing == queued {
+		if e := b.entries[id]; e != nil && e.standing == queued && e.tenant == t {
 			waiting = append(waiting, e)
 		}
 	}

@@ -20,6 +20,8 @@ func (e *entry) waitsFor() job.WaitingFor {
 		return job.WaitingForWorker
 	case retrying:
 		return job.WaitingForRetry
+	case following:
+		return job.WaitingForTwin
 	}
 	return ""
 }
@@ -30,7 +32,7 @@ func (e *entry) waitsFor() job.WaitingFor {
 func (b *board) position(e *entry, now time.Time) int {
 	switch e.standing {
 	case parked:
-		return b.tenant(e.account).parked.ahead(e) + 1
+		return e.tenant.parked.ahead(e) + 1
 	case queued:
 		return b.placeOf(e, now)
 	}
@@ -123,7 +125,7 @@ func (b *board) startIn(e *entry, place int, now time.Time) time.Duration {
 	seconds := 0.0
 	ahead := place
 	if e.standing == parked {
-		slots := b.tenants[e.account].drain.perSecond(now)
+		slots := e.tenant.drain.perSecond(now)
 		if slots == 0 {
 			return 0
 		}

@@ -32,11 +32,8 @@ func (l *leader) queue(accounts []string) *pb.Queue {
 		}
 	}
 	for _, account := range accounts {
-		of := &pb.QueueAccount{Account: account, Jobs: new(pb.Standing)}
-		if t := l.board.tenants[account]; t != nil {
-			of.Jobs = t.tally.onWire()
-		}
-		out.Accounts = append(out.Accounts, of)
+		sum := l.board.tallyOf(account)
+		out.Accounts = append(out.Accounts, &pb.QueueAccount{Account: account, Jobs: sum.onWire()})
 	}
 	return out
 }

@@ -170,12 +170,15 @@ func (t *tenants) adopt() {
 	defer t.mu.Unlock()
 	t.reported = map[string]bool{}
 	for id, r := range t.known {
-		threads := r.plan.Threads
-		if r.plan = t.planNamed(r.named, id); r.plan.Threads != threads {
+		old := r.plan
+		if r.plan = t.planNamed(r.named, id); !sameSlots(r.plan, old) {
 			t.moved = append(t.moved, id)
 		}
 	}
 }
+
+// sameSlots reports whether two plans give the same slots to the same holders.
+func sameSlots(a, b account.Plan) bool { return a.Threads == b.Threads && a.SlotsBy == b.SlotsBy }
 
 // planNamed finds the plan of an account. t.mu is held.
 func (t *tenants) planNamed(name, id string) account.Plan {
@@ -328,7 +331,7 @@ func (t *tenants) putGone(id string) {
 }
 
 func (t *tenants) keep(id string, r *tenantRecord) {
-	if old := t.known[id]; old == nil || old.plan.Threads != r.plan.Threads {
+	if old := t.known[id]; old == nil || !sameSlots(old.plan, r.plan) {
 		t.moved = append(t.moved, id)
 	}
 	r.readAt = time.Now()

@@ -32,7 +32,7 @@ func (s State) Terminal() bool {
 
 // Edges lists, for each state, the states that may follow it.
 var Edges = map[State][]State{
-	Queued:  {Running, Failed, Canceled, Expired},
+	Queued:  {Running, Succeeded, Failed, Canceled, Expired},
 	Running: {Queued, Succeeded, Failed, Canceled},
 }
 

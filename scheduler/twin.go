@@ -1,0 +1,195 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/tintype/tintype/pkg/fault"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
+)
+
+// Jobs of one cache key want the same picture. Those that were accepted as
+// followers wait for it: they end with the first fresh result of their key, and
+// while there is none, the oldest unfinished job of the key is what they wait
+// for. When that ends otherwise and the next one is a follower, it renders. All
+// of it follows from the facts, so a new leader finds it as it was.
+
+// join counts e among the unfinished jobs of its picture. What is cached ends
+// at once and is none of them.
+func (f *facts) join(e *entry) {
+	if len(e.env.CacheKey) == 0 || e.place == pb.Place_PLACE_CACHED {
+		return
+	}
+	twins := f.twins[string(e.env.CacheKey)]
+	if twins == nil {
+		twins = &line{key: byOrder}
+		f.twins[string(e.env.CacheKey)] = twins
+	}
+	twins.add(e)
+}
+
+// part takes e, which has ended, out of them.
+func (f *facts) part(e *entry) {
+	key := string(e.env.CacheKey)
+	if key == "" || e.place == pb.Place_PLACE_CACHED {
+		return
+	}
+	if twins := f.twins[key]; twins.n > 1 {
+		twins.remove(e)
+	} else {
+		delete(f.twins, key)
+	}
+}
+
+// twin is the oldest unfinished job of a picture; nil when there is none.
+func (f *facts) twin(cacheKey []byte) *entry {
+	if twins := f.twins[string(cacheKey)]; twins != nil && len(cacheKey) > 0 {
+		return twins.front()
+	}
+	return nil
+}
+
+// source is the fresh result that has come since e was accepted to wait for it;
+// nil while there is none, and for a job that renders itself.
+func (f *facts) source(e *entry) *entry {
+	if e.place != pb.Place_PLACE_FOLLOWER || e.began {
+		return nil
+	}
+	if src := f.fresh[string(e.env.CacheKey)]; src != nil && src.endToken > e.order {
+		return src
+	}
+	return nil
+}
+
+// follows reports whether e waits for a twin, or for its own end with the result
+// of one that is there.
+func (f *facts) follows(e *entry) bool {
+	return e.place == pb.Place_PLACE_FOLLOWER && !e.began && (f.twin(e.env.CacheKey) != e || f.source(e) != nil)
+}
+
+// served are the unfinished jobs of a picture that end with the result that has
+// come, the oldest first.
+func (f *facts) served(cacheKey []byte) []*entry {
+	var out []*entry
+	if twins := f.twins[string(cacheKey)]; twins != nil && len(cacheKey) > 0 {
+		for e := range twins.all() {
+			if f.source(e) != nil {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
+// followers are how many of a holder's jobs follow a twin. As many may as may be
+// parked.
+func (b *board) followers(account, key string) int {
+	if t := b.holder(account, key); t != nil {
+		return t.tally[following]
+	}
+	return 0
+}
+
+// promote lets the next job of a picture take its turn when it has nobody to
+// follow any more. It goes before the others that its holder has parked.
+func (b *board) promote(cacheKey []byte, now time.Time) *tenant {
+	next := b.twin(cacheKey)
+	if next == nil || next.standing != following || b.follows(next) {
+		return nil
+	}
+	b.park(next, now)
+	return next.tenant
+}
+
+// byParked is the order in which parked jobs take slots: first those that
+// followed a twin which came to nothing, then by acceptance.
+func byParked(e *entry) uint64 {
+	if e.place == pb.Place_PLACE_FOLLOWER {
+		return e.order
+	}
+	return e.order | 1<<63 // which no token reaches
+}
+
+// follow has a job wait for its twin, if it has one and its plan lets jobs
+// wait. A refresh that finds one, or its result, is dropped. It reports false
+// where the job is still to be decided.
+//
+// Of a twin and all that follow it one at most is charged, so the quota need not
+// have room for more than the first, which has asked. One of another period, or
+// at another price, asks for itself, and follows nobody.
+func (l *leader) follow(a *pb.Accepted, body *pb.Body, terms terms) bool {
+	env := a.Envelope
+	twin := l.board.twin(env.CacheKey)
+	switch {
+	case env.Revalidate && (twin != nil || l.recent(env) != nil):
+		l.refuse(env, fault.New(fault.Conflict, "a fresh result is there, or on its way"))
+	case twin == nil || twin.account != env.Account || env.Force || terms.refuse, twin.period != a.Period, twin.units < a.Units:
+		return false
+	case l.board.followers(env.Account, env.Key) >= terms.backlog:
+		l.refuseBacklog(env, terms)
+	default:
+		a.Place = pb.Place_PLACE_FOLLOWER
+		l.accept(a, body)
+	}
+	return true
+}
+
+// endServed ends the jobs of a picture whose result has come; without a key
+// those of all pictures. One whose body is not in memory, as after a takeover, is
+// left to endLate.
+func (l *leader) endServed(cacheKey []byte) {
+	var served []*entry
+	if cacheKey == nil {
+		for _, twins := range l.board.twins {
+			served = append(served, l.board.served(twins.front().env.CacheKey)...)
+		}
+	} else {
+		served = l.board.served(cacheKey)
+	}
+	for _, e := range served {
+		if e.body == nil {
+			l.late = append(l.late, e.id)
+			continue
+		}
+		l.endTwin(e)
+	}
+	if len(l.late) > 0 {
+		select {
+		case l.wakeLate <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// endTwin ends a job with its twin's result, where that has come.
+func (l *leader) endTwin(e *entry) {
+	src := l.board.source(e)
+	if src == nil || e.end != nil {
+		return
+	}
+	j := src.end.Job
+	l.finish(e, shared(&pb.Hit{Result: j.Result, Evidence: j.Evidence, ExpiresUs: j.ExpiresUs}))
+}
+
+// endLate ends what endServed left: a body may have to be read from JOBS first,
+// and nobody waits for that with the lock in hand.
+func (l *leader) endLate(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.wakeLate:
+		}
+		l.enter()
+		late := l.late
+		l.late = nil
+		l.leave()
+		for _, id := range late {
+			l.withBody(ctx, id, func(e *entry) {
+				if e != nil && !l.over {
+					l.endTwin(e)
+				}
+			})
+		}
+	}
+}
