@@ -167,7 +167,7 @@ func say(format string, args ...any) {
 
 // inCluster runs the cluster's share.
 func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills int, jobs uint64) (rep audit.Report, odd []string, submitted int, err error) {
-	a, err := newArena(dir)
+	a, err := newArena(dir, jobs)
 	if err != nil {
 		return rep, nil, 0, err
 	}
@@ -199,6 +199,10 @@ func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills in
 	_, _ = d.leader().kill(0)
 	_, _ = d.standby(d.leader()).kill(0)
 	d.crowd.reread(ctx, int(min(300, jobs/4)))
+	usages, err := a.usages(ctx)
+	if err != nil {
+		return rep, nil, 0, err
+	}
 	if err := a.filed(ctx, w); err != nil {
 		return rep, nil, 0, err
 	}
@@ -208,7 +212,7 @@ func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills in
 		return rep, nil, 0, w.lost
 	}
 	run := d.run()
-	run.Records, run.Frames = w.records, w.frames
+	run.Records, run.Frames, run.Usages = w.records, w.frames, usages
 	if err := a.gather(ctx, run); err != nil {
 		return rep, nil, 0, err
 	}
@@ -217,7 +221,7 @@ func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills in
 
 // inUp runs the share of the farm in one process.
 func (c *chaos) inUp(ctx context.Context, dir string, seed uint64, kills int, jobs uint64) (rep audit.Report, odd []string, submitted int, err error) {
-	a, err := newArena(dir)
+	a, err := newArena(dir, jobs)
 	if err != nil {
 		return rep, nil, 0, err
 	}
@@ -231,7 +235,11 @@ func (c *chaos) inUp(ctx context.Context, dir string, seed uint64, kills int, jo
 	}
 	metrics := &conn{host: a.hosts[0]}
 	defer metrics.close()
-	if err := errors.Join(metrics.projected(ctx), a.byName["up"].stop(stopWithin)); err != nil {
+	if err := metrics.projected(ctx); err != nil {
+		return rep, nil, 0, err
+	}
+	usages, err := a.usages(ctx)
+	if err := errors.Join(err, metrics.projected(ctx), a.byName["up"].stop(stopWithin)); err != nil {
 		return rep, nil, 0, err
 	}
 	if err := a.openStores(ctx); err != nil {
@@ -248,7 +256,7 @@ func (c *chaos) inUp(ctx context.Context, dir string, seed uint64, kills int, jo
 	}
 	run := d.run()
 	w.mu.Lock()
-	run.Records, run.Frames = w.records, w.frames
+	run.Records, run.Frames, run.Usages = w.records, w.frames, usages
 	lost := w.lost
 	w.mu.Unlock()
 	if lost != nil {
@@ -298,6 +306,13 @@ func (d *director) run() *audit.Run {
 	run := &audit.Run{Rules: d.arena.rules, Kills: d.kills, Looks: d.crowd.looks}
 	for _, s := range d.crowd.submissions {
 		run.Submissions = append(run.Submissions, *s)
+	}
+	for _, p := range d.arena.parts {
+		if p.kind == "scheduler" || p.kind == "up" {
+			for _, at := range p.started() {
+				run.Starts = append(run.Starts, audit.Start{At: at, Address: p.address})
+			}
+		}
 	}
 	return run
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,8 @@ const (
 	crowdTries = 6
 	// crowdThink is the longest that a client rests between two jobs.
 	crowdThink = 600 * time.Millisecond
+	// crowdPages is of how many pages those with a cache ask for.
+	crowdPages = 12
 )
 
 // crowd is the clients of a chaos run. Each submits a job, tries again
@@ -34,9 +38,11 @@ type crowd struct {
 	submissions []*audit.Submission
 	looks       []audit.Look
 	ends        int
-	ids         []string          // accepted
-	owner       map[string]string // account of each
-	odd         []string          // answers that no client should get
+	ids         []string             // accepted
+	owner       map[string]string    // account of each
+	until       map[string]time.Time // when an account that is throttled may come back
+	spent       map[string]bool      // accounts whose quota is used up
+	odd         []string             // answers that no client should get
 }
 
 // member is one client.
@@ -67,12 +73,14 @@ func (c *crowd) work(intake, ctx context.Context) {
 
 // job is one job's whole life.
 func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
-	accounts := make([]string, 0, 3)
-	for id := range m.arena.keys {
-		accounts = append(accounts, id)
+	m.account = m.choose(r)
+	page := "" // one of its own for each submission
+	switch {
+	case m.arena.rules.Plans[m.account].Cache > 0:
+		page = fmt.Sprint("page/", r.IntN(crowdPages))
+	case r.IntN(12) == 0:
+		page = fmt.Sprint(failing, n)
 	}
-	slices.SortFunc(accounts, func(a, b string) int { return m.arena.rules.Plans[a].Threads - m.arena.rules.Plans[b].Threads })
-	m.account = accounts[[]int{0, 0, 0, 1, 1, 1, 2, 2, 2, 2}[r.IntN(10)]] // strict, top, wide
 	key := ""
 	if r.IntN(3) == 0 {
 		key = fmt.Sprintf("%s-k%d", m.run, n)
@@ -83,7 +91,7 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 		if key != "" {
 			name = fmt.Sprintf("%s-%d-k", m.run, n)
 		}
-		s := m.submit(ctx, name, key, r.IntN(len(m.arena.hosts)))
+		s := m.submit(ctx, name, key, page, r.IntN(len(m.arena.hosts)))
 		switch {
 		case s.Status == 200 || s.Status == 202:
 			id = s.ID
@@ -97,6 +105,8 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 		case s.Status == http.StatusTooManyRequests:
 			try++
 			m.rest(ctx, 200*time.Millisecond)
+		case s.Status == http.StatusPaymentRequired && s.Code == "quota_exceeded" && m.arena.rules.Plans[m.account].Quota > 0:
+			return
 		default:
 			m.odds("%s was answered %d %s", name, s.Status, s.Code)
 			return
@@ -110,7 +120,7 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 	m.owner[id] = m.account
 	m.mu.Unlock()
 	if key != "" && r.IntN(2) == 0 { // the answer might have been lost: once more, elsewhere
-		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, r.IntN(len(m.arena.hosts)))
+		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, page, r.IntN(len(m.arena.hosts)))
 	}
 	if r.IntN(8) == 0 {
 		m.rest(ctx, time.Duration(1+r.IntN(80))*time.Millisecond)
@@ -119,11 +129,46 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 	for ctx.Err() == nil && !m.look(ctx, http.MethodGet, id, rand.IntN(len(m.arena.hosts))) {
 	}
 	if key != "" && r.IntN(3) == 0 {
-		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, r.IntN(len(m.arena.hosts)))
+		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, page, r.IntN(len(m.arena.hosts)))
 	}
 	m.mu.Lock()
 	m.ends++
 	m.mu.Unlock()
+}
+
+// choose picks an account by its share. One whose quota is used up is asked for
+// now and then.
+func (c *crowd) choose(r *rand.Rand) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(c.arena.plans)) {
+		for range c.arena.plans[name].share {
+			all = append(all, c.arena.named[name])
+		}
+	}
+	id, again := all[r.IntN(len(all))], r.IntN(8) == 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spent[id] && !again {
+		return c.arena.named["wide"]
+	}
+	return id
+}
+
+// honour waits until the account may come back: its clients know of each
+// other's refusals, as those of an honest customer do.
+func (m *member) honour(ctx context.Context) {
+	for ctx.Err() == nil {
+		m.mu.Lock()
+		wait := time.Until(m.until[m.account])
+		m.mu.Unlock()
+		if wait <= 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
 }
 
 func (m *member) rest(ctx context.Context, most time.Duration) {
@@ -149,12 +194,16 @@ func (m *member) to(replica int) *conn {
 }
 
 // submit is one POST, as the auditor will see it.
-func (m *member) submit(ctx context.Context, name, key string, replica int) *audit.Submission {
+func (m *member) submit(ctx context.Context, name, key, page string, replica int) *audit.Submission {
+	m.honour(ctx)
 	s := &audit.Submission{Name: name, Account: m.account, Key: key, API: m.arena.apis[replica], Sent: time.Now()}
 	m.mu.Lock()
 	m.submissions = append(m.submissions, s)
 	m.mu.Unlock()
-	body := fmt.Appendf(nil, `{"url":"https://example.com/%s","custom_id":"%s"}`, name, name)
+	if page == "" {
+		page = name
+	}
+	body := fmt.Appendf(nil, `{"url":"https://example.com/%s","custom_id":"%s"}`, page, name)
 	c := m.to(replica)
 	c.idempotency = key
 	resp, text, err := c.do(ctx, 20*time.Second, http.MethodPost, "/v1/jobs", body)
@@ -170,6 +219,16 @@ func (m *member) submit(ctx context.Context, name, key string, replica int) *aud
 		return s
 	}
 	s.Answered, s.Status, s.Code, s.ID = time.Now(), resp.StatusCode, a.Code, a.ID
+	switch s.Code {
+	case "rate_limit_exceeded":
+		if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+			if until := s.Answered.Add(time.Duration(wait) * time.Second); until.After(m.until[m.account]) {
+				m.until[m.account] = until
+			}
+		}
+	case "quota_exceeded":
+		m.spent[m.account] = true
+	}
 	if s.ID == "" {
 		s.ID = a.JobID
 	}
@@ -215,6 +274,10 @@ func (m *member) look(ctx context.Context, method, id string, replica int) (ende
 		}
 	case http.StatusNotFound, http.StatusGone:
 		ended = true // the auditor will say so
+	case http.StatusPaymentRequired: // of a plan that charges for calls: it is not told any more
+		if ended = m.arena.rules.Plans[m.account].PerCall; !ended {
+			m.odds("%s %s was answered %d %s", method, path, resp.StatusCode, a.Code)
+		}
 	default:
 		m.odds("%s %s was answered %d %s", method, path, resp.StatusCode, a.Code)
 		m.rest(ctx, 100*time.Millisecond)
@@ -251,7 +314,7 @@ func (c *crowd) ended() int {
 }
 
 func newCrowd(a *arena, seed uint64, run string) *crowd {
-	return &crowd{arena: a, seed: seed, run: fmt.Sprintf("%s%d", run, seed), owner: map[string]string{}}
+	return &crowd{arena: a, seed: seed, run: fmt.Sprintf("%s%d", run, seed), owner: map[string]string{}, until: map[string]time.Time{}, spent: map[string]bool{}}
 }
 
 // reread reads some of the jobs once more, each until it is answered.

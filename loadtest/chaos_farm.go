@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,20 +30,45 @@ const (
 	chaosWorker = "chaos-worker"
 )
 
-// chaosPlans are small, so that all their bounds are met.
-var chaosPlans = map[string]audit.Plan{
-	"top":    {Tier: 5, Threads: 3},
-	"wide":   {Tier: 1, Threads: 20},
-	"strict": {Tier: 1, Threads: 1},
+// chaosPlan is a plan of a chaos run, with one account. All are small, so that
+// every bound is met.
+type chaosPlan struct {
+	share int // of the submissions
+	audit.Plan
+	text string // of the policy file, beside name, tier, threads and wall budget
 }
 
-const chaosPolicy = `version: 1
-queue: {length: 6}
-plans:
-- {name: top, tier: 5, threads: 3, over_threads: {action: park, backlog: 6}, wall_ms: 10000}
-- {name: wide, tier: 1, threads: 20, over_threads: {action: park, backlog: 100}, wall_ms: 10000}
-- {name: strict, tier: 1, threads: 1, over_threads: {action: refuse}, wall_ms: 10000}
-`
+// chaosPlans are the plans of a run of about so many jobs.
+func chaosPlans(jobs uint64) map[string]chaosPlan {
+	renders, calls := int64(max(jobs/12, 8)), int64(max(jobs/2, 60))
+	return map[string]chaosPlan{
+		"top":    {3, audit.Plan{Tier: 5, Threads: 3}, "over_threads: {action: park, backlog: 6}"},
+		"wide":   {4, audit.Plan{Tier: 1, Threads: 20}, "over_threads: {action: park, backlog: 100}"},
+		"strict": {3, audit.Plan{Tier: 1, Threads: 1}, "over_threads: {action: refuse}"},
+		"cached": {3, audit.Plan{Tier: 1, Threads: 4, Cache: time.Hour}, "over_threads: {action: park, backlog: 50}, cache_ttl_s: 3600"},
+		"metered": {
+			2,
+			audit.Plan{Tier: 1, Threads: 6, Quota: renders * 120},
+			fmt.Sprintf("over_threads: {action: park, backlog: 50}, quota: {unit: render, limit: %d}", renders),
+		},
+		"calls": {
+			1,
+			audit.Plan{Tier: 1, Threads: 6, Quota: calls * 120, PerCall: true},
+			fmt.Sprintf("over_threads: {action: park, backlog: 50}, quota: {unit: request, limit: %d}", calls),
+		},
+	}
+}
+
+// chaosPolicy is the policy file with these plans.
+func chaosPolicy(plans map[string]chaosPlan) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\nqueue: {length: %d}\nplans:\n", chaosLength)
+	for _, name := range slices.Sorted(maps.Keys(plans)) {
+		p := plans[name]
+		fmt.Fprintf(&b, "- {name: %s, tier: %d, threads: %d, wall_ms: %d, %s}\n", name, p.Tier, p.Threads, chaosWall.Milliseconds(), p.text)
+	}
+	return b.String()
+}
 
 // arena is a farm under test: its processes, its stores and its accounts.
 type arena struct {
@@ -51,7 +78,9 @@ type arena struct {
 	byName map[string]*part
 	hosts  []string // HOST:PORT of the API, by replica
 	apis   []string // names of the replicas
+	plans  map[string]chaosPlan
 	keys   map[string]string
+	named  map[string]string // ids of the accounts, by the name of their plan
 	rules  audit.Rules
 
 	natsURL, databaseURL, s3 string // where the auditor finds the stores
@@ -74,15 +103,16 @@ func freePorts(n int) ([]string, error) {
 	return out, nil
 }
 
-func newArena(dir string) (*arena, error) {
+func newArena(dir string, jobs uint64) (*arena, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(chaosPolicy), 0o644); err != nil {
+	plans := chaosPlans(jobs)
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(chaosPolicy(plans)), 0o644); err != nil {
 		return nil, err
 	}
 	return &arena{
-		dir: dir, forks: newForks(), byName: map[string]*part{}, keys: map[string]string{},
+		dir: dir, forks: newForks(), byName: map[string]*part{}, plans: plans, keys: map[string]string{}, named: map[string]string{},
 		access: storeKey, secret: storeSwear,
 		rules: audit.Rules{Length: chaosLength, Plans: map[string]audit.Plan{}, Attempts: 3, LeaseGrace: 35*time.Second + 45*time.Second},
 	}, nil
@@ -231,7 +261,7 @@ func (a *arena) welcome(ctx context.Context) error {
 			}
 		}
 	}
-	for name, plan := range chaosPlans {
+	for name, plan := range a.plans {
 		var made struct {
 			ID, Key string
 		}
@@ -239,7 +269,7 @@ func (a *arena) welcome(ctx context.Context) error {
 		if err != nil || status != http.StatusCreated {
 			return fmt.Errorf("account %s: %d, %w", name, status, err)
 		}
-		a.keys[made.ID], a.rules.Plans[made.ID] = made.Key, plan
+		a.keys[made.ID], a.named[name], a.rules.Plans[made.ID] = made.Key, made.ID, plan.Plan
 	}
 	return nil
 }

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,7 +47,7 @@ FROM jobs`
 }
 
 func (a *arena) charges(ctx context.Context, c *pgx.Conn, run *audit.Run) error {
-	rows, err := c.Query(ctx, `SELECT id, account, period, units FROM usage_events`)
+	rows, err := c.Query(ctx, `SELECT id, account, period, units, reason, count FROM usage_events`)
 	if err != nil {
 		return err
 	}
@@ -57,10 +60,63 @@ func (a *arena) charges(ctx context.Context, c *pgx.Conn, run *audit.Run) error 
 	if run.Months, err = pgx.CollectRows(rows, pgx.RowToStructByPos[audit.Month]); err != nil {
 		return err
 	}
+	if rows, err = c.Query(ctx, `SELECT account, period, day, units, succeeded, cached, failed, canceled, expired FROM usage_day`); err != nil {
+		return err
+	}
+	if run.Days, err = pgx.CollectRows(rows, pgx.RowToStructByPos[audit.Day]); err != nil {
+		return err
+	}
 	var seq, chain int64
 	err = c.QueryRow(ctx, `SELECT ledger_seq, crc FROM projection WHERE shard = 0`).Scan(&seq, &chain)
 	run.Projection = audit.Projection{Seq: uint64(seq), Chain: uint32(chain)}
 	return err
+}
+
+// usages asks every account's usage of the farm itself, as the account does.
+// One whose calls are used up is not told any more, and the admin is.
+func (a *arena) usages(ctx context.Context) ([]audit.Usage, error) {
+	var all []audit.Usage
+	for id, key := range a.keys {
+		u := audit.Usage{Account: id}
+		c := &conn{host: a.hosts[0], key: key}
+		resp, text, err := c.do(ctx, answerWithin, http.MethodGet, "/v1/usage", nil)
+		c.close()
+		if err != nil {
+			return nil, err
+		}
+		var body struct {
+			Units            int64
+			Limit, Remaining *int64
+			Usage            *struct{ Units int64 }
+		}
+		switch {
+		case resp.StatusCode == http.StatusOK:
+			err = json.Unmarshal(text, &body)
+		case a.rules.Plans[id].PerCall && resp.StatusCode == http.StatusPaymentRequired:
+			status, problem := ask(ctx, http.MethodGet, a.hosts[0], "/admin/v1/accounts/"+id, nil, &body)
+			if problem != nil || status != http.StatusOK || body.Usage == nil {
+				return nil, fmt.Errorf("account %s: %d, %w", id, status, problem)
+			}
+			left, limit := int64(0), a.rules.Plans[id].Quota/120
+			body.Units, body.Limit, body.Remaining = body.Usage.Units, &limit, &left
+		default:
+			return nil, fmt.Errorf("the usage of %s: %s %s", id, resp.Status, text)
+		}
+		if err != nil {
+			return nil, err
+		}
+		u.Units = body.Units
+		if body.Limit != nil && body.Remaining != nil {
+			u.Limit, u.Remaining = *body.Limit, *body.Remaining
+		}
+		limit, limitErr := strconv.ParseInt(resp.Header.Get("X-Quota-Limit"), 10, 64)
+		left, leftErr := strconv.ParseInt(resp.Header.Get("X-Quota-Remaining"), 10, 64)
+		if limitErr == nil && leftErr == nil {
+			u.Headers = &audit.Quota{Limit: limit, Remaining: left}
+		}
+		all = append(all, u)
+	}
+	return all, nil
 }
 
 func (a *arena) objects(ctx context.Context, run *audit.Run) error {

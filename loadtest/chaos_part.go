@@ -29,6 +29,7 @@ type part struct {
 	cmd   *exec.Cmd     // nil: not running
 	ended chan struct{} // of cmd; closed once it is collected
 	down  bool          // is not to be started again
+	since []time.Time   // of its starts
 	line  chan string   // the first line that begins with "ready", of each start
 }
 
@@ -102,7 +103,7 @@ func (p *part) fork() error {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	ended := make(chan struct{})
-	p.cmd, p.ended = cmd, ended
+	p.cmd, p.ended, p.since = cmd, ended, append(p.since, time.Now())
 	go func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if strings.HasPrefix(lines.Text(), "ready") {
@@ -146,6 +147,13 @@ func (p *part) kill(rest time.Duration) (at time.Time, ok bool) {
 		time.AfterFunc(rest, func() { _ = p.start() }) // as in fork
 	}
 	return at, err == nil
+}
+
+// started is when it was started, each time.
+func (p *part) started() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.since)
 }
 
 func (p *part) running() bool {

@@ -7,6 +7,8 @@ import (
 	"image/png"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -53,7 +55,8 @@ func (s *nullSeat) Run(ctx context.Context) error {
 // Ready is always.
 func (s *nullSeat) Ready() <-chan struct{} { return s.ready }
 
-// Render is the fixed picture, with the evidence that a plain page leaves.
+// Render is the fixed picture, with the evidence that a plain page leaves; a
+// page below failing does not answer.
 func (s *nullSeat) Render(ctx context.Context, _ job.ID, spec *job.Spec) capture.Outcome {
 	if s.slow > 0 {
 		select {
@@ -61,11 +64,17 @@ func (s *nullSeat) Render(ctx context.Context, _ job.ID, spec *job.Spec) capture
 		case <-time.After(s.slow):
 		}
 	}
+	if u, err := url.Parse(spec.URL); err == nil && strings.HasPrefix(u.Path, "/"+failing) {
+		return capture.Outcome{Failure: job.Fail(job.ConnectionRefused, job.StageNavigate, "null")}
+	}
 	return capture.Outcome{
 		Artifact: &capture.Artifact{Body: s.picture, Width: 1, Height: 1},
 		Evidence: &job.Evidence{FinalURL: spec.URL, StatusCode: http.StatusOK, Title: "null"},
 	}
 }
+
+// failing is where the pages are, of any host, that no null seat renders.
+const failing = "fail/"
 
 // swallowing answers uploads itself, as the bucket would, and stores nothing.
 type swallowing struct{ next http.RoundTripper }

@@ -23,6 +23,9 @@ func (a *auditor) answers() {
 			}
 		case s.refused():
 			a.report.Refused++
+			if s.Code == "rate_limit_exceeded" {
+				a.report.Throttled++
+			}
 			if id := names[s.Name]; s.Key == "" && id != "" {
 				a.wrong("I1", "%s was refused with %d %s, and accepted as %s", s.Name, s.Status, s.Code, id)
 			}

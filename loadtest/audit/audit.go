@@ -12,8 +12,9 @@
 //
 // The names of its checks are the invariants of the design: I1 nothing
 // accepted is lost, I2 the queue's length, I3 threads, I4 one lease, I5 one
-// end, I6 stale tokens, I7 money, I8 the chain, I9 and I13 what clients read, I10
-// keys, I14 attempts, I15 leases end.
+// end, I6 stale tokens and what the cache answers with, I7 money and quotas, I8
+// the chain, I9 and I13 what clients read, I10 keys, I14 attempts, I15 leases
+// end; and "rate", that no more was accepted than a plan's rate allows.
 package audit
 
 import (
@@ -31,6 +32,9 @@ type Run struct {
 	Rows        []Row
 	Events      []Event
 	Months      []Month
+	Days        []Day
+	Usages      []Usage
+	Starts      []Start
 	Objects     []Object
 	Projection  Projection
 	Submissions []Submission
@@ -52,6 +56,19 @@ type Rules struct {
 type Plan struct {
 	Tier    int32
 	Threads int
+	Quota   int64 // 1/120 credit in each calendar month; 0: none
+	PerCall bool  // calls are charged, and jobs are not
+	Rate    Rate
+	Cache   time.Duration // how long a result answers others; 0: not at all
+}
+
+// Rate bounds an account's submissions: so many in each window, evenly, with a
+// burst, or in windows that begin at its multiples since 1970. Its zero value
+// bounds nothing.
+type Rate struct {
+	Requests int
+	Window   time.Duration
+	Burst    int // 0: fixed windows
 }
 
 // Message is one message of a stream, as it stands there.
@@ -77,6 +94,35 @@ type Event struct {
 	ID, Account string
 	Period      time.Time
 	Units       int64
+	Reason      string
+	Count       int64
+}
+
+// Day is the part of a month that one day has, and how jobs ended on it.
+type Day struct {
+	Account                                      string
+	Period, Day                                  time.Time
+	Units                                        int64
+	Succeeded, Cached, Failed, Canceled, Expired int64
+}
+
+// Usage is what GET /v1/usage told an account at the end, in its body and in
+// its headers.
+type Usage struct {
+	Account   string
+	Units     int64
+	Limit     int64  // credits; 0: null
+	Remaining int64  // credits
+	Headers   *Quota // nil: there were none
+}
+
+// Quota is what X-Quota-Limit and X-Quota-Remaining said.
+type Quota struct{ Limit, Remaining int64 }
+
+// Start is a scheduler's process that was started.
+type Start struct {
+	At      time.Time
+	Address string // of its gRPC; empty: of an `up`, whose reigns are all its own
 }
 
 // Month is what an account owes for a period.
@@ -156,6 +202,9 @@ type Report struct {
 	Ends       map[string]int `json:"ends"`
 	Retried    int            `json:"retried"` // leases that ended without an end of their job
 	Carried    int            `json:"carried"`
+	Cached     int            `json:"cached"`    // answered with another job's artifact
+	Spent      map[string]int `json:"spent"`     // in percent of the quota, by account
+	Throttled  int            `json:"throttled"` // refused for a rate
 	Reigns     int            `json:"reigns"`
 	Frames     int            `json:"frames"`
 	Records    int            `json:"records"` // of JOBS that were seen
@@ -186,7 +235,7 @@ func (a *auditor) wrong(invariant, format string, args ...any) {
 // Check judges the run. Every job must have ended, and been filed, before.
 func (r *Run) Check() Report {
 	a := &auditor{Run: r, said: map[string]int{}, report: Report{
-		Violations: []string{}, Ends: map[string]int{}, Kills: map[string]int{}, Looks: len(r.Looks), Records: len(r.Records),
+		Violations: []string{}, Ends: map[string]int{}, Kills: map[string]int{}, Spent: map[string]int{}, Looks: len(r.Looks), Records: len(r.Records),
 	}}
 	slices.SortFunc(a.Frames, func(x, y Message) int { return int(x.Seq) - int(y.Seq) })
 	a.books = a.read()
@@ -195,6 +244,8 @@ func (r *Run) Check() Report {
 	a.looks()
 	a.rows()
 	a.money()
+	a.usages()
+	a.rates()
 	a.objects()
 	a.windows()
 	for name, n := range a.said {

@@ -37,7 +37,9 @@ func (f *forge) frame(jobs uint64, events ...*pb.Event) {
 }
 
 func acceptedEvent(env *pb.Envelope, seq uint64) *pb.Event {
-	return &pb.Event{Fact: &pb.Event_Accepted{Accepted: &pb.Accepted{Envelope: env, JobsSeq: seq, Tier: 1, Place: pb.Place_PLACE_QUEUE}}}
+	return &pb.Event{Fact: &pb.Event_Accepted{Accepted: &pb.Accepted{
+		Envelope: env, JobsSeq: seq, Tier: 1, Place: pb.Place_PLACE_QUEUE, Units: 120, Period: dayOf(month),
+	}}}
 }
 
 func startedEvent(id string) *pb.Event {
@@ -45,15 +47,17 @@ func startedEvent(id string) *pb.Event {
 }
 
 func finishedEvent(id string, tok uint64, attempts uint32, key []byte) *pb.Event {
-	return &pb.Event{Fact: &pb.Event_Finished{Finished: &pb.Finished{Token: tok, KeyHash: key, Units: 120, Job: &pb.Job{
-		Id: id, Account: "acc", State: "succeeded", Tier: 1, Attempts: attempts, Billable: true,
+	return &pb.Event{Fact: &pb.Event_Finished{Finished: &pb.Finished{Token: tok, KeyHash: key, Units: 120, Period: dayOf(month), Job: &pb.Job{
+		FinishedUs: at(1).UnixMicro(), Id: id, Account: "acc", State: "succeeded", Tier: 1, Attempts: attempts, Billable: true,
 		Body:   &pb.Body{CustomId: "name-" + id},
 		Result: &pb.Result{Object: fmt.Sprintf("r/acc/%s/%d.png", id, tok), SizeBytes: 7, Sha256: sum[:]},
 	}}}}
 }
 
 func newForge() *forge {
-	f := &forge{run: &Run{Rules: Rules{Length: 2, Attempts: 3, LeaseGrace: 35 * time.Second, Plans: map[string]Plan{"acc": {Tier: 1, Threads: 2}}}}}
+	f := &forge{run: &Run{Rules: Rules{Length: 2, Attempts: 3, LeaseGrace: 35 * time.Second, Plans: map[string]Plan{
+		"acc": {Tier: 1, Threads: 2, Quota: 480, Rate: Rate{Requests: 60, Window: time.Minute, Burst: 3}, Cache: time.Minute},
+	}}}}
 	for i, id := range []string{"job_a", "job_b", "job_c"} {
 		env := &pb.Envelope{Id: id, Account: "acc", Api: "api"}
 		key := ""
@@ -72,7 +76,7 @@ func newForge() *forge {
 			row.Attempts = 2
 		}
 		f.run.Rows = append(f.run.Rows, row)
-		f.run.Events = append(f.run.Events, Event{ID: id, Account: "acc", Period: month, Units: 120})
+		f.run.Events = append(f.run.Events, Event{ID: id, Account: "acc", Period: month, Units: 120, Reason: "render", Count: 1})
 		f.run.Objects = append(f.run.Objects, Object{Key: row.Object, Size: 7, SHA256: sum[:]})
 		for _, s := range []string{"queued", "running", "succeeded"} {
 			n := int32(1)
@@ -86,6 +90,8 @@ func newForge() *forge {
 		}
 	}
 	f.run.Months = []Month{{Account: "acc", Period: month, Units: 360}}
+	f.run.Days = []Day{{Account: "acc", Period: month, Day: epoch, Units: 360, Succeeded: 3}}
+	f.run.Usages = []Usage{{Account: "acc", Units: 360, Limit: 4, Remaining: 1, Headers: &Quota{Limit: 4, Remaining: 1}}}
 	env := func(i int) *pb.Envelope { return f.records[i].Envelope }
 	f.frame(0, &pb.Event{Fact: &pb.Event_EpochOpened{EpochOpened: &pb.EpochOpened{Scheduler: "s", Address: "here"}}})
 	f.frame(2, acceptedEvent(env(0), 1), acceptedEvent(env(1), 2))
@@ -139,7 +145,7 @@ func TestCleanRun(t *testing.T) {
 func carried(f *forge) *pb.Carried {
 	return &pb.Carried{
 		Envelope: f.records[2].Envelope, JobsSeq: 3, Order: 4<<16 | 1, Tier: 1, Place: pb.Place_PLACE_QUEUE,
-		AcceptedUs: at(4).UnixMicro(), StartedUs: at(5).UnixMicro(), Began: true, Attempts: 1, Token: 5<<16 | 1,
+		AcceptedUs: at(4).UnixMicro(), StartedUs: at(5).UnixMicro(), Began: true, Attempts: 1, Token: 5<<16 | 1, Units: 120, Period: dayOf(month),
 	}
 }
 

@@ -20,6 +20,17 @@ type books struct {
 	frames []frame
 	last   uint64 // every JOBS record up to here is decided
 	chains map[uint64]uint32
+	reigns []reign
+	// charges are those that are no job's end, by id; what comes twice counts once.
+	charges map[string]*pb.Charged
+	spent   map[account]*spending
+}
+
+// reign is one leader's.
+type reign struct {
+	began   time.Time // its first frame was stored
+	ended   time.Time // the last frame before it was stored; zero for the first
+	address string
 }
 
 // frame is a frame's head.
@@ -42,6 +53,8 @@ type history struct {
 	order    uint64    // token of its acceptance
 	timeUS   int64     // of it, in ledger time
 	stored   time.Time // of the frame with it
+	seq      uint64    // of that frame
+	reign    int       // index of the one that accepted it
 	leases   []*lease
 	open     *lease
 	attempts int32
@@ -72,7 +85,10 @@ func (h *history) now(state string) { h.steps = append(h.steps, step{state, h.at
 
 // read goes through both streams and keeps its own board beside them.
 func (a *auditor) read() *books {
-	b := &books{jobs: map[string]*history{}, byName: map[string]*record{}, bySeq: map[uint64]*record{}, chains: map[uint64]uint32{}}
+	b := &books{
+		jobs: map[string]*history{}, byName: map[string]*record{}, bySeq: map[uint64]*record{}, chains: map[uint64]uint32{},
+		charges: map[string]*pb.Charged{}, spent: map[account]*spending{},
+	}
 	published := map[string]bool{}
 	for _, m := range a.Records {
 		r := &record{seq: m.Seq, stored: m.Stored, Record: new(pb.Record)}
@@ -88,7 +104,7 @@ func (a *auditor) read() *books {
 		}
 		b.byName[r.Body.GetCustomId()] = r
 	}
-	w := &walk{auditor: a, books: b, first: map[int32]int{}, open: map[string]int{}, keys: map[string]string{}}
+	w := &walk{auditor: a, books: b, first: map[int32]int{}, open: map[string]int{}, keys: map[string]string{}, touched: map[account]bool{}}
 	for i, m := range a.Frames {
 		if m.Seq != uint64(i)+1 {
 			a.wrong("I8", "frame %d of LEDGER was not seen", i+1)
@@ -115,6 +131,8 @@ type walk struct {
 	closedEpoch uint64 // that its leader ended on purpose
 	timeUS      int64
 	address     string
+	lastStored  time.Time         // of the frame before
+	touched     map[account]bool  // whose spending this frame changed
 	first       map[int32]int     // E by tier
 	open        map[string]int    // open leases by account
 	keys        map[string]string // key hash → id, as accepted
@@ -157,6 +175,7 @@ func (w *walk) frame(m Message) {
 		case *pb.Event_EpochOpened:
 			w.report.Reigns++
 			w.address = ev.EpochOpened.Address
+			w.books.reigns = append(w.books.reigns, reign{m.Stored, w.lastStored, w.address})
 		case *pb.Event_Accepted:
 			w.accept(m, f, tok, ev.Accepted)
 		case *pb.Event_Started:
@@ -167,12 +186,18 @@ func (w *walk) frame(m Message) {
 			w.finish(m, f, ev.Finished)
 		case *pb.Event_Carried:
 			w.carry(m, ev.Carried)
+		case *pb.Event_Charged:
+			w.charge(ev.Charged)
+		case *pb.Event_QuotaReached:
+			w.reached(m, ev.QuotaReached)
 		case *pb.Event_EpochClosed:
 			w.closedEpoch = f.Epoch
 		default:
 			w.wrong("I8", "frame %d holds an event that the auditor does not know", m.Seq)
 		}
 	}
+	w.withinQuota(m)
+	w.lastStored = m.Stored
 	w.jobs = max(w.jobs, f.Jobs)
 	w.frames = append(w.frames, frame{m.Seq, f.Epoch, w.jobs, m.Stored, w.address})
 }
@@ -211,7 +236,8 @@ func (w *walk) accept(m Message, f *pb.Frame, tok uint64, acc *pb.Accepted) {
 		}
 		w.keys[key] = env.Id
 	}
-	h := &history{accepted: acc, order: tok, timeUS: f.TimeUs, stored: m.Stored}
+	h := &history{accepted: acc, order: tok, timeUS: f.TimeUs, stored: m.Stored, seq: m.Seq, reign: len(w.books.reigns) - 1}
+	w.reserve(h)
 	h.now("queued")
 	w.books.jobs[env.Id] = h
 	w.report.Accepted++
@@ -266,7 +292,7 @@ func (w *walk) carry(m Message, c *pb.Carried) {
 		started = h.leases[n-1].beganUS
 	}
 	if acc := h.accepted; c.Order != h.order || c.JobsSeq != acc.JobsSeq || c.Tier != acc.Tier || c.Place != acc.Place || c.AcceptedUs != h.timeUS ||
-		c.StartedUs != started || c.Began != (started > 0) || c.Attempts != uint32(h.attempts) || c.Token != tok || !proto.Equal(c.Envelope, acc.Envelope) {
+		c.Units != acc.Units || c.Period != acc.Period || c.StartedUs != started || c.Began != (started > 0) || c.Attempts != uint32(h.attempts) || c.Token != tok || !proto.Equal(c.Envelope, acc.Envelope) {
 		w.wrong("I9", "frame %d carries %s otherwise than it was: %v", m.Seq, c.Envelope.Id, c)
 	}
 }
@@ -315,8 +341,14 @@ func (w *walk) finish(m Message, f *pb.Frame, fin *pb.Finished) {
 	case fin.Token != 0 && (h.open == nil || h.open.token != fin.Token):
 		w.wrong("I6", "frame %d ends %s by lease %d, which is not open", m.Seq, id, fin.Token)
 	case fin.Job.State == "succeeded" && fin.Token == 0:
-		w.wrong("I6", "frame %d: %s succeeded and nobody rendered it", m.Seq, id)
+		w.shared(m, f, id, h, fin)
+	case fin.Job.Cached:
+		w.wrong("I6", "frame %d: %s was rendered, or has no result, and ends as cached", m.Seq, id)
 	}
+	if h.accepted.Place == pb.Place_PLACE_CACHED && (h.seq != m.Seq || !fin.Job.Cached) {
+		w.wrong("I6", "frame %d: %s was answered from the cache in frame %d and ends otherwise", m.Seq, id, h.seq)
+	}
+	w.bill(h, fin)
 	w.begun(h)
 	if h.open != nil {
 		w.closed(m, f, id, h)

@@ -40,47 +40,95 @@ func (a *auditor) rows() {
 	}
 }
 
-// money: the months are the sums of the charges, and the charges are those of
-// the ends.
+// money: the charges are those of the ledger, each once, and months and days are
+// their sums.
 func (a *auditor) money() {
 	type month struct {
 		account string
 		period  time.Time
 	}
-	owed, charged := map[month]int64{}, map[string]bool{}
+	owed, byDay, charged := map[month]int64{}, map[month]int64{}, map[string]bool{}
 	for _, e := range a.Events {
 		owed[month{e.Account, e.Period.UTC()}] += e.Units
-		h := a.books.jobs[e.ID]
-		switch {
-		case charged[e.ID]:
+		if charged[e.ID] {
 			a.wrong("I7", "%s is charged twice", e.ID)
-		case h == nil || h.end == nil:
-			a.wrong("I7", "%s is charged and has no end", e.ID)
-		case h.end.Units != e.Units || h.end.Job.Account != e.Account:
-			a.wrong("I7", "%s is charged with %d units to %s, its end says %d to %s", e.ID, e.Units, e.Account, h.end.Units, h.end.Job.Account)
 		}
 		charged[e.ID] = true
-	}
-	for id, h := range a.books.jobs {
-		if h.end == nil {
+		units, of, period, count := int64(0), "", int32(0), int64(1)
+		switch h, c := a.books.jobs[e.ID], a.books.charges[e.ID]; {
+		case c != nil:
+			units, of, period, count = c.Units, c.Account, c.Period, max(c.Count, 1)
+		case h != nil && h.end != nil:
+			units, of, period = h.end.Units, h.end.Job.Account, h.end.Period
+		default:
+			a.wrong("I7", "%s is charged, and the ledger knows nothing of it", e.ID)
 			continue
 		}
-		if (h.end.Units > 0) != charged[id] {
+		if units != e.Units || of != e.Account || period != dayOf(e.Period) || count != e.Count {
+			a.wrong("I7", "%s is charged with %d units to %s for day %d, %d times; the ledger says %d to %s for %d, %d times",
+				e.ID, e.Units, e.Account, dayOf(e.Period), e.Count, units, of, period, count)
+		}
+	}
+	for id, h := range a.books.jobs {
+		if h.end != nil && (h.end.Units > 0) != charged[id] {
 			a.wrong("I7", "%s costs %d units, and charged is %t", id, h.end.Units, charged[id])
 		}
-		if fresh := h.end.Job.State == "succeeded" && !h.end.Job.Cached; h.end.Job.Billable != fresh || (h.end.Units > 0) != fresh {
-			a.wrong("I7", "%s ended as %s: billable %t, %d units", id, h.end.Job.State, h.end.Job.Billable, h.end.Units)
+	}
+	for id, c := range a.books.charges {
+		if c.Units != 0 && !charged[id] {
+			a.wrong("I7", "%s costs %s %d units, and is not charged", id, c.Account, c.Units)
 		}
+	}
+	for _, d := range a.Days {
+		byDay[month{d.Account, d.Period.UTC()}] += d.Units
 	}
 	for _, m := range a.Months {
 		key := month{m.Account, m.Period.UTC()}
 		if owed[key] != m.Units {
 			a.wrong("I7", "%s owes %d units for %s, the charges are %d", m.Account, m.Units, m.Period.Format("2006-01"), owed[key])
 		}
+		if byDay[key] != m.Units {
+			a.wrong("I7", "%s owes %d units for %s, the days are %d", m.Account, m.Units, m.Period.Format("2006-01"), byDay[key])
+		}
 		delete(owed, key)
+		delete(byDay, key)
 	}
-	for key, units := range owed {
-		a.wrong("I7", "%s owes nothing for %s, the charges are %d", key.account, key.period.Format("2006-01"), units)
+	for _, left := range []map[month]int64{owed, byDay} {
+		for key, units := range left {
+			if units != 0 {
+				a.wrong("I7", "%s owes nothing for %s, the charges are %d", key.account, key.period.Format("2006-01"), units)
+			}
+		}
+	}
+	a.outcomes()
+}
+
+// outcomes: the days count every end, once, on the day it came.
+func (a *auditor) outcomes() {
+	type cell struct {
+		account string
+		day     int32
+		state   string
+	}
+	ends := map[cell]int64{}
+	for _, h := range a.books.jobs {
+		if h.end != nil {
+			state := h.end.Job.State
+			if h.end.Job.Cached {
+				state = "cached"
+			}
+			ends[cell{h.end.Job.Account, dayOf(time.UnixMicro(h.end.Job.FinishedUs)), state}]++
+		}
+	}
+	for _, d := range a.Days {
+		for state, n := range map[string]int64{"succeeded": d.Succeeded, "cached": d.Cached, "failed": d.Failed, "canceled": d.Canceled, "expired": d.Expired} {
+			ends[cell{d.Account, dayOf(d.Day), state}] -= n
+		}
+	}
+	for c, n := range ends {
+		if n != 0 {
+			a.wrong("I7", "on day %d %d jobs of %s that ended as %s are missing in its days", c.day, n, c.account, c.state)
+		}
 	}
 }
 
@@ -105,7 +153,7 @@ func (a *auditor) objects() {
 			continue
 		}
 		r := h.end.Job.Result
-		if of, tok, err := leaseOf(r.GetObject()); err != nil || of != id || tok != h.end.Token {
+		if of, tok, err := leaseOf(r.GetObject()); !h.end.Job.Cached && (err != nil || of != id || tok != h.end.Token) { // else see shared
 			a.wrong("I6", "%s was ended by lease %d and names %s", id, h.end.Token, r.GetObject())
 		}
 		o, there := stored[r.GetObject()]
