@@ -467,7 +467,8 @@ func diffFacts(a, b *facts) string {
 		}
 		return out
 	}
-	return cmp.Diff(list(a), list(b),
+	since := max(a.bills.since, b.bills.since)
+	return cmp.Diff(billsText(a, since), billsText(b, since)) + cmp.Diff(list(a), list(b),
 		cmp.AllowUnexported(entry{}, lease{}), protocmp.Transform(),
 		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "tenant", "readyAt", "since", "turn", "waitUntil"),
 		cmpopts.IgnoreFields(lease{}, "beatBy", "endBy", "assigned"))

@@ -72,17 +72,18 @@ func (b *trial) comparePurged(rt *rapid.T) {
 			if i+1 < p.frames {
 				continue
 			}
-			if diff := gocmp.Diff(text(whole, p.front), text(part, p.front)); diff != "" {
+			if diff := gocmp.Diff(text(whole, p.front, uint64(p.front)), text(part, p.front, uint64(p.front))); diff != "" {
 				rt.Fatalf("at frame %d a fold from frame %d is not what one from the start is (-start +purged):\n%s", i+1, p.front+1, diff)
 			}
 		}
 	}
 }
 
-// text is all that facts say, and nothing that a leader adds. Of jobs that
+// text is all that facts say, of bills what came after frame "since", and
+// nothing that a leader adds. Of jobs that
 // ended it is what a fold can say that has met no more than their ends, unless
 // the ledger has never been purged.
-func text(f *facts, front int) string {
+func text(f *facts, front int, since uint64) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "seq %d, chain %d, jobs %d, time %d\n", f.seq, f.chain, f.jobs, f.timeUS)
 	line := func(e *entry) {
@@ -141,7 +142,7 @@ func text(f *facts, front int) string {
 			keys = append(keys, "then "+el.Value.(*entry).id)
 		}
 	}
-	keys = append(keys, billsText(f, uint64(front))...)
+	keys = append(keys, billsText(f, since)...)
 	return out.String() + strings.Join(keys, "\n")
 }
 

@@ -533,7 +533,7 @@ func TestBoardAgainstModel(t *testing.T) {
 				b.cut()
 				b.compare(rt)
 				if len(b.frames) > len(b.models) {
-					b.models, b.texts = append(b.models, b.model.clone()), append(b.texts, told{b.front, text(b.board.facts, b.front)})
+					b.models, b.texts = append(b.models, b.model.clone()), append(b.texts, told{b.front, text(b.board.facts, b.front, uint64(b.front))})
 				}
 			},
 		}
@@ -543,7 +543,7 @@ func TestBoardAgainstModel(t *testing.T) {
 		f := newFacts()
 		for i, l := range b.frames {
 			f.fold(l)
-			if diff := gocmp.Diff(b.texts[i].text, text(f, b.texts[i].front)); diff != "" {
+			if diff := gocmp.Diff(b.texts[i].text, text(f, b.texts[i].front, uint64(b.texts[i].front))); diff != "" {
 				rt.Fatalf("at frame %d a fresh fold is not what the leader had (-leader +fold):\n%s", l.Seq, diff)
 			}
 		}

@@ -38,6 +38,7 @@ type world struct {
 	verdict map[string]string
 	twice   map[string]bool // ids with a second record
 	held    map[uint64]string
+	lost    []*lostReport
 	steps   []string
 }
 
@@ -59,11 +60,13 @@ const simLength = 4
 
 func newWorld(t *testing.T, ctx context.Context, seed uint64) *world {
 	rng := rand.New(rand.NewPCG(seed, 7))
+	// Some minutes before a new month.
+	time.Sleep(31*24*time.Hour - time.Duration(rng.IntN(600))*time.Second)
 	w := &world{
-		t: t, ctx: ctx, rng: rng, shelf: new(shelf), filed: map[string]bool{}, verdict: map[string]string{},
+		t: t, ctx: ctx, rng: rng, shelf: &shelf{plans: map[string]string{"acc_a": "renders", "acc_b": "calls"}}, filed: map[string]bool{}, verdict: map[string]string{},
 		twice: map[string]bool{}, held: map[uint64]string{},
 		log: &simLog{rng: rng, jobsFirst: 1, frameFirst: 1, judge: &judge{
-			length: simLength, threads: map[string]int{}, jobs: map[string]*judged{}, keys: map[string]string{},
+			length: simLength, threads: map[string]int{}, jobs: map[string]*judged{}, keys: map[string]string{}, accounts: newAccounts(),
 		}},
 	}
 	for _, a := range simAccounts {
@@ -77,9 +80,13 @@ func newWorld(t *testing.T, ctx context.Context, seed uint64) *world {
 
 // boot starts a process that knows nothing.
 func (w *world) boot(name string) *simNode {
+	plan := account.Plan{Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 5}, Wall: time.Minute, Retention: time.Hour}
+	renders, calls := plan, plan
+	renders.Name, renders.Quota = "renders", account.Quota{Unit: account.UnitRender, Limit: simRenders, Period: account.MonthUTC}
+	calls.Name, calls.Quota = "calls", account.Quota{Unit: account.UnitCredit, Limit: simCalls, Period: account.MonthUTC}
 	s, err := New(Config{
 		Address: name, Log: slog.New(slog.DiscardHandler), Queue: Queue{Length: simLength},
-		Plans: []account.Plan{{Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 5}, Wall: time.Minute, Retention: time.Hour}},
+		Plans: []account.Plan{plan, renders, calls},
 	}, w.log, w.shelf, presigner{})
 	if err != nil {
 		w.t.Fatal(err)
@@ -110,7 +117,13 @@ func (w *world) step() {
 		w.log.net = append(w.log.net[:i:i], w.log.net[i+1:]...)
 	case k < 430:
 		w.project()
-	case k < 433: // kill -9, and start again
+	case k < 440:
+		w.forget(n)
+	case k < 441:
+		w.shelf.away = !w.shelf.away
+	case k < 450:
+		w.lose()
+	case k < 453: // kill -9, and start again
 		w.say("%s is killed", n.name)
 		*n = *w.boot(n.name)
 	case n.l == nil:
@@ -173,13 +186,18 @@ func (w *world) publishLate() {
 func (w *world) project() {
 	for seq := w.shelf.at.Seq + 1; seq <= uint64(len(w.log.frames)); seq++ {
 		l := w.log.link(seq)
+		var filing store.Filing
+		file(&filing, l.Frame)
+		if _, err := w.shelf.Project(w.ctx, w.shelf.at, store.Projection{Seq: seq, Chain: uint32(l.Chain)}, filing); err != nil {
+			w.t.Fatal(err)
+		}
 		for _, ev := range l.Frame.Events {
 			if fin := ev.GetFinished(); fin != nil && len(fin.KeyHash) > 0 {
 				w.filed[string(fin.KeyHash)] = true
 			}
 		}
-		w.shelf.at = store.Projection{Seq: seq, Chain: uint32(l.Chain)}
 	}
+	w.log.judge.accounts.archived(w.log.judge, w.shelf)
 	for _, n := range w.nodes {
 		n.s.projected.Store(w.shelf.at.Seq)
 	}
@@ -227,7 +245,7 @@ func (w *world) follow(n *simNode) {
 // reign is one thing that a leader does, or that is done to it.
 func (w *world) reign(n *simNode) {
 	l := n.l
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(14) {
 	case 0, 1, 2: // it reads JOBS
 		var recs []stream.Submitted
 		first := max(l.decided+1, w.log.jobsFirst)
@@ -261,6 +279,10 @@ func (w *world) reign(n *simNode) {
 		if err := l.trimBoth(w.ctx, &n.done); err != nil {
 			w.t.Fatal(err)
 		}
+	case 12:
+		w.call(l)
+	case 13:
+		w.reportLost(l)
 	}
 	w.hear(n)
 }
@@ -410,9 +432,11 @@ func (w *world) check() {
 		if n.flying == nil && len(n.l.sent) == 0 && len(n.l.frames) == 0 && n.l.acked == uint64(len(w.log.frames)) {
 			front := int(w.log.frameFirst - 1)
 			n.l.board.chain = n.l.chain // of a leader's own frames it is kept there
-			if diff := gocmp.Diff(text(w.log.fold(), front), text(n.l.board.facts, front)); diff != "" {
+			since := max(uint64(front), n.l.board.bills.since)
+			if diff := gocmp.Diff(text(w.log.fold(), front, since), text(n.l.board.facts, front, since)); diff != "" {
 				w.log.judge.fail("I9: %s has not what a fold has (-fold +leader):\n%s", n.name, diff)
 			}
+			w.log.judge.accounts.remembered(w.log.judge, n.l)
 		}
 	}
 	for id, what := range w.verdict {
@@ -438,7 +462,7 @@ func TestRivals(t *testing.T) {
 			*v = n
 		}
 	}
-	var accepted, epochs, ended, purged, refused int
+	var accepted, epochs, ended, purged, refused, back, told, full int
 	for seed := from; seed < from+seeds; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -459,12 +483,18 @@ func TestRivals(t *testing.T) {
 					}
 				}
 				epochs += int(w.log.judge.epoch)
+				a := w.log.judge.accounts
+				back, told = back+a.back, told+len(a.told)
+				if a.full {
+					full++
+				}
 				purged += int(w.log.frameFirst - 1)
 			})
 		})
 	}
 	t.Logf("%d seeds: %d jobs accepted, %d refused, %d ended, %d reigns, %d frames purged", seeds, accepted, refused, ended, epochs, purged)
-	if accepted == 0 || ended == 0 || refused == 0 || epochs < int(seeds) || purged == 0 {
+	t.Logf("%d charges given back for lost results, %d times told of a quota, %d worlds used one up", back, told, full)
+	if back == 0 || told == 0 || full == 0 || accepted == 0 || ended == 0 || refused == 0 || epochs < int(seeds) || purged == 0 {
 		t.Error("too little happened for a proof")
 	}
 }

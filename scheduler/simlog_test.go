@@ -161,10 +161,14 @@ type judge struct {
 	record  uint64 // of the last accepted job
 	token   uint64
 	faults  []string
+
+	accounts *accounts
 }
 
 type judged struct {
 	account string
+	units   int64
+	period  int32
 	tier    int32
 	waits   bool   // counts against the queue's length
 	lease   uint64 // open one
@@ -197,6 +201,7 @@ func (j *judge) frame(s stream.Sealed, before stream.Chain) {
 		j.event(s.Seq<<16|uint64(i), f, ev)
 	}
 	j.decided = f.Jobs
+	j.accounts.within(j, s.Seq)
 }
 
 func (j *judge) event(tok uint64, f *pb.Frame, ev *pb.Event) {
@@ -223,7 +228,8 @@ func (j *judge) event(tok uint64, f *pb.Frame, ev *pb.Event) {
 			j.fail("I2: %s enters a queue of %d", id, ahead)
 		}
 		j.record = a.JobsSeq
-		j.jobs[id] = &judged{account: a.Envelope.Account, tier: a.Tier, waits: a.Place == pb.Place_PLACE_QUEUE}
+		j.jobs[id] = &judged{account: a.Envelope.Account, tier: a.Tier, waits: a.Place == pb.Place_PLACE_QUEUE, units: a.Units, period: a.Period}
+		j.accounts.accepted(j, f, a)
 	case *pb.Event_Started:
 		o := j.job(ev.Started.Id, "starts")
 		if o.lease != 0 || o.ended || tok <= j.token {
@@ -248,6 +254,11 @@ func (j *judge) event(tok uint64, f *pb.Frame, ev *pb.Event) {
 			j.fail("%s ends with the spec %q", ev.Finished.Job.Id, body)
 		}
 		o.ended, o.waits, o.lease = true, false, 0
+		j.accounts.finished(j, o, ev.Finished)
+	case *pb.Event_Charged:
+		j.accounts.charged(j, ev.Charged)
+	case *pb.Event_QuotaReached:
+		j.accounts.reached(j, ev.QuotaReached)
 	case *pb.Event_Carried:
 		if o := j.job(ev.Carried.Envelope.Id, "is carried"); o.ended || o.lease != ev.Carried.Token {
 			j.fail("%s is carried with lease %d, has %d, ended %t", ev.Carried.Envelope.Id, ev.Carried.Token, o.lease, o.ended)
