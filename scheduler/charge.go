@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -67,7 +68,8 @@ func (l *leader) charge(t tenantView, c *pb.Count) *fault.Error {
 		}
 	}
 	reason := reasonCall
-	if c.Reason == reasonDownload {
+	// A part that is given back makes a call cheaper, and undoes none.
+	if part := units < 0 && units%account.UnitsPerCall != 0; part || c.Reason == reasonDownload {
 		reason = reasonDownload
 	}
 	l.addCharge(p, reason, units, c.Event)

@@ -104,6 +104,20 @@ func TestChargesOfCalls(t *testing.T) {
 	})
 }
 
+// A link that the cache answers is a call at a lower price: what is given back
+// of it undoes no call.
+func TestPartOfACall(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, _ := b.start("a", Config{Plans: []account.Plan{testPlan(credits(10))}})
+		b.leading(s)
+		b.count(s, &pb.Count{Units: 120, Reason: "call"}, &pb.Count{Units: -108, Reason: "call"})
+		b.wantUnits(s, "a link", 12)
+		if all := b.charged(); len(all) != 2 || all[0].Reason != "call" || all[1].Reason != "download" {
+			t.Errorf("charged %v", all)
+		}
+	})
+}
+
 // Other plans are charged for no call, and nothing that a replica says is taken
 // for one of the leader's own events.
 func TestChargesThatAreNone(t *testing.T) {
