@@ -51,6 +51,7 @@ type shelf struct {
 	reached []store.QuotaReached
 	plans   map[string]string // by account; "test" where it says nothing
 	away    bool              // nobody can read accounts
+	billing int               // day of the accounts' periods; 0: the first of the month
 }
 
 func (s *shelf) Tenants(_ context.Context, ids []string, _ time.Time) ([]store.Tenant, error) {
@@ -61,7 +62,7 @@ func (s *shelf) Tenants(_ context.Context, ids []string, _ time.Time) ([]store.T
 	}
 	var out []store.Tenant
 	for _, id := range ids {
-		x := store.Tenant{ID: id, Account: &account.Account{ID: id, Name: id, Plan: cmp.Or(s.plans[id], "test"), BillingDay: 1}, Seq: s.at.Seq}
+		x := store.Tenant{ID: id, Account: &account.Account{ID: id, Name: id, Plan: cmp.Or(s.plans[id], "test"), BillingDay: max(s.billing, 1)}, Seq: s.at.Seq}
 		sums := map[time.Time]int64{}
 		for _, c := range s.charges {
 			if c.Account == id {
