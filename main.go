@@ -88,6 +88,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.ListAccounts(ctx, t, cfg.Account.List)
 	case "account show":
 		return command.ShowAccount(ctx, t, cfg.Account.Show)
+	case "account update":
+		return command.UpdateAccount(ctx, t, cfg.Account.Update)
 	case "key create":
 		return command.CreateKey(ctx, t, cfg.Key.Create)
 	case "key list":
@@ -96,6 +98,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.RevokeKey(ctx, t, cfg.Key.Revoke)
 	case "policy check":
 		return command.CheckPolicy(t, cfg.Policy.Check)
+	case "policy show":
+		return command.ShowPolicy(ctx, t, cfg.Policy.Show)
 	case "healthcheck":
 		return command.Healthcheck(ctx, t, cfg.Healthcheck)
 	case "config":

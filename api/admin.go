@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -145,7 +146,7 @@ func (s *Server) overviews(ctx context.Context, accounts []account.Account) ([]A
 		p := presentSpan(a, plan, now)
 		ids[i], starts[i] = a.ID, p.start
 		out[i] = AccountOverview{
-			Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, CreatedAt: Time{a.CreatedAt},
+			Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, BillingDay: a.BillingDay, CreatedAt: Time{a.CreatedAt},
 			Usage: PeriodUsage{Period: p.text(), ResetsAt: Time{p.end}, Unit: orNull(string(plan.Quota.Unit)), Limit: orNull(plan.Quota.Limit)},
 		}
 	}
@@ -161,6 +162,45 @@ func (s *Server) overviews(ctx context.Context, accounts []account.Account) ([]A
 		out[i].Keys, out[i].Usage.Units, out[i].Usage.Used = st.Keys, st.Units, credits(st.Units)
 	}
 	return out, nil
+}
+
+// updateAccount is PATCH /admin/v1/accounts/{id}. It is answered when the leader
+// has read the account anew and told every replica, or when there is no leader:
+// the next one reads it.
+func (s *Server) updateAccount(w http.ResponseWriter, r *http.Request, c *call) error {
+	var req AccountUpdate
+	if err := read(w, r, c, &req); err != nil {
+		return err
+	}
+	id, err := accountID(r)
+	if err != nil {
+		return err
+	}
+	if req.Plan != nil {
+		if err := knownPlan(s.policy(), *req.Plan); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	a, err := s.deps.Store.UpdateAccount(ctx, id, account.Update{Plan: req.Plan, Suspended: req.Suspended, BillingDay: req.BillingDay})
+	if err != nil {
+		return archiveDown(err)
+	}
+	s.keys.dropAccount(a.ID)
+	s.front.touch(r.Context(), a.ID)
+	s.log.Info("account changed", "account", a.ID, "plan", a.Plan, "suspended", a.Suspended, "trace", c.id)
+	return writeJSON(w, http.StatusOK, presentAccount(a))
+}
+
+// readPolicy is GET /admin/v1/policy.
+func (s *Server) readPolicy(w http.ResponseWriter, _ *http.Request, _ *call) error {
+	text := s.policy().Text()
+	h := w.Header()
+	h.Set("Content-Type", "application/yaml") // RFC 9512
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	_, _ = w.Write(text) // the client that went away is noticed by the server
+	return nil
 }
 
 // listPlans is GET /admin/v1/plans.

@@ -105,6 +105,7 @@ type Store interface {
 	CreateAccount(ctx context.Context, a account.Account, k account.Key) error
 	Accounts(ctx context.Context, after string, limit int) ([]account.Account, error)
 	Account(ctx context.Context, id string) (account.Account, error)
+	UpdateAccount(ctx context.Context, id string, to account.Update) (account.Account, error)
 	CreateKey(ctx context.Context, k account.Key) error
 	Keys(ctx context.Context, accountID string) ([]account.Key, error)
 	RevokeKey(ctx context.Context, accountID, keyID string) error
@@ -193,6 +194,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.hard, s.stop = context.WithCancel(context.Background())
 	s.front = newFront(s.boot, dialer(cfg.Front), s.log)
 	s.front.blocked, s.front.welcomed = s.blocked, func() { s.blocks.welcomed(time.Now()) }
+	s.front.touched = s.keys.dropAccount
 	s.metrics = newMetrics(deps.Metrics, s.front.led)
 	ops, err := loadContract()
 	if err != nil {
@@ -281,6 +283,8 @@ func (s *Server) routes() []route {
 		{pattern: "GET /admin/v1/accounts/{id}", class: classExempt, auth: byAdmin, handle: s.readAccount},
 		{pattern: "GET /admin/v1/usage", class: classExempt, auth: byAdmin, handle: s.listUsage},
 		{pattern: "GET /admin/v1/usage/events", class: classExempt, auth: byAdmin, handle: s.listAllUsageEvents},
+		{pattern: "PATCH /admin/v1/accounts/{id}", class: classExempt, auth: byAdmin, handle: s.updateAccount},
+		{pattern: "GET /admin/v1/policy", class: classExempt, auth: byAdmin, handle: s.readPolicy},
 		{pattern: "GET /admin/v1/plans", class: classExempt, auth: byAdmin, handle: s.listPlans},
 		{pattern: "POST /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.createKey},
 		{pattern: "GET /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.listKeys},

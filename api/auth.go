@@ -109,8 +109,9 @@ type keyCache struct {
 	store Store
 	asks  singleflight.Group
 
-	mu   sync.Mutex
-	keys map[string]cachedKey // by key id; guarded by mu
+	mu    sync.Mutex
+	keys  map[string]cachedKey // by key id; guarded by mu
+	drops int                  // of accounts; guarded by mu
 }
 
 type cachedKey struct {
@@ -173,6 +174,9 @@ func (c *keyCache) byID(ctx context.Context, id string, now time.Time) (cachedKe
 func (c *keyCache) ask(ctx context.Context, id string, now time.Time) (any, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, keyQuery, context.DeadlineExceeded)
 	defer cancel()
+	c.mu.Lock()
+	drops := c.drops
+	c.mu.Unlock()
 	key, acct, err := c.store.Key(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		c.drop(id)
@@ -184,6 +188,9 @@ func (c *keyCache) ask(ctx context.Context, id string, now time.Time) (any, erro
 	found := cachedKey{key: key, account: acct, at: now}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if drops != c.drops {
+		return found, nil
+	}
 	if len(c.keys) >= maxKeys {
 		for other := range c.keys { // any: it is asked again when it is used
 			delete(c.keys, other)
@@ -192,6 +199,20 @@ func (c *keyCache) ask(ctx context.Context, id string, now time.Time) (any, erro
 	}
 	c.keys[id] = found
 	return found, nil
+}
+
+// dropAccount forgets an account's keys at once: something of it is not as it
+// was. A question under way may bring what was before, and is not remembered.
+func (c *keyCache) dropAccount(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drops++
+	for keyID, known := range c.keys {
+		if known.account.ID == id {
+			delete(c.keys, keyID)
+			c.asks.Forget(keyID)
+		}
+	}
 }
 
 // drop forgets a key at once, on the replica that revoked it.

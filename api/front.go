@@ -29,6 +29,9 @@ const (
 	clockWithin = 5 * time.Second
 	// answerWithin bounds the wait for an answer that the leader has at hand.
 	answerWithin = 5 * time.Second
+	// touchWithin bounds the wait until every replica knows of a change. Without
+	// it they find out by themselves, within keyFresh.
+	touchWithin = 2 * time.Second
 )
 
 // front is this replica's line to the leader: one stream at a time, followed
@@ -48,6 +51,8 @@ type front struct {
 	// Nil: nobody wants to know.
 	welcomed func()
 	blocked  func(b *pb.Block, ahead time.Duration)
+	// touched is called with an account that is not as it was. Nil: nobody cares.
+	touched func(account string)
 
 	changed chan struct{} // capacity 1: a heartbeat names a new leader
 	wake    chan struct{} // capacity 1: out has something to send
@@ -60,6 +65,7 @@ type front struct {
 	up       chan struct{} // closed while a stream is welcomed
 	awaited  map[job.ID]*decision
 	asked    map[uint64]*question
+	told     map[string]chan struct{} // by account: closed once the leader has read it anew
 	lastCall uint64
 	out      *pb.FrontUp // what the writer sends next
 	muteTill time.Time   // the leader left a count without an answer: none is asked until then
@@ -94,7 +100,8 @@ func newFront(api string, dial func(string) (*grpc.ClientConn, error), log *slog
 	return &front{
 		api: api, dial: dial, log: log, downAt: time.Now(),
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		up: make(chan struct{}), awaited: make(map[job.ID]*decision), asked: make(map[uint64]*question), out: new(pb.FrontUp),
+		up: make(chan struct{}), awaited: make(map[job.ID]*decision), asked: make(map[uint64]*question),
+		told: make(map[string]chan struct{}), out: new(pb.FrontUp),
 	}
 }
 
@@ -412,6 +419,45 @@ func (f *front) answered(a *pb.Answer) {
 	if q := f.asked[a.Call]; q != nil {
 		delete(f.asked, a.Call)
 		q.answer <- a
+	}
+}
+
+// touch tells the leader that an account has changed, and returns when that has
+// told every replica, or soon without it.
+func (f *front) touch(ctx context.Context, account string) {
+	ctx, stop := context.WithTimeout(ctx, touchWithin)
+	defer stop()
+	f.mu.Lock()
+	if f.unreachable() {
+		f.mu.Unlock()
+		return
+	}
+	told := f.told[account]
+	if told == nil {
+		told = make(chan struct{})
+		f.told[account] = told
+	}
+	f.out.Touched = append(f.out.Touched, account)
+	poke(f.wake)
+	f.mu.Unlock()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
+}
+
+// retold takes in that accounts are to be read anew.
+func (f *front) retold(accounts []string) {
+	for _, account := range accounts {
+		if f.touched != nil {
+			f.touched(account)
+		}
+		f.mu.Lock()
+		if told := f.told[account]; told != nil {
+			delete(f.told, account)
+			close(told)
+		}
+		f.mu.Unlock()
 	}
 }
 

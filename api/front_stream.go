@@ -154,6 +154,7 @@ func (f *front) connect(ctx context.Context, to target) (welcomed bool, err erro
 			}
 			f.log.Info("connected to the leading scheduler", "address", to.address, "epoch", w.Epoch)
 		}
+		f.retold(down.Touched)
 		for _, d := range down.Decisions {
 			f.decided(d)
 		}

@@ -356,6 +356,9 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 	for _, n := range m.Forget {
 		delete(l.waiting, n)
 	}
+	if len(m.Touched) > 0 {
+		l.broadcast(&pb.FrontDown{Touched: m.Touched})
+	}
 	for _, q := range m.Lists {
 		down.Answers = append(down.Answers, &pb.Answer{Call: q.Call, Answer: &pb.Answer_Listed{Listed: l.list(q)}})
 	}

@@ -218,6 +218,23 @@ func (m *memStore) Accounts(_ context.Context, after string, limit int) ([]accou
 	return out, nil
 }
 
+func (m *memStore) UpdateAccount(ctx context.Context, id string, to account.Update) (account.Account, error) {
+	a, err := m.Account(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	set(&a.Plan, to.Plan)
+	set(&a.Suspended, to.Suspended)
+	set(&a.BillingDay, to.BillingDay)
+	unlock, err := m.lock()
+	if err != nil {
+		return a, err
+	}
+	defer unlock()
+	m.accounts[id] = a
+	return a, nil
+}
+
 func (m *memStore) Account(_ context.Context, id string) (account.Account, error) {
 	unlock, err := m.lock()
 	if err != nil {

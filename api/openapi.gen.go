@@ -25,10 +25,10 @@ const (
 
 // Defines values for MeterKind.
 const (
-	Quota    MeterKind = "quota"
-	Rate     MeterKind = "rate"
-	Requests MeterKind = "requests"
-	Threads  MeterKind = "threads"
+	MeterKindQuota    MeterKind = "quota"
+	MeterKindRate     MeterKind = "rate"
+	MeterKindRequests MeterKind = "requests"
+	MeterKindThreads  MeterKind = "threads"
 )
 
 // Defines values for OverThreadsAction.
@@ -102,11 +102,12 @@ const (
 
 // Account defines model for Account.
 type Account struct {
-	CreatedAt Time   `json:"created_at"`
-	Id        string `json:"id"`
-	Name      string `json:"name"`
-	Plan      string `json:"plan"`
-	Suspended bool   `json:"suspended"`
+	Id         string `json:"id"`
+	Name       string `json:"name"`
+	Plan       string `json:"plan"`
+	Suspended  bool   `json:"suspended"`
+	BillingDay int    `json:"billing_day"`
+	CreatedAt  Time   `json:"created_at"`
 }
 
 // AccountList defines model for AccountList.
@@ -118,11 +119,12 @@ type AccountList struct {
 
 // AccountOverview defines model for AccountOverview.
 type AccountOverview struct {
-	Id        string `json:"id"`
-	Name      string `json:"name"`
-	Plan      string `json:"plan"`
-	Suspended bool   `json:"suspended"`
-	CreatedAt Time   `json:"created_at"`
+	Id         string `json:"id"`
+	Name       string `json:"name"`
+	Plan       string `json:"plan"`
+	BillingDay int    `json:"billing_day"`
+	Suspended  bool   `json:"suspended"`
+	CreatedAt  Time   `json:"created_at"`
 
 	// Keys Keys that work: neither revoked nor expired.
 	Keys int `json:"keys"`
@@ -138,6 +140,16 @@ type AccountRequest struct {
 
 	// Plan One of the plans of the installation; left out, its first.
 	Plan *string `json:"plan,omitempty"`
+}
+
+// AccountUpdate defines model for AccountUpdate.
+type AccountUpdate struct {
+	// BillingDay On which its periods begin, where its plan bills by it; the last day of months that are shorter.
+	BillingDay *int `json:"billing_day,omitempty"`
+
+	// Plan One of the plans of the installation.
+	Plan      *string `json:"plan,omitempty"`
+	Suspended *bool   `json:"suspended,omitempty"`
 }
 
 // AccountUsage defines model for AccountUsage.
@@ -607,20 +619,42 @@ type PeriodUsage struct {
 type Plan struct {
 	Name string `json:"name"`
 
+	// Tier Priority class, higher first.
+	Tier int `json:"tier"`
+
+	// Threads Slots: an integer, or `seats` for all seats of the farm.
+	Threads interface{} `json:"threads"`
+
+	// SlotsBy Who has them: `account`, or each `key` of it.
+	SlotsBy string `json:"slots_by"`
+
 	// OverThreads What becomes of a submission when all threads of its account are in use.
 	OverThreads OverThreads `json:"over_threads"`
+
+	// Rate Of submissions; null where nothing bounds them.
+	Rate *Rate `json:"rate"`
+
+	// Quota Of a period; null where there is none.
+	Quota *Quota `json:"quota"`
+
+	// CacheTtlS Seconds that a result answers identical requests which do not say; 0: not at all.
+	CacheTtlS int `json:"cache_ttl_s"`
+
+	// StaleWhileRevalidateS Seconds longer that it does while a fresh one is made.
+	StaleWhileRevalidateS int `json:"stale_while_revalidate_s"`
 
 	// RetentionDays Days that a finished job and its artifact are kept.
 	RetentionDays int `json:"retention_days"`
 
-	// Threads Slots of an account: an integer, or `seats` for all seats of the farm.
-	Threads interface{} `json:"threads"`
-
-	// Tier Priority class, higher first.
-	Tier int `json:"tier"`
-
 	// WallMs Milliseconds that one attempt may take, and the upper bound of `timeout_ms`.
 	WallMs int `json:"wall_ms"`
+
+	// Formats That may be asked for.
+	Formats []string `json:"formats"`
+
+	// Dialect Whose refusals and headers answers speak.
+	Dialect    string  `json:"dialect"`
+	UpgradeUrl *string `json:"upgrade_url"`
 }
 
 // PlanList defines model for PlanList.
@@ -731,6 +765,41 @@ type QueueTier struct {
 	// which any waited in it, or longer where fewer than eight left in that time. Null when
 	// that has not been measured.
 	DrainPerS *float64 `json:"drain_per_s"`
+}
+
+// Quota Of a period; null where there is none.
+type Quota struct {
+	// Unit What is counted: `render`, `request` or `credit`.
+	Unit  string `json:"unit"`
+	Limit int64  `json:"limit"`
+
+	// Period `month_utc`, or `billing_day`: a month from the account's own day.
+	Period string `json:"period"`
+
+	// Status Of the refusal.
+	Status int `json:"status"`
+
+	// Overage What goes beyond the quota for money; null where nothing does.
+	Overage *Surcharge `json:"overage"`
+}
+
+// Rate Of submissions; null where nothing bounds them.
+type Rate struct {
+	// Algorithm `token_bucket` or `fixed_window`.
+	Algorithm string `json:"algorithm"`
+
+	// Requests In each window.
+	Requests int `json:"requests"`
+	WindowS  int `json:"window_s"`
+
+	// Burst How many may come at once; null of a fixed window.
+	Burst *int `json:"burst"`
+
+	// By What is counted together: `account`, `key` or `ip`.
+	By string `json:"by"`
+
+	// Charge `all`, or `success`: what does not become a fresh success is given back.
+	Charge string `json:"charge"`
 }
 
 // Ready defines model for Ready.
@@ -856,6 +925,15 @@ type Self struct {
 
 // Status `queued` and `running` change; the others are ends.
 type Status string
+
+// Surcharge What goes beyond the quota for money; null where nothing does.
+type Surcharge struct {
+	// Above Units from which on each has a price.
+	Above int64 `json:"above"`
+
+	// PricePerUnit In the operator's currency; an exact decimal.
+	PricePerUnit string `json:"price_per_unit"`
+}
 
 // TimeoutMs Milliseconds from the start of the attempt to the end of its capture, 1,000 to the plan's
 // wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
@@ -1161,6 +1239,9 @@ type ListUsageEventsParamsFormat string
 
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = AccountRequest
+
+// UpdateAccountJSONRequestBody defines body for UpdateAccount for application/json ContentType.
+type UpdateAccountJSONRequestBody = AccountUpdate
 
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = KeyRequest

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -56,6 +57,30 @@ func TestPlans(t *testing.T) {
 	f.admin("POST", "/admin/v1/accounts", `{"name":"x"}`).json(t, &made)
 	if made.Plan != "default" {
 		t.Errorf("%+v", made)
+	}
+}
+
+// Every limit of a plan is shown.
+func TestWholePlan(t *testing.T) {
+	for _, test := range []struct{ policy, plan, want string }{
+		{"page2images", "premium", `"rate":null,"quota":{"unit":"credit","limit":5000000,"period":"month_utc","status":402,"overage":{"above":5000000,"price_per_unit":"0.0002"}},"cache_ttl_s":259200`},
+		{"screenshot-api", "pro", `"slots_by":"key","over_threads":{"action":"refuse","retry_after":false,"status":429},"rate":{"algorithm":"fixed_window","requests":60,"window_s":60,"burst":null,"by":"key","charge":"all"},` +
+			`"quota":{"unit":"render","limit":10000,"period":"month_utc","status":402,"overage":null}`},
+		{"screenshot-api", "pro", `"dialect":"screenshot-api","upgrade_url":"https://app.example.com/dashboard?upgrade=true"}`},
+		{"webshot", "free", `"rate":{"algorithm":"token_bucket","requests":30,"window_s":60,"burst":10,"by":"ip","charge":"success"},"quota":null`},
+	} {
+		p, err := account.ReadPolicy(test.policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, _ := p.Plan(test.plan)
+		text, err := marshal(presentPlan(plan))
+		if err != nil || !strings.Contains(string(text), test.want) {
+			t.Errorf("%s of %s: %v %s\nlacks %s", test.plan, test.policy, err, text, test.want)
+		}
+	}
+	if got := presentPlan(account.Plan{Formats: []job.Format{job.PDF}}).Formats; len(got) != 1 || got[0] != "pdf" {
+		t.Errorf("formats %v", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -133,7 +134,7 @@ func resources(in []job.Resource) []Resource {
 }
 
 func presentAccount(a account.Account) Account {
-	return Account{Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, CreatedAt: Time{a.CreatedAt}}
+	return Account{Id: a.ID, Name: a.Name, Plan: a.Plan, Suspended: a.Suspended, BillingDay: a.BillingDay, CreatedAt: Time{a.CreatedAt}}
 }
 
 func presentPlan(p account.Plan) Plan {
@@ -143,10 +144,32 @@ func presentPlan(p account.Plan) Plan {
 	} else {
 		over.Backlog = orWord(p.OverThreads.Backlog, account.Unlimited, "unlimited")
 	}
-	return Plan{
+	out := Plan{
 		Name: p.Name, Tier: p.Tier, Threads: orWord(p.Threads, 0, "seats"), OverThreads: over,
-		RetentionDays: int(p.Retention / (24 * time.Hour)), WallMs: int(p.Wall.Milliseconds()),
+		SlotsBy: string(cmp.Or(p.SlotsBy, account.ByAccount)), Dialect: string(cmp.Or(p.Dialect, account.DialectTintype)),
+		CacheTtlS: int(p.CacheTTL / time.Second), StaleWhileRevalidateS: int(p.Stale / time.Second),
+		RetentionDays: int(p.Retention / (24 * time.Hour)), WallMs: int(p.Wall.Milliseconds()), UpgradeUrl: orNull(p.UpgradeURL),
 	}
+	formats := p.Formats
+	if len(formats) == 0 {
+		formats = job.Formats
+	}
+	for _, f := range formats {
+		out.Formats = append(out.Formats, string(f))
+	}
+	if r := p.Rate; r.Limited() {
+		out.Rate = &Rate{
+			Algorithm: string(r.Algorithm), Requests: r.Requests, WindowS: int(r.Window / time.Second), Burst: orNull(r.Burst),
+			By: string(r.By), Charge: string(r.Charge),
+		}
+	}
+	if q := p.Quota; q.Limited() {
+		out.Quota = &Quota{Unit: string(q.Unit), Limit: q.Limit, Period: string(q.Period), Status: q.Status}
+		if o := q.Overage; o.Allowed {
+			out.Quota.Overage = &Surcharge{Above: o.Above, PricePerUnit: account.Decimal(account.Nano(o.PriceNano))}
+		}
+	}
+	return out
 }
 
 // orWord writes a number as the policy file does: one of its values is a word.

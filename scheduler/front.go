@@ -116,6 +116,9 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	if len(m.Counts) > 0 {
 		l.takeCounts(ctx, f, m.Counts)
 	}
+	if len(m.Touched) > 0 {
+		l.touch(ctx, m.Touched)
+	}
 	if len(m.Forget) == 0 {
 		return
 	}

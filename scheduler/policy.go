@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/account"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 // policy is what the configuration says, in one piece.
@@ -136,4 +137,27 @@ func (b *board) trimOne(now time.Time, t *tenant) {
 		t.vacate(e, now)
 		b.park(e, now)
 	}
+}
+
+// touch reads accounts anew that an admin has changed, goes by what they are
+// now, and has every replica do so. It keeps nobody waiting for the archive.
+func (l *leader) touch(ctx context.Context, ids []string) {
+	ctx = context.WithoutCancel(ctx) // the replica that said so may go
+	l.enter()
+	defer l.leave()
+	if l.over {
+		return // and nobody waits any more for what is read
+	}
+	l.s.tenants.wg.Go(func() {
+		l.s.tenants.touched(ctx, ids)
+		l.enter()
+		defer l.leave()
+		if l.over {
+			return
+		}
+		l.refill()
+		for _, f := range l.fronts {
+			f.out.put(64*len(ids), func(m *pb.FrontDown) { m.Touched = append(m.Touched, ids...) })
+		}
+	})
 }

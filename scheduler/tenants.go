@@ -229,6 +229,21 @@ func (t *tenants) need(ids []string) {
 	}
 }
 
+// touched reads accounts anew that an admin has changed. Of strangers there is
+// nothing to read. If the archive does not answer they are read when they are
+// next met.
+func (t *tenants) touched(ctx context.Context, ids []string) {
+	t.mu.Lock()
+	for _, id := range ids {
+		if r := t.known[id]; r != nil {
+			r.readAt = time.Time{}
+			t.missing[id] = true
+		}
+	}
+	t.mu.Unlock()
+	t.load(ctx)
+}
+
 // loadSoon is load, behind the caller's back.
 func (t *tenants) loadSoon(ctx context.Context) {
 	t.mu.Lock()

@@ -69,6 +69,53 @@ func TestPlansOfAccounts(t *testing.T) {
 	}
 }
 
+// What an admin changes is gone by as soon as the leader hears of it, and every
+// replica is told.
+func TestTouchedAccounts(t *testing.T) {
+	f := newFarm(t)
+	n := f.start("a", Config{Alone: true, Plans: []account.Plan{
+		plan("default", 2, 1, account.OverThreads{Backlog: 10}),
+		plan("high", 7, 3, account.OverThreads{Backlog: 10}),
+	}})
+	api := n.front(t, &pb.FrontHello{Api: "api"})
+	other := n.front(t, &pb.FrontHello{Api: "other"})
+	submit := func() *pb.Decision {
+		rec := f.record()
+		f.publish(rec)
+		return decision(api, rec.Envelope.Id)
+	}
+	if v := submit().GetAccepted(); v.GetTier() != 2 || v.GetPlace() != pb.Place_PLACE_QUEUE {
+		t.Errorf("%v", v)
+	}
+	if v := submit().GetAccepted(); v.GetPlace() != pb.Place_PLACE_PARKED {
+		t.Errorf("beside its one thread: %v", v)
+	}
+	change := func(to account.Update) {
+		t.Helper()
+		if _, err := f.store.UpdateAccount(t.Context(), f.account, to); err != nil {
+			t.Fatal(err)
+		}
+		api.send(&pb.FrontUp{Touched: []string{f.account, "acc_stranger"}})
+		for _, p := range []*peer[pb.FrontUp, pb.FrontDown]{api, other} {
+			await(p, "word of the change", func(m *pb.FrontDown) (string, bool) {
+				return take(&m.Touched, func(id string) bool { return id == f.account })
+			})
+		}
+	}
+	high, yes := "high", true
+	change(account.Update{Plan: &high})
+	if v := submit().GetAccepted(); v.GetTier() != 7 || v.GetPlace() != pb.Place_PLACE_QUEUE {
+		t.Errorf("on its new plan: %v", v)
+	}
+	if v := submit().GetAccepted(); v.GetPlace() != pb.Place_PLACE_PARKED {
+		t.Errorf("the job that was parked has not got the third thread: %v", v)
+	}
+	change(account.Update{Suspended: &yes})
+	if r := submit().GetRefused(); r.GetCode() != "suspended" {
+		t.Errorf("suspended: %v", r)
+	}
+}
+
 // shutArchive answers nothing about accounts until it is opened.
 type shutArchive struct {
 	*store.Store

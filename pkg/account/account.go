@@ -8,6 +8,13 @@ package account
 
 import "time"
 
+// An Update is what an admin changes of an account; nil leaves it as it is.
+type Update struct {
+	Plan       *string
+	Suspended  *bool
+	BillingDay *int // 1 to 31
+}
+
 // An Account owns jobs, keys and a bill.
 type Account struct {
 	ID         string // acc_ + 26 Crockford characters

@@ -204,12 +204,44 @@ plans: [{name: a}, {name: b}]`))
 	}
 	want.AnonymousPlan = "b"
 	want.HTTPLimits = []HTTPLimit{{"api", ByIP, 60, time.Minute}, {"media", ByKey, 600, 10 * time.Second}}
-	if diff := cmp.Diff(&want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(&want, got, samePrefixes); diff != "" {
 		t.Error(diff)
 	}
 	none, err := ParsePolicy("policy.yaml", []byte("version: 1\ntrusted_proxies: []\nhttp_limits: []\nanonymous_plan: ''\nplans: [{name: a, formats: [], upgrade_url: ''}]"))
 	if err != nil || len(none.TrustedProxies)+len(none.HTTPLimits)+len(none.Plans[0].Formats) > 0 || none.AnonymousPlan+none.Plans[0].UpgradeURL != "" {
 		t.Errorf("%+v %v", none, err)
+	}
+}
+
+// What is written is read to the same; all built-in policies, and names that
+// YAML would take for something else.
+func TestPolicyText(t *testing.T) {
+	all := map[string]*Policy{}
+	for _, name := range BuiltIns() {
+		all[name] = shipped(t, name)
+	}
+	odd, err := ParsePolicy("odd.yaml", []byte(`
+version: 1
+trusted_proxies: [10.0.0.0/8, "2001:db8::/32"]
+anonymous_plan: "it's: [odd] # really"
+plans:
+- {name: "it's: [odd] # really", upgrade_url: "https://a.example/?a='b'&c=#d", formats: [pdf]}
+- {name: "null"}
+- {name: "1e3", quota: {unit: request, limit: 5, overage: {price_per_unit: 0.000000001}}}
+- {name: "- ~"}
+- {name: "'"}
+- {name: "größe {"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all["odd"] = odd
+	for name, p := range all {
+		again, err := ParsePolicy("again.yaml", p.Text())
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, p.Text())
+		} else if diff := cmp.Diff(p, again, samePrefixes); diff != "" {
+			t.Errorf("%s is read as another policy:\n%s", name, diff)
+		}
 	}
 }
 
@@ -322,8 +354,14 @@ func FuzzPolicy(f *testing.F) {
 			return
 		}
 		promised(t, p)
+		again, err := ParsePolicy("again.yaml", p.Text())
+		if err != nil || !cmp.Equal(p, again, samePrefixes) {
+			t.Errorf("%s\nis read as another policy: %v\n%s", p.Text(), err, cmp.Diff(p, again, samePrefixes))
+		}
 	})
 }
+
+var samePrefixes = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
 // promised is what every reader of a policy relies on.
 func promised(t *testing.T, p *Policy) {

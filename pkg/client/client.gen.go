@@ -34,10 +34,10 @@ const (
 
 // Defines values for MeterKind.
 const (
-	Quota    MeterKind = "quota"
-	Rate     MeterKind = "rate"
-	Requests MeterKind = "requests"
-	Threads  MeterKind = "threads"
+	MeterKindQuota    MeterKind = "quota"
+	MeterKindRate     MeterKind = "rate"
+	MeterKindRequests MeterKind = "requests"
+	MeterKindThreads  MeterKind = "threads"
 )
 
 // Defines values for OverThreadsAction.
@@ -103,6 +103,16 @@ const (
 	ListUsageEventsParamsFormatJsonl ListUsageEventsParamsFormat = "jsonl"
 )
 
+// Account defines model for Account.
+type Account struct {
+	Id         string    `json:"id"`
+	Name       string    `json:"name"`
+	Plan       string    `json:"plan"`
+	Suspended  bool      `json:"suspended"`
+	BillingDay int       `json:"billing_day"`
+	CreatedAt  time.Time `json:"created_at"`
+}
+
 // AccountList defines model for AccountList.
 type AccountList struct {
 	Data       []AccountOverview `json:"data"`
@@ -112,11 +122,12 @@ type AccountList struct {
 
 // AccountOverview defines model for AccountOverview.
 type AccountOverview struct {
-	Id        string    `json:"id"`
-	Name      string    `json:"name"`
-	Plan      string    `json:"plan"`
-	Suspended bool      `json:"suspended"`
-	CreatedAt time.Time `json:"created_at"`
+	Id         string    `json:"id"`
+	Name       string    `json:"name"`
+	Plan       string    `json:"plan"`
+	BillingDay int       `json:"billing_day"`
+	Suspended  bool      `json:"suspended"`
+	CreatedAt  time.Time `json:"created_at"`
 
 	// Keys Keys that work: neither revoked nor expired.
 	Keys int `json:"keys"`
@@ -132,6 +143,16 @@ type AccountRequest struct {
 
 	// Plan One of the plans of the installation; left out, its first.
 	Plan *string `json:"plan,omitempty"`
+}
+
+// AccountUpdate defines model for AccountUpdate.
+type AccountUpdate struct {
+	// BillingDay On which its periods begin, where its plan bills by it; the last day of months that are shorter.
+	BillingDay *int `json:"billing_day,omitempty"`
+
+	// Plan One of the plans of the installation.
+	Plan      *string `json:"plan,omitempty"`
+	Suspended *bool   `json:"suspended,omitempty"`
 }
 
 // AccountUsage defines model for AccountUsage.
@@ -593,20 +614,42 @@ type PeriodUsage struct {
 type Plan struct {
 	Name string `json:"name"`
 
+	// Tier Priority class, higher first.
+	Tier int `json:"tier"`
+
+	// Threads Slots: an integer, or `seats` for all seats of the farm.
+	Threads interface{} `json:"threads"`
+
+	// SlotsBy Who has them: `account`, or each `key` of it.
+	SlotsBy string `json:"slots_by"`
+
 	// OverThreads What becomes of a submission when all threads of its account are in use.
 	OverThreads OverThreads `json:"over_threads"`
+
+	// Rate Of submissions; null where nothing bounds them.
+	Rate *Rate `json:"rate"`
+
+	// Quota Of a period; null where there is none.
+	Quota *Quota `json:"quota"`
+
+	// CacheTtlS Seconds that a result answers identical requests which do not say; 0: not at all.
+	CacheTtlS int `json:"cache_ttl_s"`
+
+	// StaleWhileRevalidateS Seconds longer that it does while a fresh one is made.
+	StaleWhileRevalidateS int `json:"stale_while_revalidate_s"`
 
 	// RetentionDays Days that a finished job and its artifact are kept.
 	RetentionDays int `json:"retention_days"`
 
-	// Threads Slots of an account: an integer, or `seats` for all seats of the farm.
-	Threads interface{} `json:"threads"`
-
-	// Tier Priority class, higher first.
-	Tier int `json:"tier"`
-
 	// WallMs Milliseconds that one attempt may take, and the upper bound of `timeout_ms`.
 	WallMs int `json:"wall_ms"`
+
+	// Formats That may be asked for.
+	Formats []string `json:"formats"`
+
+	// Dialect Whose refusals and headers answers speak.
+	Dialect    string  `json:"dialect"`
+	UpgradeUrl *string `json:"upgrade_url"`
 }
 
 // PlanList defines model for PlanList.
@@ -701,6 +744,41 @@ type QueueTier struct {
 	// which any waited in it, or longer where fewer than eight left in that time. Null when
 	// that has not been measured.
 	DrainPerS *float64 `json:"drain_per_s"`
+}
+
+// Quota Of a period; null where there is none.
+type Quota struct {
+	// Unit What is counted: `render`, `request` or `credit`.
+	Unit  string `json:"unit"`
+	Limit int64  `json:"limit"`
+
+	// Period `month_utc`, or `billing_day`: a month from the account's own day.
+	Period string `json:"period"`
+
+	// Status Of the refusal.
+	Status int `json:"status"`
+
+	// Overage What goes beyond the quota for money; null where nothing does.
+	Overage *Surcharge `json:"overage"`
+}
+
+// Rate Of submissions; null where nothing bounds them.
+type Rate struct {
+	// Algorithm `token_bucket` or `fixed_window`.
+	Algorithm string `json:"algorithm"`
+
+	// Requests In each window.
+	Requests int `json:"requests"`
+	WindowS  int `json:"window_s"`
+
+	// Burst How many may come at once; null of a fixed window.
+	Burst *int `json:"burst"`
+
+	// By What is counted together: `account`, `key` or `ip`.
+	By string `json:"by"`
+
+	// Charge `all`, or `success`: what does not become a fresh success is given back.
+	Charge string `json:"charge"`
 }
 
 // Resource A request of the page that did not get its answer.
@@ -813,6 +891,15 @@ type Self struct {
 
 // Status `queued` and `running` change; the others are ends.
 type Status string
+
+// Surcharge What goes beyond the quota for money; null where nothing does.
+type Surcharge struct {
+	// Above Units from which on each has a price.
+	Above int64 `json:"above"`
+
+	// PricePerUnit In the operator's currency; an exact decimal.
+	PricePerUnit string `json:"price_per_unit"`
+}
 
 // TimeoutMs Milliseconds from the start of the attempt to the end of its capture, 1,000 to the plan's
 // wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
@@ -1083,6 +1170,9 @@ type ListUsageEventsParamsFormat string
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = AccountRequest
 
+// UpdateAccountJSONRequestBody defines body for UpdateAccount for application/json ContentType.
+type UpdateAccountJSONRequestBody = AccountUpdate
+
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = KeyRequest
 
@@ -1193,6 +1283,30 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/v1/accounts/{id} (the `ReadAccount` operationId).
 	ReadAccount(ctx context.Context, id AccountId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UpdateAccountWithBody Change an account
+	//
+	// What is left out stays as it is. It holds at once, on every server: jobs that were accepted keep
+	// their tier; more threads are given out at once and fewer drain. With another billing day the present
+	// period is another one, with nothing used but what was charged to it. A suspended account can neither submit nor look; what it has accepted
+	// goes on.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /admin/v1/accounts/{id} (the `UpdateAccount` operationId).
+	UpdateAccountWithBody(ctx context.Context, id AccountId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAccount Change an account
+	//
+	// What is left out stays as it is. It holds at once, on every server: jobs that were accepted keep
+	// their tier; more threads are given out at once and fewer drain. With another billing day the present
+	// period is another one, with nothing used but what was charged to it. A suspended account can neither submit nor look; what it has accepted
+	// goes on.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /admin/v1/accounts/{id} (the `UpdateAccount` operationId).
+	UpdateAccount(ctx context.Context, id AccountId, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListKeys List an account's keys
 	//
 	// All keys, revoked ones too; never their secrets.
@@ -1227,6 +1341,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
 	ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReadPolicy The policy in force
+	//
+	// As a policy file, with every key and nothing left to a default.
+	//
+	// Corresponds with GET /admin/v1/policy (the `ReadPolicy` operationId).
+	ReadPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListUsage What every account used
 	//
@@ -1473,6 +1594,50 @@ func (c *Raw) ReadAccount(ctx context.Context, id AccountId, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
+// UpdateAccountWithBody Change an account
+//
+// What is left out stays as it is. It holds at once, on every server: jobs that were accepted keep
+// their tier; more threads are given out at once and fewer drain. With another billing day the present
+// period is another one, with nothing used but what was charged to it. A suspended account can neither submit nor look; what it has accepted
+// goes on.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /admin/v1/accounts/{id} (the `UpdateAccount` operationId).
+func (c *Raw) UpdateAccountWithBody(ctx context.Context, id AccountId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAccountRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAccount Change an account
+//
+// What is left out stays as it is. It holds at once, on every server: jobs that were accepted keep
+// their tier; more threads are given out at once and fewer drain. With another billing day the present
+// period is another one, with nothing used but what was charged to it. A suspended account can neither submit nor look; what it has accepted
+// goes on.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /admin/v1/accounts/{id} (the `UpdateAccount` operationId).
+func (c *Raw) UpdateAccount(ctx context.Context, id AccountId, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAccountRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListKeys List an account's keys
 //
 // All keys, revoked ones too; never their secrets.
@@ -1548,6 +1713,23 @@ func (c *Raw) RevokeKey(ctx context.Context, id AccountId, keyId string, reqEdit
 // Corresponds with GET /admin/v1/plans (the `ListPlans` operationId).
 func (c *Raw) ListPlans(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListPlansRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReadPolicy The policy in force
+//
+// As a policy file, with every key and nothing left to a default.
+//
+// Corresponds with GET /admin/v1/policy (the `ReadPolicy` operationId).
+func (c *Raw) ReadPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReadPolicyRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2058,6 +2240,53 @@ func NewReadAccountRequest(server string, id AccountId) (*http.Request, error) {
 	return req, nil
 }
 
+// NewUpdateAccountRequest calls the generic UpdateAccount builder with application/json body
+func NewUpdateAccountRequest(server string, id AccountId, body UpdateAccountJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateAccountRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewUpdateAccountRequestWithBody constructs an http.Request for the UpdateAccount method, with any body, and a specified content type
+func NewUpdateAccountRequestWithBody(server string, id AccountId, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/accounts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListKeysRequest constructs an http.Request for the ListKeys method
 func NewListKeysRequest(server string, id AccountId) (*http.Request, error) {
 	var err error
@@ -2190,6 +2419,33 @@ func NewListPlansRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/admin/v1/plans")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReadPolicyRequest constructs an http.Request for the ReadPolicy method
+func NewReadPolicyRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/policy")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

@@ -180,6 +180,26 @@ func (c *Client) CreateAccount(ctx context.Context, name, plan string) (*NewAcco
 	return call[NewAccount](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.CreateAccount(ctx, req) })
 }
 
+// UpdateAccount changes an account; what is nil stays as it is.
+func (c *Client) UpdateAccount(ctx context.Context, id string, to AccountUpdate) (*Account, error) {
+	return call[Account](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.UpdateAccount(ctx, id, to) })
+}
+
+// Policy is the policy in force, as a policy file.
+func (c *Client) Policy(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callWithin, fmt.Errorf("%w: no answer within %s", ErrUnreachable, callWithin))
+	defer cancel()
+	resp, err := c.raw.ReadPolicy(ctx)
+	if err != nil {
+		return nil, unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, problem(resp)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+}
+
 // ListAccounts lists every account, oldest first.
 func (c *Client) ListAccounts(ctx context.Context) ([]AccountOverview, error) {
 	all, limit := []AccountOverview{}, 200

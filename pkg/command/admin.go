@@ -87,6 +87,38 @@ func ListAccounts(ctx context.Context, t Terminal, cfg config.AccountList) error
 	})
 }
 
+// UpdateAccount changes an account and shows it as it is then.
+func UpdateAccount(ctx context.Context, t Terminal, cfg config.AccountUpdate) error {
+	var to client.AccountUpdate
+	if cfg.Plan != "" {
+		to.Plan = &cfg.Plan
+	}
+	if cfg.BillingDay != 0 {
+		to.BillingDay = &cfg.BillingDay
+	}
+	if cfg.Suspend || cfg.Resume {
+		to.Suspended = &cfg.Suspend
+	}
+	if to == (client.AccountUpdate{}) {
+		return &Usage{"nothing to change: give --plan, --suspend, --resume or --billing-day"}
+	}
+	return withAccount(ctx, cfg.AdminClient, cfg.Account, func(ctx context.Context, c *client.Client, id string) error {
+		a, err := c.UpdateAccount(ctx, id, to)
+		if err != nil {
+			return err
+		}
+		if cfg.JSON {
+			return printJSON(t.Out, a)
+		}
+		state := "not suspended"
+		if a.Suspended {
+			state = "suspended"
+		}
+		fmt.Fprintf(t.Out, "account %s (%s): plan %s, billing day %d, %s\n", a.Name, a.Id, a.Plan, a.BillingDay, state)
+		return nil
+	})
+}
+
 // CreateKey makes a key and shows it.
 func CreateKey(ctx context.Context, t Terminal, cfg config.KeyCreate) error {
 	return withAccount(ctx, cfg.AdminClient, cfg.Account, func(ctx context.Context, c *client.Client, id string) error {

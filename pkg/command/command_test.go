@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/client"
 	"github.com/tintype/tintype/pkg/config"
 )
@@ -30,6 +31,7 @@ type server struct {
 	mu       sync.Mutex
 	body     map[string]any // guarded by mu; of the last submission
 	key      string         // guarded by mu
+	patched  string         // guarded by mu
 }
 
 const (
@@ -95,6 +97,24 @@ func serve(t *testing.T, end string) *server {
 			panic(http.ErrAbortHandler)
 		}
 		fmt.Fprint(w, "events as "+r.URL.Query().Get("format"))
+	})
+	mux.HandleFunc("PATCH /admin/v1/accounts/acc_1", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.patched = string(bytes.TrimSpace(body))
+		fmt.Fprint(w, `{"id": "acc_1", "name": "acme", "plan": "gold", "billing_day": 31, "suspended": true}`)
+	})
+	mux.HandleFunc("GET /admin/v1/policy", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer t" {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"status": 401, "code": "invalid_key", "detail": "this is not the admin token"}`)
+			return
+		}
+		w.Write(account.DefaultPolicy().Text()) //nolint:errcheck // a test notices
 	})
 	mux.HandleFunc("POST /admin/v1/accounts/acc_1/keys", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusCreated)

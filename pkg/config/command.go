@@ -112,6 +112,7 @@ type Account struct {
 	Create AccountCreate `cmd:"" help:"Create an account and show its first key, once."`
 	List   AccountList   `cmd:"" help:"List accounts."`
 	Show   AccountShow   `cmd:"" help:"Show an account: its plan, its keys and what it used."`
+	Update AccountUpdate `cmd:"" help:"Change an account's plan, billing day, or whether it is suspended; at once."`
 }
 
 // AccountCreate creates an account.
@@ -119,6 +120,16 @@ type AccountCreate struct {
 	AdminClient
 	Name string `arg:"" help:"A name that no other account has."`
 	Plan string `help:"The account's plan. Empty: the installation's default." placeholder:"PLAN"`
+}
+
+// AccountUpdate changes an account. What is not named stays as it is.
+type AccountUpdate struct {
+	AdminClient
+	Account    string `arg:"" help:"Name or id of the account."`
+	Plan       string `help:"One of the plans of the installation." placeholder:"PLAN"`
+	Suspend    bool   `help:"Let it neither submit nor look; what it has accepted goes on." xor:"suspended"`
+	Resume     bool   `help:"Lift a suspension." xor:"suspended"`
+	BillingDay int    `help:"Day of the month, 1 to 31, on which its periods begin, where its plan bills by it." placeholder:"DAY"`
 }
 
 // AccountList lists accounts.
@@ -172,11 +183,20 @@ type KeyRevoke struct {
 // PolicyFile has the commands on policy files.
 type PolicyFile struct {
 	Check PolicyCheck `cmd:"" help:"Say what is wrong in a policy file, or what it has; exit 2 if anything is wrong."`
+	Show  PolicyShow  `cmd:"" help:"Print a policy as a file that leaves nothing to a default: of a file, a built-in one, or the one that a farm goes by."`
 }
 
 // PolicyCheck checks a policy file.
 type PolicyCheck struct {
-	File string `arg:"" help:"The file."`
+	File string `arg:"" help:"The file, or the name of a built-in policy."`
+}
+
+// PolicyShow prints a policy.
+type PolicyShow struct {
+	Target
+	Admin
+	Folder
+	File string `arg:"" optional:"" help:"A file, or the name of a built-in policy. Left out: the policy that the farm at --server goes by."`
 }
 
 // Healthcheck asks /readyz.

@@ -36,9 +36,9 @@ type Config struct {
 	Shot        Shot        `cmd:"" help:"Take a screenshot of a page and write it to a file."`
 	PDF         PDF         `cmd:"" name:"pdf" help:"Print a page to a PDF file."`
 	Usage       Usage       `cmd:"" help:"Show what was used, what is pending and what is left."`
-	Account     Account     `cmd:"" help:"Create, list and show accounts."`
+	Account     Account     `cmd:"" help:"Create, list, show and change accounts."`
 	Key         Key         `cmd:"" help:"Create, list and revoke API keys."`
-	Policy      PolicyFile  `cmd:"" help:"Check policy files."`
+	Policy      PolicyFile  `cmd:"" help:"Check and show policies."`
 	Healthcheck Healthcheck `cmd:"" help:"Ask a server whether it is ready; exit 0 if so."`
 
 	Config  Show    `cmd:"" help:"Print every setting's effective value and where it came from."`

@@ -52,6 +52,17 @@ func (s *Store) CreateAccount(ctx context.Context, a account.Account, k account.
 	return nil
 }
 
+const updateAccount = `
+UPDATE accounts
+SET plan = COALESCE(@plan, plan), suspended = COALESCE(@suspended, suspended), billing_day = COALESCE(@billing_day, billing_day)
+WHERE id = @id
+RETURNING id, name, plan, suspended, billing_day, created_at`
+
+// UpdateAccount changes an account and gives it as it is then.
+func (s *Store) UpdateAccount(ctx context.Context, id string, to account.Update) (account.Account, error) {
+	return s.oneAccount(ctx, updateAccount, pgx.NamedArgs{"id": id, "plan": to.Plan, "suspended": to.Suspended, "billing_day": to.BillingDay})
+}
+
 const selectAccounts = `
 SELECT id, name, plan, suspended, billing_day, created_at
 FROM accounts

@@ -62,6 +62,37 @@ func TestAccountsAndKeys(t *testing.T) {
 	}
 }
 
+func TestUpdateAccount(t *testing.T) {
+	s := storetest.Open(t)
+	a, k, _ := someAccount(t, s, "acme")
+	before, err := s.Account(t.Context(), a.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, yes, no, day := "gold", true, false, 31
+	for _, step := range []struct {
+		to   account.Update
+		want func(*account.Account)
+	}{
+		{account.Update{}, func(*account.Account) {}},
+		{account.Update{Plan: &plan}, func(a *account.Account) { a.Plan = plan }},
+		{account.Update{Suspended: &yes, BillingDay: &day}, func(a *account.Account) { a.Suspended, a.BillingDay = true, 31 }},
+		{account.Update{Suspended: &no}, func(a *account.Account) { a.Suspended = false }},
+	} {
+		step.want(&before)
+		got, err := s.UpdateAccount(t.Context(), a.ID, step.to)
+		if err != nil || got != before {
+			t.Errorf("%+v, %v; want %+v", got, err, before)
+		}
+		if _, read, err := s.Key(t.Context(), k.ID); err != nil || read != before {
+			t.Errorf("its key finds %+v, %v; want %+v", read, err, before)
+		}
+	}
+	if _, err := s.UpdateAccount(t.Context(), "acc_none", account.Update{Plan: &plan}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an account that is not there: %v", err)
+	}
+}
+
 func succeeded(id job.ID, at time.Time) store.Ended {
 	yes := true
 	return store.Ended{
