@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -124,8 +125,12 @@ func newKeyCache(store Store) *keyCache {
 	return &keyCache{store: store, keys: make(map[string]cachedKey)}
 }
 
-func badKey() error {
-	return fault.New(fault.Unauthenticated, "this key is unknown, revoked or expired")
+// errRevoked is why a key that was right opens nothing any more. Dialects may
+// say so.
+var errRevoked = errors.New("the key was revoked")
+
+func badKey(cause error) error {
+	return fault.Wrap(fault.Unauthenticated, cause, "this key is unknown, revoked or expired")
 }
 
 // find is the key that text is at the moment now, and its account.
@@ -139,8 +144,14 @@ func (c *keyCache) find(ctx context.Context, text string, now time.Time) (cached
 		return cachedKey{}, err
 	}
 	// An unknown id is compared too, so that it takes as long as a wrong secret.
-	if right := known.key.Matches(text); !right || err != nil || !known.key.Live(now) {
-		return cachedKey{}, badKey()
+	right := known.key.Matches(text)
+	switch {
+	case !right || err != nil:
+		return cachedKey{}, badKey(nil)
+	case !known.key.RevokedAt.IsZero():
+		return cachedKey{}, badKey(errRevoked)
+	case !known.key.Live(now):
+		return cachedKey{}, badKey(nil)
 	}
 	return known, nil
 }

@@ -32,9 +32,6 @@ func (screenshotAPI) face(f *fault.Error, ours face) face {
 	return ours
 }
 
-// errRevoked is why a key that was right opens nothing any more.
-var errRevoked = errors.New("the key was revoked")
-
 // urlRefused reports a URL of a scheme that is not rendered.
 func urlRefused(f *fault.Error) bool {
 	return f.Kind == fault.Invalid && f.Code == "invalid_url" && len(f.Fields) > 0 && strings.HasPrefix(f.Fields[0].Detail, "has the scheme ")

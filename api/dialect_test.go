@@ -254,6 +254,66 @@ func TestDialectOfThePlan(t *testing.T) {
 	f.admin("POST", "/admin/v1/accounts", `{"name":"x","plan":"gold"}`).problem(t, 400, "invalid_input")
 }
 
+// Who shows no key, or a bad one, is refused in the anonymous plan's dialect, or
+// in the first plan's; what is left is told in it too.
+func TestDialectOfStrangers(t *testing.T) {
+	on := func(name string) *farm {
+		p, err := account.ReadPolicy(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newFarm(t, func(cfg *Config, _ *Deps) { cfg.Policy = p })
+	}
+	f := on("screenshot-api")
+	code := func(a answered) string {
+		var body struct {
+			Error struct{ Code, RequestID string } `json:"error"`
+		}
+		a.json(t, &body)
+		return fmt.Sprint(a.Code, " ", body.Error.Code)
+	}
+	if got := code(f.do("GET", "/v1/jobs", "", nobody)); got != "401 missing_api_key" {
+		t.Errorf("without a key: %s", got)
+	}
+	if got := code(f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer tt_live_x"})); got != "401 invalid_api_key" {
+		t.Errorf("with none: %s", got)
+	}
+	if got := code(f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer " + f.key[:len(f.key)-1] + "0"})); got != "401 invalid_api_key" {
+		t.Errorf("with a wrong one: %s", got)
+	}
+	id, err := account.KeyID(f.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.admin("DELETE", "/admin/v1/accounts/"+f.acct.ID+"/keys/"+id, "")
+	if got := code(f.do("GET", "/v1/jobs", "")); got != "401 revoked_api_key" {
+		t.Errorf("with a revoked one: %s", got)
+	}
+
+	f = on("shotit")
+	f.leader.countBy(windows(1))
+	if a := f.do("GET", "/v1/jobs", "", nobody); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	a := f.do("GET", "/v1/jobs", "", nobody)
+	if a.Code != 429 || !strings.HasPrefix(a.Body.String(), `{"error":"`) || a.Header().Get("Retry-After") == "" ||
+		a.Header()["x-ratelimit-limit"] == nil || a.Header()["x-ratelimit-reset"] == nil || a.Header()["X-Ratelimit-Limit"] != nil {
+		t.Errorf("%d %s %v", a.Code, a.Body, a.Header())
+	}
+	if a := f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer nonsense", "X-Forwarded-For": "x"}); a.Header().Get("Content-Type") != "application/json" {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
+
+	f = on("webshot")
+	f.leader.deciding(refuseAll(&pb.Fault{Kind: "rate_limited", Code: "rate_limit_exceeded", Policy: "rate", RetryAfterMs: 1500}))
+	for range 2 { // the second is refused without the leader
+		a := f.do("GET", "/v1/screenshot?url=https://example.com/", "", nobody)
+		if a.Code != 429 || !bytes.Equal(a.Body.Bytes(), throttledPicture) || a.Header().Get("Retry-After") != "2" {
+			t.Errorf("%d %q %v", a.Code, a.Body, a.Header())
+		}
+	}
+}
+
 // A format that the plan has not is refused, with those that it has.
 func TestFormatsOfThePlan(t *testing.T) {
 	p, err := account.ParsePolicy("policy.yaml", []byte("version: 1\nplans:\n- {name: shots, formats: [png, jpeg]}\n- {name: prints, formats: [pdf]}\n- {name: all}"))

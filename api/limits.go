@@ -87,6 +87,16 @@ func (t told) rate() *pb.Meter {
 	return best
 }
 
+// quota is that of the plan.
+func (t told) quota() *pb.Meter {
+	for _, m := range t.meters {
+		if m.Kind == pb.Meter_KIND_QUOTA {
+			return m
+		}
+	}
+	return nil
+}
+
 // refusing is the limit that refused the request.
 func (t told) refusing() *pb.Meter {
 	if t.refused == nil || t.refused.Policy == "" {
@@ -134,5 +144,7 @@ func (s *Server) seal(h http.Header, c *call) {
 	if c.ctx != nil && len(c.meters.list()) == 0 && c.measured == nil {
 		s.measure(c.ctx, c) // it was refused, or answered by the archive, before the leader was asked
 	}
-	limitHeaders(h, told{meters: c.left(), plan: c.plan, class: c.class, refused: c.refused, nowUS: s.front.now()})
+	t := told{meters: c.left(), plan: c.plan, class: c.class, refused: c.refused, nowUS: s.front.now()}
+	limitHeaders(h, t)
+	limitsIn(h, c.plan.Dialect, left{rate: t.rate(), quota: t.quota()})
 }
