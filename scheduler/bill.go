@@ -30,8 +30,9 @@ type bill struct {
 	// reserved is the sum of what unfinished jobs will cost if they succeed. It
 	// changes where jobs enter and leave the unfinished ones, and nowhere else.
 	reserved int64
-	spent    []sum // by frame
-	before   int64 // the total at since
+	pictures map[string]*pictureBill // by cache key
+	spent    []sum                   // by frame
+	before   int64                   // the total at since
 	told     []step
 }
 
@@ -65,8 +66,55 @@ func (b *bills) reserve(e *entry, sign int64) {
 	}
 	p := period{e.account, e.period}
 	it := b.bill(p)
-	it.reserved += sign * e.units
+	if picture := e.shares(); picture == "" {
+		it.reserved += sign * e.units
+	} else {
+		c := it.pictures[picture]
+		if c == nil {
+			c = new(pictureBill)
+			if it.pictures == nil {
+				it.pictures = map[string]*pictureBill{}
+			}
+			it.pictures[picture] = c
+		}
+		it.reserved -= c.price()
+		if e.place == pb.Place_PLACE_FOLLOWER {
+			c.followers += int(sign)
+			c.units = max(c.units, e.units)
+		} else {
+			c.others += sign * e.units
+		}
+		it.reserved += c.price()
+		if c.followers == 0 && c.others == 0 {
+			delete(it.pictures, picture)
+		}
+	}
 	b.drop(p, it)
+}
+
+// pictureBill is the unfinished jobs of one picture. Those that follow are charged
+// together once at most: for the one among them that has to take its turn
+// because what they followed came to nothing.
+type pictureBill struct {
+	others    int64 // units of those that follow nobody
+	followers int
+	units     int64 // of a follower
+}
+
+func (c *pictureBill) price() int64 {
+	if c.others == 0 && c.followers > 0 {
+		return c.units
+	}
+	return c.others
+}
+
+// shares is the picture that e may be charged for together with others; empty
+// where it has none.
+func (e *entry) shares() string {
+	if e.env == nil || e.env.Force {
+		return "" // it renders whatever the others do
+	}
+	return string(e.env.CacheKey)
 }
 
 // spend adds a charge.

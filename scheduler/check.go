@@ -225,9 +225,18 @@ func (b *board) checkPins() error {
 // order of their frames.
 func (b *board) checkBills() error {
 	reserved := map[period]int64{}
+	alone := map[string]bool{} // pictures of which a job that follows nobody is unfinished
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
-		if e := el.Value.(*entry); e.units != 0 {
+		if e := el.Value.(*entry); e.units != 0 && (e.place != pb.Place_PLACE_FOLLOWER || e.shares() == "") {
 			reserved[period{e.account, e.period}] += e.units
+			alone[fmt.Sprint(e.period, e.shares())] = true
+		}
+	}
+	for el := b.unfinished.Front(); el != nil; el = el.Next() {
+		e := el.Value.(*entry)
+		if picture := fmt.Sprint(e.period, e.shares()); e.units != 0 && e.place == pb.Place_PLACE_FOLLOWER && e.shares() != "" && !alone[picture] {
+			reserved[period{e.account, e.period}] += e.units
+			alone[picture] = true
 		}
 	}
 	for p, it := range b.bills.of {

@@ -245,3 +245,49 @@ func TestWhoFollows(t *testing.T) {
 		}
 	})
 }
+
+// A job and those that follow it hold one share of the quota, through the head's
+// failure and a change of leader; another job has the rest.
+func TestTwinsShareAQuota(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		cfg := Config{Plans: []account.Plan{testPlan(renders(2))}}
+		s, kill := b.start("a", cfg)
+		api := b.front(s)
+		head := b.same(1)
+		b.same(1)
+		last := b.same(1)
+		b.wantTwin(s, "behind the first", last)
+		b.wantBill(s, "three of one picture", 0, 1)
+		if d := decision(api, b.same(2)); d.GetAccepted() == nil {
+			t.Fatalf("another picture: %v", d)
+		}
+		over := func(when string) {
+			t.Helper()
+			if d := decision(api, b.same(3)); d.GetRefused().GetCode() != "quota_exceeded" {
+				t.Errorf("%s: %v, want it refused for the quota", when, d)
+			}
+		}
+		over("a third one")
+		api.send(&pb.FrontUp{Cancels: []*pb.Cancel{{Call: 1, Id: head, Account: "acc_acme"}}})
+		answer(api, 1)
+		b.wantBill(s, "after the head's end", 0, 2)
+		over("a third one, while a follower takes the head's place")
+		next, _ := b.start("b", cfg)
+		kill()
+		b.leading(next)
+		api = b.front(next)
+		b.wantBill(next, "after a change of leader", 0, 2)
+		over("a third one, after a change of leader")
+		w, _ := b.worker(next, "b1")
+		w.send(&pb.WorkUp{Credit: 2})
+		for range 2 {
+			a := assigned(w)
+			w.send(done(a))
+			committed(w, a.Token)
+		}
+		b.wantBill(next, "after both renders", 2, 0)
+		if j := b.look(next, last); j.State != "succeeded" || !j.Cached || j.Billable {
+			t.Errorf("the last of the first picture: %v", j)
+		}
+	})
+}
