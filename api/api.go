@@ -102,6 +102,7 @@ type Store interface {
 	AllUsageEvents(ctx context.Context, of string, from, to time.Time, after account.UsageCursor, limit int) ([]account.UsageEvent, error)
 	Bills(ctx context.Context, from, to time.Time, after account.UsageCursor, limit int) ([]account.Bill, error)
 	Standings(ctx context.Context, accounts []string, periods []time.Time) (map[string]account.Standing, error)
+	JobCharge(ctx context.Context, accountID string, id job.ID) (account.JobCharge, error)
 	CreateAccount(ctx context.Context, a account.Account, k account.Key) error
 	Accounts(ctx context.Context, after string, limit int) ([]account.Account, error)
 	Account(ctx context.Context, id string) (account.Account, error)

@@ -2,10 +2,12 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -13,7 +15,12 @@ import (
 const (
 	reasonCall     = "call"
 	reasonDownload = "download"
+	reasonLost     = "lost"
 )
+
+// codeLost is that of a fault which names, as job_id, a job whose stored bytes
+// are not those that were rendered.
+const codeLost = "artifact_lost"
 
 // bill is what one request costs in a plan whose quota counts calls.
 type bill struct {
@@ -70,6 +77,36 @@ func (s *Server) settle(c *call, status int) {
 	if more := due - c.bill.charged; more != 0 {
 		s.front.report(func(up *pb.FrontUp) { up.Counts = append(up.Counts, c.who.charge(more, reason)) })
 	}
+	if c.refused != nil && c.refused.Code == codeLost {
+		s.giveBack(c)
+	}
+}
+
+// giveBack reports that what a job cost is to be given back, since its artifact
+// is lost. The archive says what that was, and whether it was given back before;
+// a job whose charge is not there yet the leader knows by itself. What does not
+// get through is reported when the artifact is asked for again.
+func (s *Server) giveBack(c *call) {
+	id, ok := c.refused.Extra["job_id"].(job.ID)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), storeWithin, errors.New("the archive did not answer in time"))
+	defer cancel()
+	paid, err := s.deps.Store.JobCharge(ctx, c.who.account, id)
+	if err != nil {
+		s.log.Warn("what a lost artifact cost is not given back yet", "job", id, "account", c.who.account, "err", err)
+		return
+	}
+	if paid.GivenBack {
+		return
+	}
+	lost := c.who.charge(-paid.Units, reasonLost)
+	lost.Event = lostPrefix + string(id)
+	if paid.Units != 0 {
+		lost.Period = account.DayNumber(paid.Period)
+	}
+	s.front.report(func(up *pb.FrontUp) { up.Counts = append(up.Counts, lost) })
 }
 
 // forNothing reports an answer that costs nothing: the farm's own failure, or
@@ -85,5 +122,5 @@ func forNothing(status int, refused *fault.Error) bool {
 	case fault.Blocked, fault.RateLimited, fault.ThreadsFull, fault.QuotaExceeded, fault.QueueFull, fault.Unavailable:
 		return true // whatever status a dialect gives it
 	}
-	return refused.Code == "banned" || refused.Code == "artifact_lost"
+	return refused.Code == "banned" || refused.Code == codeLost
 }

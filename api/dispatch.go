@@ -147,11 +147,12 @@ func (s *Server) refuse(w *answer, r *http.Request, err error) {
 	if s.log.Enabled(r.Context(), level) {
 		s.log.Log(r.Context(), level, "request refused", "trace", c.id, "account", c.account.ID, "route", r.Pattern, "kind", f.Kind.String(), "err", err)
 	}
+	c.refused = f
 	if w.status != 0 {
 		// Half an answer was sent: the client must not take it for a whole one.
 		panic(http.ErrAbortHandler)
 	}
-	if c.refused = f; f.Kind == fault.Unavailable || f.Kind == fault.Canceled {
+	if f.Kind == fault.Unavailable || f.Kind == fault.Canceled {
 		c.ctx = nil // nobody is there to be asked, or to be told
 	}
 	look := faceFor(f, c.plan)

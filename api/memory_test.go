@@ -28,6 +28,7 @@ type memStore struct {
 	accounts map[string]account.Account
 	keys     map[string]account.Key
 	jobs     map[job.ID]*job.Job
+	charges  map[job.ID]account.JobCharge
 	byKey    map[string]keyedJob           // by account and key hash
 	usage    map[string][]account.UsageDay // by account and month
 	events   []account.UsageEvent
@@ -169,6 +170,18 @@ func (m *memStore) Usage(_ context.Context, accountID string, period time.Time) 
 	}
 	defer unlock()
 	return m.usage[accountID+" "+period.Format(time.DateOnly)], nil
+}
+
+func (m *memStore) JobCharge(_ context.Context, accountID string, id job.ID) (account.JobCharge, error) {
+	unlock, err := m.lock()
+	if err != nil {
+		return account.JobCharge{}, err
+	}
+	defer unlock()
+	if j := m.jobs[id]; j == nil || j.Account != accountID {
+		return account.JobCharge{}, nil
+	}
+	return m.charges[id], nil
 }
 
 func (m *memStore) DropResult(_ context.Context, id job.ID) (string, error) {

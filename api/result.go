@@ -129,7 +129,7 @@ func (s *Server) resultOf(r *http.Request, c *call) (*job.Job, error) {
 
 func artifactLost(j *job.Job, err error) *fault.Error {
 	f := fault.Wrap(fault.Gone, err, "the stored bytes are not the ones that were rendered; submit the job again")
-	f.Code, f.Extra = "artifact_lost", map[string]any{"job_id": j.ID}
+	f.Code, f.Extra = codeLost, map[string]any{"job_id": j.ID}
 	return f
 }
 

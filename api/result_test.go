@@ -13,7 +13,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
+	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
 func TestResult(t *testing.T) {
@@ -157,6 +159,41 @@ func TestResultLost(t *testing.T) {
 	f.do("GET", ids["expired"], "").problem(t, 410, "gone")
 	f.bucket.setDown(true)
 	f.do("GET", ids["store down"], "").problem(t, 503, "unavailable")
+}
+
+// A lost artifact is reported with what its job cost, until that was given
+// back; what only the leader knows of is reported without.
+func TestLostArtifactIsReported(t *testing.T) {
+	f := newFarm(t)
+	f.store.charges = map[job.ID]account.JobCharge{}
+	reports := make(chan *pb.Count, 10)
+	f.leader.countBy(func(q *pb.Count) *pb.Answer {
+		if q.Reason == reasonLost {
+			reports <- q
+		}
+		return new(pb.Answer)
+	})
+	lose := func(paid account.JobCharge) string {
+		t.Helper()
+		j := f.filed(job.NewID(), job.Succeeded, []byte("the bytes"))
+		f.store.mu.Lock()
+		f.store.charges[j.ID] = paid
+		f.store.mu.Unlock()
+		if err := f.bucket.Delete(t.Context(), j.Result.Object); err != nil {
+			t.Fatal(err)
+		}
+		f.do("GET", "/v1/jobs/"+string(j.ID)+"/result", "").problem(t, 410, "artifact_lost")
+		return "lost_" + string(j.ID)
+	}
+	january := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	lose(account.JobCharge{Units: 120, Period: january, GivenBack: true}) // it is not among the reports
+	paid, unfiled := lose(account.JobCharge{Units: 120, Period: january}), lose(account.JobCharge{})
+	for _, want := range []*pb.Count{{Event: paid, Units: -120, Period: account.DayNumber(january)}, {Event: unfiled}} {
+		got := <-reports
+		if got.Event != want.Event || got.Units != want.Units || got.Period != want.Period || got.Account != f.acct.ID || got.Class != "" {
+			t.Errorf("reported %v, want %v", got, want)
+		}
+	}
 }
 
 // A large artifact is streamed; if its digest is wrong in the end, the client

@@ -20,3 +20,10 @@ type UsageDay struct {
 	Canceled  int
 	Expired   int
 }
+
+// A JobCharge is what a job cost. The zero value is nothing, or not filed yet.
+type JobCharge struct {
+	Units     int64     // 1/120 credit
+	Period    time.Time // first day of it
+	GivenBack bool      // since its artifact is lost
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
 )
 
@@ -196,20 +197,19 @@ func (s *Store) QuotaEvents(ctx context.Context, accountID string, period time.T
 }
 
 const selectJobCharge = `
-SELECT units, period
-FROM usage_events paid
-WHERE id = @job AND account = @account AND reason = 'render'
-    AND NOT EXISTS (SELECT FROM usage_events back WHERE back.id = @lost)`
+SELECT units, period, EXISTS (SELECT FROM usage_events back WHERE back.id = @lost) AS given_back
+FROM usage_events
+WHERE id = @job AND account = @account AND reason = 'render'`
 
-// JobCharge is what a job cost, and in which period. It is 0 where nothing was
-// charged, or all was given back.
-func (s *Store) JobCharge(ctx context.Context, accountID string, id job.ID) (units int64, period time.Time, err error) {
-	err = s.pool.QueryRow(ctx, selectJobCharge, pgx.NamedArgs{"account": accountID, "job": string(id), "lost": lostPrefix + string(id)}).Scan(&units, &period)
+// JobCharge finds what a job of an account cost.
+func (s *Store) JobCharge(ctx context.Context, accountID string, id job.ID) (account.JobCharge, error) {
+	rows, _ := s.pool.Query(ctx, selectJobCharge, pgx.NamedArgs{"account": accountID, "job": string(id), "lost": lostPrefix + string(id)})
+	paid, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[account.JobCharge])
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, time.Time{}, nil
+		return account.JobCharge{}, nil
 	}
 	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("charge of a job: %w", err)
+		return account.JobCharge{}, fmt.Errorf("charge of a job: %w", err)
 	}
-	return units, period, nil
+	return paid, nil
 }

@@ -67,16 +67,20 @@ func TestGiveBack(t *testing.T) {
 	s.file(store.Filing{Ends: []store.Ended{e, free}})
 	s.file(store.Filing{Charges: []store.Charge{lost(e, "acc_other"), lost(free, "acc_acme")}})
 	s.want("given back to a stranger, and what was free", 1, 240)
-	units, period, err := s.JobCharge(t.Context(), "acc_acme", e.Job.ID)
-	if err != nil || units != 240 || !period.Equal(november) {
-		t.Errorf("the job is said to cost %d in %s, %v", units, period, err)
+	if paid, err := s.JobCharge(t.Context(), "acc_acme", e.Job.ID); err != nil || paid.Units != 240 || !paid.Period.Equal(november) || paid.GivenBack {
+		t.Errorf("the job is said to cost %+v, %v", paid, err)
 	}
 	for range 2 {
 		s.file(store.Filing{Charges: []store.Charge{lost(e, "acc_acme"), lost(e, "acc_acme")}})
 		s.want("given back", 2, 0)
 	}
-	if units, _, err := s.JobCharge(t.Context(), "acc_acme", e.Job.ID); err != nil || units != 0 {
-		t.Errorf("given back, it is said to cost %d, %v", units, err)
+	if paid, err := s.JobCharge(t.Context(), "acc_acme", e.Job.ID); err != nil || !paid.GivenBack {
+		t.Errorf("given back, it is said to cost %+v, %v", paid, err)
+	}
+	for _, none := range []store.Ended{e, free} {
+		if paid, err := s.JobCharge(t.Context(), "acc_other", none.Job.ID); err != nil || paid != (account.JobCharge{}) {
+			t.Errorf("to a stranger it is said to cost %+v, %v", paid, err)
+		}
 	}
 	both := succeeded(job.NewID(), at)
 	s.file(store.Filing{Ends: []store.Ended{both}, Charges: []store.Charge{lost(both, "acc_acme")}})
