@@ -22,6 +22,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/object"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/capture"
 )
@@ -69,6 +70,7 @@ func (flakySeat) Render(_ context.Context, _ job.ID, spec *job.Spec) capture.Out
 type siege struct {
 	t     *testing.T
 	doors []string
+	s3    config.S3
 	http  *http.Client
 	next  atomic.Int64
 }
@@ -97,7 +99,7 @@ func layTo(t *testing.T, policy string) *siege {
 			Schedulers: []string{leads}, Name: "w1", Join: config.Join{WorkerToken: "join"}, Render: config.Render{Seats: 8}, Drain: drain,
 		})
 	})
-	s := &siege{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: siegeSubmitters}, Timeout: time.Minute}}
+	s := &siege{t: t, s3: stores.S3, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: siegeSubmitters}, Timeout: time.Minute}}
 	t.Cleanup(s.http.CloseIdleConnections)
 	for i := range 2 {
 		door := freeAddress(t)
@@ -201,6 +203,46 @@ func TestQuotaUnderSiege(t *testing.T) {
 	s := layTo(t, siegePolicy)
 	t.Run("all succeed", func(t *testing.T) { exactly(t, s) })
 	t.Run("a third fails", func(t *testing.T) { failing(t, s) })
+	t.Run("a result is lost", func(t *testing.T) { losing(t, s) })
+}
+
+// losing: what a result cost that the bucket has lost comes back once, however
+// often and at whichever replica it is asked for.
+func losing(t *testing.T, s *siege) {
+	id, key := s.account("luckless")
+	var ids []string
+	for _, page := range []string{"kept", "lost"} {
+		a, status := s.submit(key, "", "https://example.com/"+page)
+		if status != http.StatusAccepted {
+			t.Fatalf("%d %+v", status, a)
+		}
+		ids = append(ids, a.ID)
+	}
+	s.ended(key, ids)
+	bucket, err := object.New(object.Config{
+		Endpoint: s.s3.S3Endpoint, Bucket: s.s3.S3Bucket, Region: s.s3.S3Region, AccessKey: s.s3.S3AccessKey, SecretKey: s.s3.S3SecretKey,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bucket.Close()
+	for o, err := range bucket.List(t.Context(), "r/"+id+"/"+ids[1]+"/") {
+		if err == nil {
+			err = bucket.Delete(t.Context(), o.Key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 { // before and after all of it is filed
+		for range 4 {
+			var p struct{ Code string }
+			if resp, err := s.ask("GET", "/v1/jobs/"+ids[1]+"/result", key, "", nil, &p); err != nil || resp.StatusCode != http.StatusGone || p.Code != "artifact_lost" {
+				t.Fatalf("%v, %+v, %v", resp, p, err)
+			}
+		}
+		s.addsUp(id, key, 1)
+	}
 }
 
 func exactly(t *testing.T, s *siege) {
@@ -329,7 +371,7 @@ func (s *siege) addsUp(id, key string, credits int64) used {
 	var u used
 	var quota http.Header
 	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until the projector has been
-		if u, quota = s.usage(key); u.Units >= credits*120 || time.Now().After(until) {
+		if u, quota = s.usage(key); u.Units == credits*120 || time.Now().After(until) {
 			break
 		}
 	}
