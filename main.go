@@ -96,6 +96,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.ListKeys(ctx, t, cfg.Key.List)
 	case "key revoke":
 		return command.RevokeKey(ctx, t, cfg.Key.Revoke)
+	case "key sign":
+		return command.SignLink(t, cfg.Key.Sign)
 	case "policy check":
 		return command.CheckPolicy(t, cfg.Policy.Check)
 	case "policy show":

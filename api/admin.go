@@ -79,7 +79,7 @@ func (s *Server) createAccount(w http.ResponseWriter, r *http.Request, c *call) 
 	s.log.Info("account created", "account", a.ID, "trace", c.id)
 	v := presentAccount(a)
 	return writeJSON(w, http.StatusCreated, NewAccount{
-		Id: v.Id, Name: v.Name, Plan: v.Plan, Suspended: v.Suspended, CreatedAt: v.CreatedAt, Key: text,
+		Id: v.Id, Name: v.Name, Plan: v.Plan, Suspended: v.Suspended, CreatedAt: v.CreatedAt, Key: text, SigningSecret: key.SigningSecret,
 	})
 }
 
@@ -236,13 +236,17 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request, c *call) erro
 	if req.ExpiresAt != nil {
 		key.ExpiresAt = req.ExpiresAt.Time
 	}
+	for _, scope := range deref(req.Scopes) {
+		key.Scopes = append(key.Scopes, account.Scope(scope))
+	}
 	if err := s.deps.Store.CreateKey(ctx, key); err != nil {
 		return archiveDown(err)
 	}
 	s.log.Info("key created", "account", a.ID, "trace", c.id)
 	v := presentKey(key)
 	return writeJSON(w, http.StatusCreated, NewKey{
-		Id: v.Id, Name: v.Name, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, RevokedAt: v.RevokedAt, Key: text,
+		Id: v.Id, Name: v.Name, Scopes: v.Scopes, SignsLinks: v.SignsLinks, CreatedAt: v.CreatedAt, ExpiresAt: v.ExpiresAt, RevokedAt: v.RevokedAt,
+		Key: text, SigningSecret: key.SigningSecret,
 	})
 }
 

@@ -33,6 +33,9 @@ const (
 func (s *Server) authenticate(r *http.Request, n need, c *call) error {
 	switch n {
 	case byKey:
+		if signed(r, c.op) {
+			return s.followLink(r, c)
+		}
 		if plan := s.policy().AnonymousPlan; plan != "" && len(r.Header.Values("Authorization")) == 0 && c.who.identity.IsValid() {
 			id := account.AnonymousID(c.who.identity)
 			c.account, c.who.account = account.Account{ID: id, Name: id, Plan: plan}, id

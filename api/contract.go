@@ -116,6 +116,10 @@ func words(e *openapi3.SchemaError) string {
 		return "must not be empty"
 	case "maxLength":
 		return fmt.Sprintf("must be at most %d characters long", *s.MaxLength)
+	case "maxItems":
+		return fmt.Sprintf("must have at most %d entries", *s.MaxItems)
+	case "uniqueItems":
+		return "has an entry twice"
 	case "maxProperties":
 		return fmt.Sprintf("must have at most %d members", *s.MaxProps)
 	case "format":
@@ -138,6 +142,8 @@ func kindOf(s *openapi3.Schema) string {
 		return "a number"
 	case s.Type.Is("boolean"):
 		return "true or false"
+	case s.Type.Is("array"):
+		return "a list"
 	}
 	return "an object"
 }

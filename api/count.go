@@ -223,7 +223,7 @@ func (s *Server) throttled(c *call, f *fault.Error) {
 func (s *Server) count(r *http.Request, rt *route, c *call, refused error) error {
 	q := &pb.Count{
 		Address: c.who.address, Key: c.who.key, Account: c.who.account,
-		BadKey: s.badKeyCosts() && fault.Is(refused, fault.Unauthenticated) && fault.From(refused).Code != "missing_key",
+		BadKey: s.badKeyCosts() && (c.badKey || fault.Is(refused, fault.Unauthenticated) && fault.From(refused).Code != "missing_key"),
 	}
 	if s.limits(c.class) {
 		q.Class = string(c.class)

@@ -225,8 +225,8 @@ func invalid(problems ...fault.Field) error {
 	return f
 }
 
-// fits reports whether v has the type that the schema asks for. Lists and
-// their like do not occur in requests.
+// fits reports whether v has the type that the schema asks for. Of lists and
+// objects all is to be right.
 func fits(s *openapi3.Schema, v any) bool {
 	switch v := v.(type) {
 	case string:
@@ -237,6 +237,8 @@ func fits(s *openapi3.Schema, v any) bool {
 		return s.Type.Is("number") || s.Type.Is("integer") && len(violations(&openapi3.Schema{Type: s.Type}, v)) == 0
 	case map[string]any:
 		return s.Type.Is("object") && len(violations(s, v)) == 0
+	case []any:
+		return s.Type.Is("array") && len(violations(s, v)) == 0
 	}
 	return false
 }

@@ -27,6 +27,8 @@ type call struct {
 	shown   account.Key // zero: of a client without one
 	query   *input      // of a route with credentials
 	key     string      // Idempotency-Key; empty without one
+	link    bool        // it is a signed link
+	badKey  bool        // of a link whose signature is none
 
 	meters   *meters
 	ctx      context.Context // of the request, where the leader may be asked for meters alone; else nil
@@ -180,6 +182,9 @@ func (s *Server) admit(r *http.Request, rt *route, c *call) (err error) {
 	case rt.auth == byNobody || rt.auth == byAdminOffHost:
 		return nil
 	}
+	if err := c.mayUse(rt); err != nil {
+		return err
+	}
 	if c.key, err = checkKey(r, rt.op); err != nil {
 		return err
 	}
@@ -190,6 +195,7 @@ func (s *Server) admit(r *http.Request, rt *route, c *call) (err error) {
 	}
 	c.query = rt.op.decodeQuery(r.URL.RawQuery)
 	if rt.op.renders() {
+		c.unlink()
 		return nil // the query of a render is its request, and is judged as that
 	}
 	return invalid(c.query.problems...)

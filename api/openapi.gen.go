@@ -23,6 +23,12 @@ const (
 	ImageFormatPng  ImageFormat = "png"
 )
 
+// Defines values for KeyRequestScopes.
+const (
+	Read   KeyRequestScopes = "read"
+	Render KeyRequestScopes = "render"
+)
+
 // Defines values for MeterKind.
 const (
 	MeterKindQuota    MeterKind = "quota"
@@ -394,6 +400,12 @@ type Key struct {
 	Id        string `json:"id"`
 	Name      string `json:"name"`
 	RevokedAt *Time  `json:"revoked_at"`
+
+	// Scopes `read`, `render`; none is everything.
+	Scopes []string `json:"scopes"`
+
+	// SignsLinks Whether it has a secret that signs links; keys of older releases have none.
+	SignsLinks bool `json:"signs_links"`
 }
 
 // KeyList defines model for KeyList.
@@ -408,7 +420,13 @@ type KeyRequest struct {
 
 	// Name What the key is for.
 	Name *string `json:"name,omitempty"`
+
+	// Scopes What it opens: `read` looks at jobs, results, usage and the account; `render` submits, cancels and deletes. Left out or empty: everything.
+	Scopes *[]KeyRequestScopes `json:"scopes,omitempty"`
 }
+
+// KeyRequestScopes defines model for KeyRequest.Scopes.
+type KeyRequestScopes string
 
 // Links defines model for Links.
 type Links struct {
@@ -447,10 +465,13 @@ type NewAccount struct {
 	Id        string `json:"id"`
 
 	// Key The account's first key. It is shown here and never again.
-	Key       string `json:"key"`
-	Name      string `json:"name"`
-	Plan      string `json:"plan"`
-	Suspended bool   `json:"suspended"`
+	Key  string `json:"key"`
+	Name string `json:"name"`
+	Plan string `json:"plan"`
+
+	// SigningSecret Signs links in the name of that key. It is shown here and never again.
+	SigningSecret string `json:"signing_secret"`
+	Suspended     bool   `json:"suspended"`
 }
 
 // NewKey defines model for NewKey.
@@ -460,9 +481,14 @@ type NewKey struct {
 	Id        string `json:"id"`
 
 	// Key The key. It is shown here and never again.
-	Key       string `json:"key"`
-	Name      string `json:"name"`
-	RevokedAt *Time  `json:"revoked_at"`
+	Key       string   `json:"key"`
+	Name      string   `json:"name"`
+	RevokedAt *Time    `json:"revoked_at"`
+	Scopes    []string `json:"scopes"`
+
+	// SigningSecret Signs links in the name of the key. It is shown here and never again.
+	SigningSecret string `json:"signing_secret"`
+	SignsLinks    bool   `json:"signs_links"`
 }
 
 // Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
@@ -1070,6 +1096,15 @@ type JobId = string
 // Limit defines model for Limit.
 type Limit = int
 
+// LinkExpires defines model for LinkExpires.
+type LinkExpires = int
+
+// LinkKeyId defines model for LinkKeyId.
+type LinkKeyId = string
+
+// LinkSig defines model for LinkSig.
+type LinkSig = string
+
 // Month YYYY-MM, such as 2026-11
 type Month = string
 
@@ -1183,6 +1218,16 @@ type GetPdfParams struct {
 	TtlS          *TtlS          `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
 	Force         *Force         `form:"force,omitempty" json:"force,omitempty"`
 	CustomId      *CustomId      `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+
+	// KeyId Of a signed link: the id of the key in whose name it is signed.
+	KeyId *LinkKeyId `form:"key_id,omitempty" json:"key_id,omitempty"`
+
+	// Expires Of a signed link: when it ends, in seconds since 1970 UTC; at most 7 days ahead.
+	Expires *LinkExpires `form:"expires,omitempty" json:"expires,omitempty"`
+
+	// Sig Of a signed link, its last parameter: HMAC-SHA256 under the key's `signing_secret` over the raw
+	// query before `&sig=`, in lower-case hex.
+	Sig *LinkSig `form:"sig,omitempty" json:"sig,omitempty"`
 }
 
 // GetScreenshotParams defines parameters for GetScreenshot.
@@ -1203,6 +1248,16 @@ type GetScreenshotParams struct {
 	TtlS              *TtlS              `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
 	Force             *Force             `form:"force,omitempty" json:"force,omitempty"`
 	CustomId          *CustomId          `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+
+	// KeyId Of a signed link: the id of the key in whose name it is signed.
+	KeyId *LinkKeyId `form:"key_id,omitempty" json:"key_id,omitempty"`
+
+	// Expires Of a signed link: when it ends, in seconds since 1970 UTC; at most 7 days ahead.
+	Expires *LinkExpires `form:"expires,omitempty" json:"expires,omitempty"`
+
+	// Sig Of a signed link, its last parameter: HMAC-SHA256 under the key's `signing_secret` over the raw
+	// query before `&sig=`, in lower-case hex.
+	Sig *LinkSig `form:"sig,omitempty" json:"sig,omitempty"`
 }
 
 // GetUsageParams defines parameters for GetUsage.

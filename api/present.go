@@ -182,9 +182,18 @@ func orWord(n, special int, word string) any {
 
 func presentKey(k account.Key) Key {
 	return Key{
-		Id: k.ID, Name: k.Name, CreatedAt: Time{k.CreatedAt},
+		Id: k.ID, Name: k.Name, Scopes: texts(k.Scopes), SignsLinks: k.SigningSecret != "", CreatedAt: Time{k.CreatedAt},
 		ExpiresAt: timeOrNull(k.ExpiresAt), RevokedAt: timeOrNull(k.RevokedAt),
 	}
+}
+
+// texts are the scopes of a key as it was made; none of it is an empty list.
+func texts(scopes []account.Scope) []string {
+	out := make([]string, len(scopes))
+	for i, s := range scopes {
+		out[i] = string(s)
+	}
+	return out
 }
 
 // marshal writes JSON for people too: < and > stay as they are, since no

@@ -15,7 +15,7 @@ func (s *Server) getAccount(w http.ResponseWriter, _ *http.Request, c *call) err
 		Plan: presentPlan(c.plan), Limits: presentMeters(c.left()),
 	}
 	if k := c.shown; k.ID != "" {
-		out.Key = &OwnKey{Id: k.ID, Name: k.Name, Scopes: list(k.Scopes), CreatedAt: Time{k.CreatedAt}, ExpiresAt: timeOrNull(k.ExpiresAt)}
+		out.Key = &OwnKey{Id: k.ID, Name: k.Name, Scopes: texts(k.Scopes), CreatedAt: Time{k.CreatedAt}, ExpiresAt: timeOrNull(k.ExpiresAt)}
 	}
 	return writeJSON(w, http.StatusOK, out)
 }

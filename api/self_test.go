@@ -12,7 +12,7 @@ func TestAccount(t *testing.T) {
 	f := newFarm(t)
 	soon := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
 	key, text := account.NewKey(f.acct.ID, "ci")
-	key.Scopes, key.ExpiresAt, key.CreatedAt = []string{"read"}, soon, soon.Add(-time.Hour)
+	key.Scopes, key.ExpiresAt, key.CreatedAt = []account.Scope{"read"}, soon, soon.Add(-time.Hour)
 	if err := f.store.CreateKey(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func TestClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := admin.CreateKey(t.Context(), made.Id, "ci")
+	key, err := admin.CreateKey(t.Context(), made.Id, client.KeyRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

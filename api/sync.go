@@ -60,6 +60,7 @@ func (s *Server) render(format job.Format) handler {
 			}
 		}
 		describe(w.Header(), j)
+		c.bill.cached = c.link && j.Cached
 		if j.State != job.Succeeded {
 			return failed(j)
 		}

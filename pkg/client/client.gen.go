@@ -32,6 +32,12 @@ const (
 	ImageFormatPng  ImageFormat = "png"
 )
 
+// Defines values for KeyRequestScopes.
+const (
+	Read   KeyRequestScopes = "read"
+	Render KeyRequestScopes = "render"
+)
+
 // Defines values for MeterKind.
 const (
 	MeterKindQuota    MeterKind = "quota"
@@ -389,6 +395,12 @@ type Key struct {
 	Id        string     `json:"id"`
 	Name      string     `json:"name"`
 	RevokedAt *time.Time `json:"revoked_at"`
+
+	// Scopes `read`, `render`; none is everything.
+	Scopes []string `json:"scopes"`
+
+	// SignsLinks Whether it has a secret that signs links; keys of older releases have none.
+	SignsLinks bool `json:"signs_links"`
 }
 
 // KeyList defines model for KeyList.
@@ -403,7 +415,13 @@ type KeyRequest struct {
 
 	// Name What the key is for.
 	Name *string `json:"name,omitempty"`
+
+	// Scopes What it opens: `read` looks at jobs, results, usage and the account; `render` submits, cancels and deletes. Left out or empty: everything.
+	Scopes *[]KeyRequestScopes `json:"scopes,omitempty"`
 }
+
+// KeyRequestScopes defines model for KeyRequest.Scopes.
+type KeyRequestScopes string
 
 // Links defines model for Links.
 type Links struct {
@@ -442,10 +460,13 @@ type NewAccount struct {
 	Id        string    `json:"id"`
 
 	// Key The account's first key. It is shown here and never again.
-	Key       string `json:"key"`
-	Name      string `json:"name"`
-	Plan      string `json:"plan"`
-	Suspended bool   `json:"suspended"`
+	Key  string `json:"key"`
+	Name string `json:"name"`
+	Plan string `json:"plan"`
+
+	// SigningSecret Signs links in the name of that key. It is shown here and never again.
+	SigningSecret string `json:"signing_secret"`
+	Suspended     bool   `json:"suspended"`
 }
 
 // NewKey defines model for NewKey.
@@ -458,6 +479,11 @@ type NewKey struct {
 	Key       string     `json:"key"`
 	Name      string     `json:"name"`
 	RevokedAt *time.Time `json:"revoked_at"`
+	Scopes    []string   `json:"scopes"`
+
+	// SigningSecret Signs links in the name of the key. It is shown here and never again.
+	SigningSecret string `json:"signing_secret"`
+	SignsLinks    bool   `json:"signs_links"`
 }
 
 // Options The request with every default filled in. `html` is left out where the request was over 16 KiB.

@@ -222,12 +222,8 @@ func (c *Client) Account(ctx context.Context, id string) (*AccountOverview, erro
 	return call[AccountOverview](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ReadAccount(ctx, id) })
 }
 
-// CreateKey makes a further key of an account; the name may be empty.
-func (c *Client) CreateKey(ctx context.Context, accountID, name string) (*NewKey, error) {
-	var req KeyRequest
-	if name != "" {
-		req.Name = &name
-	}
+// CreateKey makes a further key of an account. The request may be empty.
+func (c *Client) CreateKey(ctx context.Context, accountID string, req KeyRequest) (*NewKey, error) {
 	return call[NewKey](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.CreateKey(ctx, accountID, req) })
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -122,17 +123,43 @@ func UpdateAccount(ctx context.Context, t Terminal, cfg config.AccountUpdate) er
 // CreateKey makes a key and shows it.
 func CreateKey(ctx context.Context, t Terminal, cfg config.KeyCreate) error {
 	return withAccount(ctx, cfg.AdminClient, cfg.Account, func(ctx context.Context, c *client.Client, id string) error {
-		made, err := c.CreateKey(ctx, id, cfg.Name)
+		made, err := c.CreateKey(ctx, id, keyRequest(cfg, time.Now()))
 		if err != nil {
 			return err
 		}
 		if cfg.JSON {
 			return printJSON(t.Out, made)
 		}
-		fmt.Fprintf(t.Err, "key %s; it is shown this once:\n", made.Id)
+		fmt.Fprintf(t.Err, "key %s; it is shown this once, as is %s, which signs links in its name:\n", made.Id, made.SigningSecret)
 		fmt.Fprintln(t.Out, made.Key)
 		return nil
 	})
+}
+
+func keyRequest(cfg config.KeyCreate, now time.Time) client.KeyRequest {
+	var req client.KeyRequest
+	if cfg.Name != "" {
+		req.Name = &cfg.Name
+	}
+	if len(cfg.Scopes) > 0 {
+		names := make([]client.KeyRequestScopes, len(cfg.Scopes))
+		for i, s := range cfg.Scopes {
+			names[i] = client.KeyRequestScopes(s)
+		}
+		req.Scopes = &names
+	}
+	if cfg.Expires > 0 {
+		ends := now.Add(cfg.Expires).UTC()
+		req.ExpiresAt = &ends
+	}
+	return req
+}
+
+func scopes(names []string) string {
+	if len(names) == 0 {
+		return "all"
+	}
+	return strings.Join(names, ",")
 }
 
 // ListKeys lists an account's keys.
@@ -142,8 +169,8 @@ func ListKeys(ctx context.Context, t Terminal, cfg config.KeyList) error {
 		if err != nil {
 			return err
 		}
-		return printList(t, cfg.JSON, list, "ID\tNAME\tCREATED\tEXPIRES\tREVOKED", func(w io.Writer, k client.Key) {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Id, k.Name, k.CreatedAt.Format(time.RFC3339), when(k.ExpiresAt), when(k.RevokedAt))
+		return printList(t, cfg.JSON, list, "ID\tNAME\tSCOPES\tCREATED\tEXPIRES\tREVOKED", func(w io.Writer, k client.Key) {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.Id, k.Name, scopes(k.Scopes), k.CreatedAt.Format(time.RFC3339), when(k.ExpiresAt), when(k.RevokedAt))
 		})
 	})
 }

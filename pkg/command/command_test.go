@@ -121,7 +121,7 @@ func serve(t *testing.T, end string) *server {
 		fmt.Fprint(w, `{"id": "k1", "name": "", "key": "tt_live_k1_secret"}`)
 	})
 	mux.HandleFunc("GET /admin/v1/accounts/acc_1/keys", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"data": [{"id": "k1", "name": "ci", "created_at": "2026-01-02T03:04:05Z"}]}`)
+		fmt.Fprint(w, `{"data": [{"id": "k1", "name": "ci", "scopes": ["read"], "created_at": "2026-01-02T03:04:05Z"}]}`)
 	})
 	mux.HandleFunc("DELETE /admin/v1/accounts/acc_1/keys/k1", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
@@ -302,7 +302,7 @@ func TestAdmin(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{
-		"acc_1  acme  default", "tt_live_k1_secret\n", "k1  ci    2026-01-02T03:04:05Z  -",
+		"acc_1  acme  default", "tt_live_k1_secret\n", "k1  ci    read    2026-01-02T03:04:05Z  -",
 		"2     3.5 of 100", "period     2026-11, until 2026-12-01\nused       3.5 of 100 renders\n",
 	} {
 		if !strings.Contains(sc.out.String(), want) {

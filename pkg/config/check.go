@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/egress"
@@ -71,10 +72,18 @@ func (p *Parsed) check() []string {
 		}
 	case "key create":
 		c.server(p.Key.Create.Server)
+		if p.Key.Create.Expires < 0 {
+			c.add("--expires-in %s: must not be in the past", p.Key.Create.Expires)
+		}
 	case "key list":
 		c.server(p.Key.List.Server)
 	case "key revoke":
 		c.server(p.Key.Revoke.Server)
+	case "key sign":
+		c.server(p.Key.Sign.Server)
+		if e := p.Key.Sign.Expires; e < time.Second || e > 7*24*time.Hour {
+			c.add("--expires-in %s: must be 1s to 168h", e)
+		}
 	case "healthcheck":
 		c.server(p.Healthcheck.Server)
 	}

@@ -158,13 +158,27 @@ type Key struct {
 	Create KeyCreate `cmd:"" help:"Create a key and show it, once."`
 	List   KeyList   `cmd:"" help:"List an account's keys."`
 	Revoke KeyRevoke `cmd:"" help:"Revoke a key; it opens nothing from five seconds on."`
+	Sign   KeySign   `cmd:"" help:"Print a link to a render that works without a key, until it ends."`
 }
 
 // KeyCreate creates a key.
 type KeyCreate struct {
 	AdminClient
-	Account string `arg:"" help:"Name or id of the account."`
-	Name    string `help:"What the key is for." placeholder:"TEXT"`
+	Account string        `arg:"" help:"Name or id of the account."`
+	Name    string        `help:"What the key is for." placeholder:"TEXT"`
+	Scopes  []string      `name:"scope" help:"What it opens: read, render, or both with a comma. Default: everything." placeholder:"SCOPE"`
+	Expires time.Duration `name:"expires-in" help:"How long it works, such as 720h. Default: until it is revoked." placeholder:"DURATION"`
+}
+
+// KeySign signs a link. It asks no server.
+type KeySign struct {
+	Target
+	URL     string        `arg:"" help:"The page, http or https."`
+	KeyID   string        `name:"key-id" required:"" help:"Id of the key in whose name it is signed." placeholder:"ID"`
+	Secret  string        `name:"signing-secret" help:"The key's signing secret, shown when it was made." env:"TINTYPE_SIGNING_SECRET" secret:"" placeholder:"SECRET"`
+	Expires time.Duration `name:"expires-in" help:"How long the link works, at most 168h." default:"24h" placeholder:"DURATION"`
+	PDF     bool          `name:"pdf" help:"A link to a PDF instead of a picture."`
+	Options []string      `name:"option" sep:"none" help:"An option of the render, such as width=800; repeatable." placeholder:"NAME=VALUE"`
 }
 
 // KeyList lists an account's keys.

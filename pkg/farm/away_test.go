@@ -250,7 +250,7 @@ func TestPostgresAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unused, err := admin.CreateKey(ctx, made.Id, "never used so far")
+	unused, err := admin.CreateKey(ctx, made.Id, client.KeyRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,31 +17,36 @@ type keyRow struct {
 	Account   string
 	Name      string
 	Hash      []byte
-	Scopes    []string
+	Scopes    []account.Scope
+	Signing   *string `db:"signing_secret"`
 	CreatedAt time.Time
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
 }
 
 func (r keyRow) key() account.Key {
-	return account.Key{
+	k := account.Key{
 		ID: r.ID, Account: r.Account, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes,
 		CreatedAt: r.CreatedAt.UTC(), ExpiresAt: deref(r.ExpiresAt), RevokedAt: deref(r.RevokedAt),
 	}
+	if r.Signing != nil {
+		k.SigningSecret = *r.Signing
+	}
+	return k
 }
 
 const insertKey = `
-INSERT INTO api_keys (id, account, name, hash, scopes, expires_at)
-VALUES (@id, @account, @name, @hash, @scopes, @expires_at)`
+INSERT INTO api_keys (id, account, name, hash, scopes, signing_secret, expires_at)
+VALUES (@id, @account, @name, @hash, @scopes, NULLIF(@signing_secret, ''), @expires_at)`
 
 func keyArgs(k account.Key) pgx.NamedArgs {
 	scopes := k.Scopes
 	if scopes == nil {
-		scopes = []string{}
+		scopes = []account.Scope{}
 	}
 	return pgx.NamedArgs{
 		"id": k.ID, "account": k.Account, "name": k.Name, "hash": k.Hash, "scopes": scopes,
-		"expires_at": orNull(k.ExpiresAt),
+		"signing_secret": k.SigningSecret, "expires_at": orNull(k.ExpiresAt),
 	}
 }
 
@@ -54,7 +59,7 @@ func (s *Store) CreateKey(ctx context.Context, k account.Key) error {
 }
 
 const selectKeys = `
-SELECT id, account, name, hash, scopes, created_at, expires_at, revoked_at
+SELECT id, account, name, hash, scopes, signing_secret, created_at, expires_at, revoked_at
 FROM api_keys
 WHERE account = @account
 ORDER BY created_at, id`
@@ -91,7 +96,7 @@ func (s *Store) RevokeKey(ctx context.Context, accountID, keyID string) error {
 }
 
 const selectKey = `
-SELECT k.id, k.account, k.name, k.hash, k.scopes, k.created_at, k.expires_at, k.revoked_at,
+SELECT k.id, k.account, k.name, k.hash, k.scopes, k.signing_secret, k.created_at, k.expires_at, k.revoked_at,
        a.name, a.plan, a.suspended, a.billing_day, a.created_at
 FROM api_keys k
 JOIN accounts a ON a.id = k.account
@@ -102,7 +107,7 @@ func (s *Store) Key(ctx context.Context, keyID string) (account.Key, account.Acc
 	var k keyRow
 	var a accountRow
 	err := s.pool.QueryRow(ctx, selectKey, pgx.NamedArgs{"id": keyID}).Scan(
-		&k.ID, &k.Account, &k.Name, &k.Hash, &k.Scopes, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt,
+		&k.ID, &k.Account, &k.Name, &k.Hash, &k.Scopes, &k.Signing, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt,
 		&a.Name, &a.Plan, &a.Suspended, &a.BillingDay, &a.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return account.Key{}, account.Account{}, fault.New(fault.NotFound, "there is no such key")

@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"os"
+	"reflect"
 	"testing"
 	"time"
 
@@ -41,6 +42,26 @@ func TestAccountsAndKeys(t *testing.T) {
 	list, err := s.Accounts(t.Context(), "", 10)
 	if err != nil || len(list) != 2 || list[0].Name != "acme" || list[1].ID != other.ID {
 		t.Errorf("accounts: %v, %v", list, err)
+	}
+	scoped, _ := account.NewKey(a.ID, "scoped")
+	scoped.Scopes, scoped.ExpiresAt = []account.Scope{account.ScopeRead}, time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+	older, _ := account.NewKey(a.ID, "of an older release")
+	older.SigningSecret = ""
+	for _, further := range []account.Key{scoped, older} {
+		if err := s.CreateKey(t.Context(), further); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := s.Key(t.Context(), further.ID)
+		if further.Scopes == nil {
+			further.Scopes = []account.Scope{}
+		}
+		further.CreatedAt = got.CreatedAt
+		if err != nil || !reflect.DeepEqual(got, further) {
+			t.Errorf("%+v, %v; want %+v", got, err, further)
+		}
+	}
+	if list, err := s.Keys(t.Context(), a.ID); err != nil || len(list) != 3 || list[1].SigningSecret != scoped.SigningSecret {
+		t.Errorf("keys: %+v, %v", list, err)
 	}
 	got, gotAccount, err := s.Key(t.Context(), k.ID)
 	if err != nil || !got.Matches(text) || got.Matches(text+"x") || gotAccount.ID != a.ID {
