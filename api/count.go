@@ -120,8 +120,8 @@ func (s *Server) stopAddress(c *call) error {
 			return f
 		}
 	}
-	if err := s.halt(c, c.who.subject(account.ByIP)); err != nil {
-		return err
+	if f := s.blocks.find(c.who.subject(account.ByIP), c.began); f != nil {
+		return f
 	}
 	return s.stopRequests(c, account.ByIP)
 }
@@ -131,8 +131,8 @@ func (s *Server) stopCaller(c *call) error {
 	for _, by := range [...]account.By{account.ByKey, account.ByAccount} {
 		who := c.who.subject(by)
 		if who.Kind != account.SubjectAddress { // that was looked at before
-			if err := s.halt(c, who); err != nil {
-				return err
+			if f := s.blocks.find(who, c.began); f != nil {
+				return f
 			}
 		}
 		if err := s.stopRequests(c, by); err != nil {
@@ -142,19 +142,11 @@ func (s *Server) stopCaller(c *call) error {
 	return nil
 }
 
-// halt refuses a subject that is blocked or cooling down.
-func (s *Server) halt(c *call, who account.Subject) error {
-	if f := s.blocks.find(who, c.began); f != nil {
-		return f
-	}
-	return s.again(c, limited{who, coolingPolicy})
-}
-
 // stopRequests refuses who has made too many requests.
 func (s *Server) stopRequests(c *call, by account.By) error {
 	for _, l := range s.policy().HTTPLimits {
 		if l.By == by && l.Class == string(c.class) {
-			if err := s.again(c, limited{c.who.subject(by), limitName(l)}); err != nil {
+			if err := s.again(c, c.who.subject(by), limitName(l)); err != nil {
 				return err
 			}
 		}
@@ -169,12 +161,25 @@ func (s *Server) stopSubmission(c *call) error {
 	if c.key != "" || !c.plan.Rate.Limited() {
 		return nil
 	}
-	return s.again(c, limited{c.who.subject(c.plan.Rate.By), rateMeter})
+	return s.again(c, c.rated(), rateMeter)
 }
 
-// again is the refusal that is remembered, if there is one.
-func (s *Server) again(c *call, k limited) error {
-	r, ok := s.throttles.find(k, c.who.address, c.began)
+// rated is whom the plan's rate counts the request together with: a bad key's
+// as the anonymous client that shows it.
+func (c *call) rated() account.Subject {
+	if c.who.account == "" && c.who.identity.IsValid() {
+		return c.plan.Rate.By.Subject(account.AnonymousID(c.who.identity), "", c.who.address)
+	}
+	return c.who.subject(c.plan.Rate.By)
+}
+
+// again is the refusal of a limit that is remembered, or the cool-down of whom
+// it counts, if there is one.
+func (s *Server) again(c *call, who account.Subject, policy string) error {
+	r, ok := s.throttles.find(limited{who, coolingPolicy}, c.who.address, c.began)
+	if !ok {
+		r, ok = s.throttles.find(limited{who, policy}, c.who.address, c.began)
+	}
 	if !ok {
 		return nil
 	}
@@ -192,7 +197,7 @@ func (s *Server) throttled(c *call, f *fault.Error) {
 	}
 	k := limited{policy: f.Policy}
 	if f.Policy == rateMeter {
-		k.Subject = c.who.subject(c.plan.Rate.By)
+		k.Subject = c.rated()
 	}
 	for _, l := range s.policy().HTTPLimits {
 		if limitName(l) == f.Policy {
@@ -227,6 +232,11 @@ func (s *Server) count(r *http.Request, rt *route, c *call, refused error) error
 	}
 	if s.limits(c.class) {
 		q.Class = string(c.class)
+	}
+	if q.BadKey {
+		if err := s.again(c, c.rated(), rateMeter); err != nil {
+			return err
+		}
 	}
 	if refused == nil && c.who.account != "" {
 		q.Units = c.bill.atOnce(rt, c.plan)

@@ -330,7 +330,15 @@ func TestLocalCounts(t *testing.T) {
 
 // The steps of the ladder as a replica answers them.
 func TestBlocks(t *testing.T) {
-	f := newFarm(t, under(t, shared))
+	f := newFarm(t, under(t, `
+anonymous_plan: default
+trusted_proxies: [192.0.2.1]
+http_limits:
+- {class: api, by: ip, requests: 1000, window_s: 60}
+- {class: api, by: key, requests: 1000, window_s: 60}
+- {class: api, by: account, requests: 1000, window_s: 60}
+plans: [{name: default}]
+`))
 	keyID, _ := account.KeyID(f.key)
 	until := time.Now().Add(time.Hour).UnixMicro()
 	there := header{"Authorization": "", "X-Forwarded-For": "203.0.113.7"}
@@ -436,6 +444,31 @@ func TestStrikesAreTold(t *testing.T) {
 	}
 	if n != 7 {
 		t.Errorf("%d strikes", n)
+	}
+}
+
+// A cool-down is of the limit that was not heeded: a client with a key goes on
+// while its address cools down without one.
+func TestCoolingIsOfItsLimit(t *testing.T) {
+	f := newFarm(t, under(t, `
+anonymous_plan: free
+plans:
+- {name: default}
+- {name: free, rate: {algorithm: fixed_window, requests: 5, window_s: 60, by: ip}}
+`))
+	f.leader.blocks(&pb.Block{Subject: "address:192.0.2.1", Step: pb.Block_STEP_COOLING, UntilUs: time.Now().Add(time.Hour).UnixMicro()})
+	f.settled()
+	f.leader.counted()
+	f.do("POST", "/v1/jobs", `{"html":"x"}`, nobody).problem(t, 429, "rate_limit_exceeded")
+	f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer nonsense"}).problem(t, 429, "rate_limit_exceeded")
+	if c := f.leader.counted(); len(c) != 0 {
+		t.Errorf("the leader was asked: %v", c)
+	}
+	if a := f.do("GET", "/v1/jobs", "", nobody); a.Code != 200 {
+		t.Errorf("a list without a key: %d", a.Code)
+	}
+	if a := f.do("POST", "/v1/jobs", `{"html":"x"}`); a.Code != 202 {
+		t.Errorf("with a key: %d", a.Code)
 	}
 }
 
