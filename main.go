@@ -90,6 +90,12 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.ShowAccount(ctx, t, cfg.Account.Show)
 	case "account update":
 		return command.UpdateAccount(ctx, t, cfg.Account.Update)
+	case "ban list":
+		return command.ListBans(ctx, t, cfg.Ban.List)
+	case "ban add":
+		return command.AddBan(ctx, t, cfg.Ban.Add)
+	case "ban lift":
+		return command.LiftBan(ctx, t, cfg.Ban.Lift)
 	case "key create":
 		return command.CreateKey(ctx, t, cfg.Key.Create)
 	case "key list":

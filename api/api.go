@@ -103,6 +103,8 @@ type Store interface {
 	Bills(ctx context.Context, from, to time.Time, after account.UsageCursor, limit int) ([]account.Bill, error)
 	Standings(ctx context.Context, accounts []string, periods []time.Time) (map[string]account.Standing, error)
 	JobCharge(ctx context.Context, accountID string, id job.ID) (account.JobCharge, error)
+	Bans(ctx context.Context) ([]account.Ban, error)
+	AuditLog(ctx context.Context, subject, before string, limit int) ([]account.Audit, error)
 	CreateAccount(ctx context.Context, a account.Account, k account.Key) error
 	Accounts(ctx context.Context, after string, limit int) ([]account.Account, error)
 	Account(ctx context.Context, id string) (account.Account, error)
@@ -286,6 +288,10 @@ func (s *Server) routes() []route {
 		{pattern: "GET /admin/v1/usage/events", class: classExempt, auth: byAdmin, handle: s.listAllUsageEvents},
 		{pattern: "PATCH /admin/v1/accounts/{id}", class: classExempt, auth: byAdmin, handle: s.updateAccount},
 		{pattern: "GET /admin/v1/policy", class: classExempt, auth: byAdmin, handle: s.readPolicy},
+		{pattern: "GET /admin/v1/bans", class: classExempt, auth: byAdmin, handle: s.listBans},
+		{pattern: "POST /admin/v1/bans", class: classExempt, auth: byAdmin, handle: s.createBan},
+		{pattern: "DELETE /admin/v1/bans", class: classExempt, auth: byAdmin, handle: s.liftBan},
+		{pattern: "GET /admin/v1/audit", class: classExempt, auth: byAdmin, handle: s.listAudit},
 		{pattern: "GET /admin/v1/plans", class: classExempt, auth: byAdmin, handle: s.listPlans},
 		{pattern: "POST /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.createKey},
 		{pattern: "GET /admin/v1/accounts/{id}/keys", class: classExempt, auth: byAdmin, handle: s.listKeys},

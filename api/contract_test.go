@@ -259,6 +259,10 @@ func TestAnswersAreTheContracts(t *testing.T) {
 	check("Health", f.do("GET", "/healthz", ""))
 	check("NewAccount", f.admin("POST", "/admin/v1/accounts", `{"name":"n"}`))
 	check("AccountList", f.admin("GET", "/admin/v1/accounts", ""))
+	f.leader.bans = f.store.changeBan
+	check("Ban", f.admin("POST", "/admin/v1/bans", `{"subject":"address:203.0.113.7","reason":"r"}`))
+	check("BanList", f.admin("GET", "/admin/v1/bans", ""))
+	check("AuditList", f.admin("GET", "/admin/v1/audit", ""))
 	check("PlanList", f.admin("GET", "/admin/v1/plans", ""))
 	check("NewKey", f.admin("POST", "/admin/v1/accounts/"+f.acct.ID+"/keys", `{}`))
 	check("KeyList", f.admin("GET", "/admin/v1/accounts/"+f.acct.ID+"/keys", ""))

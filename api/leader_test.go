@@ -50,6 +50,7 @@ type leader struct {
 	meters   []*pb.Meter // of look-ups and cancels
 	strikes  chan *pb.Strikes
 	follow   string
+	bans     func(*pb.BanChange) bool // nil: takes any
 }
 
 func newLeader(t testing.TB) *leader {
@@ -365,6 +366,10 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 	for _, q := range m.Queues {
 		l.asked = append(l.asked, q)
 		down.Answers = append(down.Answers, &pb.Answer{Call: q.Call, Answer: &pb.Answer_Queue{Queue: l.inNumbers(q)}})
+	}
+	for _, c := range m.Bans {
+		done := l.bans == nil || l.bans(c)
+		down.Answers = append(down.Answers, &pb.Answer{Call: c.Call, Answer: &pb.Answer_Done{Done: done}})
 	}
 	for _, c := range m.Cancels {
 		j := l.jobs[c.Id]

@@ -32,6 +32,8 @@ type memStore struct {
 	byKey    map[string]keyedJob           // by account and key hash
 	usage    map[string][]account.UsageDay // by account and month
 	events   []account.UsageEvent
+	bans     []account.Ban
+	audit    []account.Audit
 	pages    int // how often events were asked for
 	failsAt  int // which of them fails, and all that follow; 0: none
 

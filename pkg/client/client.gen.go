@@ -17,6 +17,18 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for BanStep.
+const (
+	Banned  BanStep = "banned"
+	Blocked BanStep = "blocked"
+)
+
+// Defines values for BanActor.
+const (
+	Admin  BanActor = "admin"
+	Ladder BanActor = "ladder"
+)
+
 // Defines values for Format.
 const (
 	FormatJpeg Format = "jpeg"
@@ -191,6 +203,74 @@ type AccountUsageList struct {
 
 	// NextCursor `after` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
+}
+
+// AuditEntry defines model for AuditEntry.
+type AuditEntry struct {
+	// Id In order of time.
+	Id         string    `json:"id"`
+	HappenedAt time.Time `json:"happened_at"`
+
+	// Actor `admin`, or `ladder`: the farm itself.
+	Actor   string `json:"actor"`
+	Subject string `json:"subject"`
+
+	// Action `cooling`, `blocked`, `banned`, `lifted`, or what else was done.
+	Action string `json:"action"`
+
+	// Detail What goes with the action, such as `reason` and `until`.
+	Detail map[string]interface{} `json:"detail"`
+}
+
+// AuditList defines model for AuditList.
+type AuditList struct {
+	Data       []AuditEntry `json:"data"`
+	HasMore    bool         `json:"has_more"`
+	NextCursor *string      `json:"next_cursor"`
+}
+
+// Ban defines model for Ban.
+type Ban struct {
+	Subject string `json:"subject"`
+
+	// Step `blocked` ends by itself, `banned` when it is lifted.
+	Step  BanStep   `json:"step"`
+	Since time.Time `json:"since"`
+
+	// Until Null for `banned`.
+	Until  *time.Time `json:"until"`
+	Reason string     `json:"reason"`
+
+	// Actor Who keeps it out: the farm itself, or an admin.
+	Actor BanActor `json:"actor"`
+
+	// Blocks How often the ladder has blocked it within a week, this time too: what a ban comes of.
+	Blocks int `json:"blocks"`
+}
+
+// BanStep `blocked` ends by itself, `banned` when it is lifted.
+type BanStep string
+
+// BanActor Who keeps it out: the farm itself, or an admin.
+type BanActor string
+
+// BanList defines model for BanList.
+type BanList struct {
+	Data       []Ban   `json:"data"`
+	HasMore    bool    `json:"has_more"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+// BanRequest defines model for BanRequest.
+type BanRequest struct {
+	// Reason For the list and the audit, never for the one who is kept out: up to 200 characters.
+	Reason string `json:"reason"`
+
+	// Subject `address:203.0.113.7`, of IPv6 its /64; `network:203.0.113.0/24`, of IPv6 a /48; `key:<id>`; or `account:acc_…`.
+	Subject string `json:"subject"`
+
+	// Until When it ends by itself; left out: when it is lifted.
+	Until *time.Time `json:"until,omitempty"`
 }
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
@@ -1089,6 +1169,33 @@ type ListAccountsParams struct {
 	After *string `form:"after,omitempty" json:"after,omitempty"`
 }
 
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	// Subject Only what was done about this one, such as `account:acc_…`.
+	Subject *string `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// LiftBanParams defines parameters for LiftBan.
+type LiftBanParams struct {
+	// Subject As the list has it. Needed.
+	Subject *string `form:"subject,omitempty" json:"subject,omitempty"`
+}
+
+// ListBansParams defines parameters for ListBans.
+type ListBansParams struct {
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
 // ListUsageParams defines parameters for ListUsage.
 type ListUsageParams struct {
 	// Period `YYYY-MM`: the periods that begin in this month; left out: the present one.
@@ -1201,6 +1308,9 @@ type UpdateAccountJSONRequestBody = AccountUpdate
 
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = KeyRequest
+
+// CreateBanJSONRequestBody defines body for CreateBan for application/json ContentType.
+type CreateBanJSONRequestBody = BanRequest
 
 // SubmitJobJSONRequestBody defines body for SubmitJob for application/json ContentType.
 type SubmitJobJSONRequestBody = JobRequest
@@ -1360,6 +1470,51 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/accounts/{id}/keys/{key_id} (the `RevokeKey` operationId).
 	RevokeKey(ctx context.Context, id AccountId, keyId string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAudit What was done about whom
+	//
+	// Every step of the abuse ladder, every ban and its end, and every change of an account, newest first.
+	//
+	// Corresponds with GET /admin/v1/audit (the `ListAudit` operationId).
+	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LiftBan Let somebody in again
+	//
+	// Lifts what is in force for the subject, of the abuse ladder or of an admin, at once and on every
+	// server, and forgets its strikes. A network's block does not end with an address' of it.
+	//
+	// Corresponds with DELETE /admin/v1/bans (the `LiftBan` operationId).
+	LiftBan(ctx context.Context, params *LiftBanParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBans List who is kept out
+	//
+	// Blocks, which end by themselves, and bans, which do not, by subject: of the abuse ladder and of
+	// admins. Those that have ended are left out.
+	//
+	// Corresponds with GET /admin/v1/bans (the `ListBans` operationId).
+	ListBans(ctx context.Context, params *ListBansParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBanWithBody Keep somebody out
+	//
+	// Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
+	// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+	// `403 banned` without an end.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/bans (the `CreateBan` operationId).
+	CreateBanWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBan Keep somebody out
+	//
+	// Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
+	// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+	// `403 banned` without an end.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/bans (the `CreateBan` operationId).
+	CreateBan(ctx context.Context, body CreateBanJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPlans List plans
 	//
@@ -1722,6 +1877,101 @@ func (c *Raw) CreateKey(ctx context.Context, id AccountId, body CreateKeyJSONReq
 // Corresponds with DELETE /admin/v1/accounts/{id}/keys/{key_id} (the `RevokeKey` operationId).
 func (c *Raw) RevokeKey(ctx context.Context, id AccountId, keyId string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeKeyRequest(c.Server, id, keyId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAudit What was done about whom
+//
+// Every step of the abuse ladder, every ban and its end, and every change of an account, newest first.
+//
+// Corresponds with GET /admin/v1/audit (the `ListAudit` operationId).
+func (c *Raw) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LiftBan Let somebody in again
+//
+// Lifts what is in force for the subject, of the abuse ladder or of an admin, at once and on every
+// server, and forgets its strikes. A network's block does not end with an address' of it.
+//
+// Corresponds with DELETE /admin/v1/bans (the `LiftBan` operationId).
+func (c *Raw) LiftBan(ctx context.Context, params *LiftBanParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLiftBanRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBans List who is kept out
+//
+// Blocks, which end by themselves, and bans, which do not, by subject: of the abuse ladder and of
+// admins. Those that have ended are left out.
+//
+// Corresponds with GET /admin/v1/bans (the `ListBans` operationId).
+func (c *Raw) ListBans(ctx context.Context, params *ListBansParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBansRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBanWithBody Keep somebody out
+//
+// Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
+// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+// `403 banned` without an end.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/bans (the `CreateBan` operationId).
+func (c *Raw) CreateBanWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBanRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBan Keep somebody out
+//
+// Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
+// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+// `403 banned` without an end.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/bans (the `CreateBan` operationId).
+func (c *Raw) CreateBan(ctx context.Context, body CreateBanJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBanRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2431,6 +2681,244 @@ func NewRevokeKeyRequest(server string, id AccountId, keyId string) (*http.Reque
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListAuditRequest constructs an http.Request for the ListAudit method
+func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/audit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewLiftBanRequest constructs an http.Request for the LiftBan method
+func NewLiftBanRequest(server string, params *LiftBanParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/bans")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBansRequest constructs an http.Request for the ListBans method
+func NewListBansRequest(server string, params *ListBansParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/bans")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateBanRequest calls the generic CreateBan builder with application/json body
+func NewCreateBanRequest(server string, body CreateBanJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateBanRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateBanRequestWithBody constructs an http.Request for the CreateBan method, with any body, and a specified content type
+func NewCreateBanRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/bans")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }

@@ -257,6 +257,41 @@ func open(ctx context.Context, send func() (*http.Response, error)) (io.ReadClos
 	return resp.Body, nil
 }
 
+// ListBans lists who is kept out, the newest first.
+func (c *Client) ListBans(ctx context.Context) ([]Ban, error) {
+	all, limit := []Ban{}, 200
+	params := ListBansParams{Limit: &limit}
+	for {
+		page, err := call[BanList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListBans(ctx, &params) })
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Data...)
+		if !page.HasMore || page.NextCursor == nil {
+			return all, nil
+		}
+		params.After = page.NextCursor
+	}
+}
+
+// Ban keeps a subject out, such as address:203.0.113.7, until a moment; for good,
+// if that is zero.
+func (c *Client) Ban(ctx context.Context, subject string, until time.Time, reason string) (*Ban, error) {
+	req := BanRequest{Subject: subject, Reason: reason}
+	if !until.IsZero() {
+		req.Until = &until
+	}
+	return call[Ban](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.CreateBan(ctx, req) })
+}
+
+// LiftBan lets a subject in again.
+func (c *Client) LiftBan(ctx context.Context, subject string) error {
+	_, err := call[struct{}](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.LiftBan(ctx, &LiftBanParams{Subject: &subject})
+	})
+	return err
+}
+
 // call sends a request and reads its answer whole.
 func call[T any](ctx context.Context, within time.Duration, send func(context.Context) (*http.Response, error)) (*T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("%w: no answer within %s", ErrUnreachable, within))

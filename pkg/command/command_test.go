@@ -89,6 +89,7 @@ func serve(t *testing.T, end string) *server {
 			"usage": {"period": "2026-11", "resets_at": "2026-12-01T00:00:00Z", "used": 3.5, "limit": 100, "unit": "render"}}`)
 	})
 	mux.HandleFunc("GET /v1/usage", usageOf)
+	bans(t, mux)
 	mux.HandleFunc("GET /v1/usage/events", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("period") == "broken" {
 			w.Header().Set("Content-Length", "100")

@@ -70,6 +70,15 @@ func (p *Parsed) check() []string {
 		case p.Usage.Output != "-" && !p.Usage.CSV && !p.Usage.Events:
 			c.add("--output goes with --csv or --events")
 		}
+	case "ban list":
+		c.server(p.Ban.List.Server)
+	case "ban add":
+		c.server(p.Ban.Add.Server)
+		if p.Ban.Add.For < 0 {
+			c.add("--for %s: must not be negative; leave it out to keep somebody out until it is lifted", p.Ban.Add.For)
+		}
+	case "ban lift":
+		c.server(p.Ban.Lift.Server)
 	case "key create":
 		c.server(p.Key.Create.Server)
 		if p.Key.Create.Expires < 0 {

@@ -153,6 +153,32 @@ type Usage struct {
 	Output string `short:"o" help:"File to write; - writes to standard output." default:"-" placeholder:"FILE|-"`
 }
 
+// Ban has the commands on who is kept out.
+type Ban struct {
+	List BanList `cmd:"" help:"List who is kept out, by the abuse ladder or an admin."`
+	Add  BanAdd  `cmd:"" help:"Keep an address, a network, a key or an account out."`
+	Lift BanLift `cmd:"" help:"Let it in again."`
+}
+
+// BanList lists bans.
+type BanList struct {
+	AdminClient
+}
+
+// BanAdd keeps somebody out.
+type BanAdd struct {
+	AdminClient
+	Subject string        `arg:"" help:"address:203.0.113.7, network:203.0.113.0/24, key:ID or account:ID."`
+	Reason  string        `help:"Why, for the list and the audit." required:"" placeholder:"TEXT"`
+	For     time.Duration `help:"How long, such as 24h. Default: until it is lifted." placeholder:"DURATION"`
+}
+
+// BanLift lets somebody in again.
+type BanLift struct {
+	AdminClient
+	Subject string `arg:"" help:"As ban list shows it."`
+}
+
 // Key has the commands on keys.
 type Key struct {
 	Create KeyCreate `cmd:"" help:"Create a key and show it, once."`

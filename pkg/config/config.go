@@ -38,6 +38,7 @@ type Config struct {
 	Usage       Usage       `cmd:"" help:"Show what was used, what is pending and what is left."`
 	Account     Account     `cmd:"" help:"Create, list, show and change accounts."`
 	Key         Key         `cmd:"" help:"Create, list and revoke API keys."`
+	Ban         Ban         `cmd:"" help:"List who is kept out, keep somebody out, let them in again."`
 	Policy      PolicyFile  `cmd:"" help:"Check and show policies."`
 	Healthcheck Healthcheck `cmd:"" help:"Ask a server whether it is ready; exit 0 if so."`
 
