@@ -44,6 +44,10 @@ var matrix = map[string][len(callers)]int{
 	"DELETE /admin/v1/accounts/{id}/keys/{key_id}": {401, 401, 401, 401, 401, 204},
 	"GET /admin/v1/usage":                          {401, 401, 401, 401, 401, 200},
 	"GET /admin/v1/usage/events":                   {401, 401, 401, 401, 401, 200},
+	"GET /admin/v1/bans":                           {401, 401, 401, 401, 401, 200},
+	"POST /admin/v1/bans":                          {401, 401, 401, 401, 401, 201},
+	"DELETE /admin/v1/bans":                        {401, 401, 401, 401, 401, 400}, // which names nobody
+	"GET /admin/v1/audit":                          {401, 401, 401, 401, 401, 200},
 	"GET /admin/v1/policy":                         {401, 401, 401, 401, 401, 200},
 	"GET /admin/v1/plans":                          {401, 401, 401, 401, 401, 200},
 
@@ -69,6 +73,7 @@ func TestTenancy(t *testing.T) {
 	}
 	bodies := map[string]string{
 		"POST /admin/v1/accounts": `{"name":"new"}`, "PATCH /admin/v1/accounts/{id}": `{"suspended":false}`, "POST /admin/v1/accounts/{id}/keys": `{}`,
+		"POST /admin/v1/bans": `{"subject":"address:203.0.113.7","reason":"hammering"}`,
 	}
 	rows := slices.Sorted(maps.Keys(matrix))
 	for _, rt := range f.server.routes() {
