@@ -34,6 +34,7 @@ type facts struct {
 	unfinished *list.List        // *entry, by acceptance
 	ended      *list.List        // *entry, by end
 	rolls      map[string]*roll  // by account
+	arrivals   arrivals          // what rates may still count; a leader has none
 	pins                         // what the unfinished ones need of the streams
 	bills      bills
 }
@@ -81,6 +82,7 @@ type entry struct {
 	since     time.Time // in its queue since
 	turn      uint64    // in its queue: which join that was
 	waitUntil time.Time // it expires when no worker holds it then
+	arrival   *arrival  // of a standby; nil where it is not remembered
 	taken     *taken    // what it gives back unless it ends as a fresh success; nil: nothing
 }
 
@@ -115,6 +117,7 @@ func (f *facts) fold(l stream.Link) {
 		f.bills.since = l.Seq - 1
 	}
 	f.head(l.Seq, l.Frame.Epoch, l.Frame.Jobs, l.Frame.TimeUs)
+	f.arrivals.date(l.Frame.TimeUs)
 	f.chain = l.Chain
 	for i, ev := range l.Frame.Events {
 		f.apply(token(l.Seq, i), l.Frame.TimeUs, ev)
@@ -151,6 +154,7 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		e.element = f.unfinished.PushBack(e)
 		f.join(e)
 		f.hold(e, tok, f.bytes)
+		f.arrivals.add(e, timeUS)
 		if len(e.env.KeyHash) > 0 {
 			f.keys[string(e.env.KeyHash)] = e.id
 		}
@@ -209,6 +213,7 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 		f.fresh[string(fin.CacheKey)] = e
 	}
 	f.bills.spend(tok>>16, period{e.account, periodOf(fin.Period, fin.Job.AcceptedUs)}, fin.Units)
+	e.arrived(fin)
 	e.end, e.endSeq, e.endUS, e.lease, e.body = fin, tok>>16, timeUS, nil, nil
 	e.element = f.ended.PushBack(e)
 	if len(fin.KeyHash) > 0 {

@@ -98,6 +98,8 @@ func (s *Scheduler) reign(stop, now context.Context) error {
 // process has appended EpochOpened at the end of it, and when it tried to.
 func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 	f := newFacts()
+	policy := s.policy.Now()
+	f.arrivals.remember(policy)
 	run := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -142,6 +144,10 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 			read <- err // for the deferred wait
 			return nil, time.Time{}, err
 		case batch := <-links:
+			if now := s.policy.Now(); now != policy {
+				policy = now
+				f.arrivals.remember(policy)
+			}
 			stoodBy := end.newer != 0
 			for _, l := range batch {
 				f.fold(l)
@@ -305,8 +311,10 @@ func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *
 	// waits are known first; those that cannot be read have no slot until they are.
 	s.tenants.cut(f.bills.since)
 	s.tenants.need(f.accounts())
+	s.tenants.need(f.arrivals.accounts())
 	l.takeBans(s.loadForReign(ctx))
 	l.board = newBoard(f, Queue(l.policy.Queue), l.threadsOf, l.slotsByKey, l.emit, l.now, l.nowUS())
+	l.replay(&f.arrivals)
 	l.endServed(nil)
 	l.needed = l.need()        // of the fold, which is of acknowledged frames
 	for _, m := range f.past { // or a reign shorter than a minute would trim nothing

@@ -45,14 +45,15 @@ type leader struct {
 	last    uint64    // the frame that ends it, still to be stored; 0: none is
 	now     time.Time // of the present entry
 
-	fronts  map[string]*frontSession // by boot id of the API replica
-	workers map[string]*workSession  // by name of the worker
-	idle    []*workSession           // workers with credit, the longest idle first
-	waiting map[string][]*lookup     // look-ups by job
-	late    []string                 // jobs whose twin's result has come, and whose bodies are still to be read
-	backlog backlog
-	storage storage
-	rates   rates
+	fronts    map[string]*frontSession // by boot id of the API replica
+	workers   map[string]*workSession  // by name of the worker
+	idle      []*workSession           // workers with credit, the longest idle first
+	waiting   map[string][]*lookup     // look-ups by job
+	late      []string                 // jobs whose twin's result has come, and whose bodies are still to be read
+	backlog   backlog
+	storage   storage
+	rates     rates
+	unplanned map[string][]*arrival // of accounts whose plan was not known yet
 
 	ladder    *limit.Ladder
 	bansRead  bool      // who is banned is known, if perhaps not to the last moment

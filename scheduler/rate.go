@@ -89,17 +89,17 @@ func (l *leader) chargeRate(rate account.Rate, env *pb.Envelope) *fault.Error {
 	if !rate.Limited() || env.Revalidate {
 		return nil
 	}
-	c := taken{book: l.rates.ofPlan(rate), who: rate.By.Subject(env.Account, env.Key, env.Address)}
-	if f := l.cooling(c.who); f != nil {
+	l.replayLate(env.Account, rate)
+	book, who := l.rates.ofPlan(rate), rate.By.Subject(env.Account, env.Key, env.Address)
+	if f := l.cooling(who); f != nil {
 		return f
 	}
-	receipt, left := c.book.Take(c.who, l.clock())
+	receipt, left := book.Take(who, l.clock())
 	if receipt == 0 {
 		return l.throttled("rate", left, rateText(rate))
 	}
 	if rate.Charge == account.ChargeSuccess {
-		c.receipt = receipt
-		l.deciding.taken = &c
+		l.deciding.taken = &taken{book, who, receipt}
 	}
 	return nil
 }

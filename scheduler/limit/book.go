@@ -52,9 +52,15 @@ func (b *Book) Take(who account.Subject, now time.Time) (Receipt, Left) {
 	return b.take(s, us), b.rule.left(*s, us)
 }
 
-// Replay takes one that had passed before this book was begun.
-func (b *Book) Replay(who account.Subject, at time.Time) {
-	b.take(b.touch(who, at.UnixMicro()), at.UnixMicro())
+// Replay takes one that had passed before this book was begun, or before what
+// it has of the subject.
+func (b *Book) Replay(who account.Subject, at time.Time) Receipt {
+	return b.take(b.touch(who, at.UnixMicro()), at.UnixMicro())
+}
+
+// Memory is for how long what was taken of a rate may count.
+func Memory(r account.Rate) time.Duration {
+	return time.Duration(ruleOf(r).forget()) * time.Microsecond
 }
 
 func (b *Book) take(s *state, us int64) Receipt {

@@ -51,6 +51,7 @@ type Ladder struct {
 	young, old map[account.Subject]*offender // touched since turned, and before
 	turned     time.Time
 	held       map[account.Subject]account.Ban // blocked and banned, or of late
+	networks   int                             // how many of held are networks
 	blocked    map[account.Subject][]account.Subject
 	swept      time.Time
 }
@@ -178,10 +179,22 @@ func ofLate(now time.Time, blocks []time.Time) []time.Time {
 
 // hold keeps a block or a ban.
 func (l *Ladder) hold(b account.Ban) {
+	l.drop(b.Subject)
 	l.held[b.Subject] = b
+	if b.Subject.Kind == account.SubjectNetwork {
+		l.networks++
+	}
 	if n := b.Subject.Network(); n != (account.Subject{}) && !slices.Contains(l.blocked[n], b.Subject) {
 		l.blocked[n] = append(l.blocked[n], b.Subject)
 	}
+}
+
+// drop lets go of a block or a ban, if there is one.
+func (l *Ladder) drop(who account.Subject) {
+	if _, ok := l.held[who]; ok && who.Kind == account.SubjectNetwork {
+		l.networks--
+	}
+	delete(l.held, who)
 }
 
 // Set is an admin's word: out until then, or for good if that is zero.
@@ -203,7 +216,7 @@ func (l *Ladder) Lift(now time.Time, who account.Subject) (account.Ban, bool) {
 	_, cooling := l.Cooling(now, who)
 	was := cooling || l.held[who].InForce(now)
 	l.forget(who)
-	delete(l.held, who)
+	l.drop(who)
 	return account.Ban{Subject: who, Step: account.StepLifted, Since: now, Actor: account.ActorAdmin}, was
 }
 
@@ -215,8 +228,12 @@ func (l *Ladder) Blocked(now time.Time, id, key, address string) (account.Ban, b
 		return worst, false
 	}
 	from := account.Subject{Kind: account.SubjectAddress, ID: address}
+	var network account.Subject
+	if l.networks > 0 {
+		network = from.Network()
+	}
 	for _, who := range [...]account.Subject{
-		{Kind: account.SubjectAccount, ID: id}, {Kind: account.SubjectKey, ID: key}, from, from.Network(),
+		{Kind: account.SubjectAccount, ID: id}, {Kind: account.SubjectKey, ID: key}, from, network,
 	} {
 		if b := l.held[who]; b.InForce(now) && outlasts(b, worst) {
 			worst = b
@@ -277,7 +294,7 @@ func (l *Ladder) Turn(now time.Time) {
 		if b.InForce(now) || len(ofLate(now, b.Blocks)) > 0 {
 			continue
 		}
-		delete(l.held, who)
+		l.drop(who)
 	}
 	for network, addresses := range l.blocked {
 		if addresses = slices.DeleteFunc(addresses, func(s account.Subject) bool { return !l.held[s].InForce(now) }); len(addresses) == 0 {

@@ -275,11 +275,15 @@ func TestLadderForgets(t *testing.T) {
 		c.strike(account.Subject{Kind: account.SubjectKey, ID: fmt.Sprint("a", n)}, 1)
 		c.strike(account.Subject{Kind: account.SubjectKey, ID: fmt.Sprint("b", n)}, 1000, "blocked key:b"+fmt.Sprint(n)+" for 1h0m0s")
 	}
+	network := account.Subject{Kind: account.SubjectNetwork, ID: "203.0.113.0/24"}
+	for range 2 {
+		c.l.Set(c.now, network, c.now.Add(time.Hour), "")
+	}
 	for range 4 {
 		c.wait(4 * 24 * time.Hour)
 		c.l.Turn(c.now)
 	}
-	if n := len(c.l.young) + len(c.l.old) + len(c.l.held) + len(c.l.blocked); n != 0 {
+	if n := len(c.l.young) + len(c.l.old) + len(c.l.held) + len(c.l.blocked) + c.l.networks; n != 0 {
 		t.Errorf("%d subjects are still known", n)
 	}
 	if _, blocked := c.l.Blocked(c.now, "", "b1", ""); blocked {
