@@ -139,6 +139,7 @@ type Server struct {
 	refused refusals
 
 	cacheRest rest // of asking the archive what is cached
+	refreshes refreshes
 
 	// What the door remembers of callers; see count.go.
 	throttles throttles

@@ -103,8 +103,8 @@ func (r *rest) begin(until time.Time) {
 	r.until = until
 }
 
-// ended takes a decision's job that was answered from the cache and reports
-// whether that is what the archive had, past its time to live.
+// ended takes in the job that a submission became when it was answered from the
+// cache: with what the archive had, or with something newer that the leader did.
 func (sub *submission) ended(j *pb.Job, hit *pb.Hit) {
 	sub.stale = sub.stale && hit != nil && j.GetResult().GetObject() == hit.Result.Object
 }

@@ -33,8 +33,6 @@ func checkKey(r *http.Request, op *operation) (key string, err error) {
 	switch {
 	case len(values) == 0:
 		return "", nil
-	case !op.keyed && op.renders():
-		return "", wrongKey("is not offered here yet; POST /v1/jobs takes it")
 	case !op.keyed:
 		return "", wrongKey("is not taken here; leave the header out")
 	case len(values) > 1:

@@ -274,10 +274,7 @@ func TestBadKeys(t *testing.T) {
 		{"GET", "/v1/jobs"},
 		{"GET", "/v1/jobs/x"},
 		{"DELETE", "/v1/jobs/x"},
-		{"POST", "/v1/screenshot"},
-		{"GET", "/v1/screenshot"},
-		{"POST", "/v1/pdf"},
-		{"GET", "/v1/pdf"},
+		{"GET", "/v1/queue"},
 	} {
 		p := f.do(route.method, route.target, `{"html":"x"}`, header{"Idempotency-Key": "k"}).problem(t, http.StatusBadRequest, "invalid_input")
 		if (*p.Errors)[0].Pointer != "Idempotency-Key" {

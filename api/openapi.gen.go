@@ -1203,6 +1203,9 @@ type Refused = Problem
 // RenderRefused RFC 9457. Single codes add members of their own, such as `job_id`.
 type RenderRefused = Problem
 
+// StillRunning defines model for StillRunning.
+type StillRunning = Job
+
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
 	// Limit How many to a page.
@@ -1335,6 +1338,15 @@ type GetPdfParams struct {
 	// Sig Of a signed link, its last parameter: HMAC-SHA256 under the key's `signing_secret` over the raw
 	// query before `&sig=`, in lower-case hex.
 	Sig *LinkSig `form:"sig,omitempty" json:"sig,omitempty"`
+
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PostPdfParams defines parameters for PostPdf.
+type PostPdfParams struct {
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // GetScreenshotParams defines parameters for GetScreenshot.
@@ -1365,6 +1377,15 @@ type GetScreenshotParams struct {
 	// Sig Of a signed link, its last parameter: HMAC-SHA256 under the key's `signing_secret` over the raw
 	// query before `&sig=`, in lower-case hex.
 	Sig *LinkSig `form:"sig,omitempty" json:"sig,omitempty"`
+
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PostScreenshotParams defines parameters for PostScreenshot.
+type PostScreenshotParams struct {
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // GetUsageParams defines parameters for GetUsage.

@@ -226,7 +226,9 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 		metersOf(client).hear(decision.verdict.GetMeters())
 		same = decision.verdict.GetSameAs()
 		if err = accepted(decision.verdict, j); decision.verdict.GetAccepted().GetEnded() != nil {
-			sub.ended(decision.verdict.GetAccepted().Ended, env.Hit)
+			if sub.ended(decision.verdict.GetAccepted().Ended, env.Hit); sub.stale {
+				s.refreshes.begin(s, env, sub.spec)
+			}
 		} else {
 			sub.stale = false
 			if same == "" {

@@ -25,7 +25,8 @@ const (
 
 // render is /v1/screenshot and /v1/pdf: submit, wait, and answer with the
 // bytes. The job has nobody but this call: it is canceled when the client
-// goes away, the wait is over, or a drain will not see its end.
+// goes away, the wait is over, or a drain will not see its end. With an
+// Idempotency-Key it has whoever repeats the call, and goes on.
 func (s *Server) render(format job.Format) handler {
 	return func(w http.ResponseWriter, r *http.Request, c *call) error {
 		in := c.query
@@ -47,22 +48,45 @@ func (s *Server) render(format job.Format) handler {
 		}
 		limit := c.plan.Wall + queueWithin
 		linger(w, decideWithin+limit)
-		j, _, err := s.submit(r.Context(), c, sub, nil)
+		key, err := keyedBy(c, r, in)
+		if err != nil {
+			return err
+		}
+		j, replay, err := s.submit(r.Context(), c, sub, key)
 		if err != nil {
 			s.throttled(c, fault.From(err))
 			return err
 		}
 		sub.tellStale(w.Header())
 		w.Header().Set("X-Job-Id", string(j.ID))
-		if !j.State.Terminal() {
+		if replay {
+			w.Header().Set("X-Idempotent-Replay", "true")
+		}
+		switch {
+		case j.State.Terminal():
+		case key != nil:
+			// Accepted is accepted: whatever goes wrong while waiting is a 202.
+			if later, err := s.await(r.Context(), j.ID, j.Account, limit, s.draining, true); err == nil {
+				j = later
+			}
+			if !j.State.Terminal() {
+				return s.writeJob(w, http.StatusAccepted, j, "")
+			}
+		default:
 			if j, err = s.finish(r.Context(), j, limit); err != nil {
 				return err
 			}
 		}
 		describe(w.Header(), j)
 		c.bill.cached = c.link && j.Cached
-		if j.State != job.Succeeded {
+		if replay {
+			w.Header().Set("X-Render-Billable", "false") // it was billed before, if it was
+		}
+		switch {
+		case j.State != job.Succeeded:
 			return failed(j)
+		case j.Result.Gone:
+			return fault.New(fault.Gone, "the artifact was deleted")
 		}
 		renderIn(w.Header(), c.plan.Dialect, j, s.node)
 		for _, conditional := range []string{"Range", "If-Range", "If-None-Match", "If-Match"} {

@@ -1160,6 +1160,9 @@ type Refused = Problem
 // RenderRefused RFC 9457. Single codes add members of their own, such as `job_id`.
 type RenderRefused = Problem
 
+// StillRunning defines model for StillRunning.
+type StillRunning = Job
+
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
 	// Limit How many to a page.
@@ -1266,6 +1269,18 @@ type GetJobParams struct {
 
 	// Prefer `wait=N` (RFC 7240), the same as `?wait=N`, which goes before it.
 	Prefer *Prefer `json:"Prefer,omitempty"`
+}
+
+// PostPdfParams defines parameters for PostPdf.
+type PostPdfParams struct {
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// PostScreenshotParams defines parameters for PostScreenshot.
+type PostScreenshotParams struct {
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // GetUsageParams defines parameters for GetUsage.
@@ -1638,7 +1653,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/pdf (the `PostPdf` operationId).
-	PostPdfWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PostPdfWithBody(ctx context.Context, params *PostPdfParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PostPdf PDF
 	//
@@ -1647,7 +1662,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/pdf (the `PostPdf` operationId).
-	PostPdf(ctx context.Context, body PostPdfJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PostPdf(ctx context.Context, params *PostPdfParams, body PostPdfJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetQueue How busy the farm is
 	//
@@ -1665,10 +1680,13 @@ type ClientInterface interface {
 	// away cancels the job. A job that has not ended after two minutes and its plan's wall
 	// budget is canceled too: `504 timeout`.
 	//
+	// With an `Idempotency-Key` nothing is canceled: the same request again is answered with the
+	// same job's bytes, and with `202` and the job when that has still not ended by then.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/screenshot (the `PostScreenshot` operationId).
-	PostScreenshotWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PostScreenshotWithBody(ctx context.Context, params *PostScreenshotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PostScreenshot Screenshot
 	//
@@ -1677,10 +1695,13 @@ type ClientInterface interface {
 	// away cancels the job. A job that has not ended after two minutes and its plan's wall
 	// budget is canceled too: `504 timeout`.
 	//
+	// With an `Idempotency-Key` nothing is canceled: the same request again is answered with the
+	// same job's bytes, and with `202` and the job when that has still not ended by then.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/screenshot (the `PostScreenshot` operationId).
-	PostScreenshot(ctx context.Context, body PostScreenshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PostScreenshot(ctx context.Context, params *PostScreenshotParams, body PostScreenshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetUsage What was used this month
 	//
@@ -2234,8 +2255,8 @@ func (c *Raw) GetResult(ctx context.Context, id JobId, reqEditors ...RequestEdit
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/pdf (the `PostPdf` operationId).
-func (c *Raw) PostPdfWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPostPdfRequestWithBody(c.Server, contentType, body)
+func (c *Raw) PostPdfWithBody(ctx context.Context, params *PostPdfParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPostPdfRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2253,8 +2274,8 @@ func (c *Raw) PostPdfWithBody(ctx context.Context, contentType string, body io.R
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/pdf (the `PostPdf` operationId).
-func (c *Raw) PostPdf(ctx context.Context, body PostPdfJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPostPdfRequest(c.Server, body)
+func (c *Raw) PostPdf(ctx context.Context, params *PostPdfParams, body PostPdfJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPostPdfRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2291,11 +2312,14 @@ func (c *Raw) GetQueue(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 // away cancels the job. A job that has not ended after two minutes and its plan's wall
 // budget is canceled too: `504 timeout`.
 //
+// With an `Idempotency-Key` nothing is canceled: the same request again is answered with the
+// same job's bytes, and with `202` and the job when that has still not ended by then.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/screenshot (the `PostScreenshot` operationId).
-func (c *Raw) PostScreenshotWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPostScreenshotRequestWithBody(c.Server, contentType, body)
+func (c *Raw) PostScreenshotWithBody(ctx context.Context, params *PostScreenshotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPostScreenshotRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2313,11 +2337,14 @@ func (c *Raw) PostScreenshotWithBody(ctx context.Context, contentType string, bo
 // away cancels the job. A job that has not ended after two minutes and its plan's wall
 // budget is canceled too: `504 timeout`.
 //
+// With an `Idempotency-Key` nothing is canceled: the same request again is answered with the
+// same job's bytes, and with `202` and the job when that has still not ended by then.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/screenshot (the `PostScreenshot` operationId).
-func (c *Raw) PostScreenshot(ctx context.Context, body PostScreenshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPostScreenshotRequest(c.Server, body)
+func (c *Raw) PostScreenshot(ctx context.Context, params *PostScreenshotParams, body PostScreenshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPostScreenshotRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3573,18 +3600,18 @@ func NewGetResultRequest(server string, id JobId) (*http.Request, error) {
 }
 
 // NewPostPdfRequest calls the generic PostPdf builder with application/json body
-func NewPostPdfRequest(server string, body PostPdfJSONRequestBody) (*http.Request, error) {
+func NewPostPdfRequest(server string, params *PostPdfParams, body PostPdfJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewPostPdfRequestWithBody(server, "application/json", bodyReader)
+	return NewPostPdfRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewPostPdfRequestWithBody constructs an http.Request for the PostPdf method, with any body, and a specified content type
-func NewPostPdfRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewPostPdfRequestWithBody(server string, params *PostPdfParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -3608,6 +3635,21 @@ func NewPostPdfRequestWithBody(server string, contentType string, body io.Reader
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -3640,18 +3682,18 @@ func NewGetQueueRequest(server string) (*http.Request, error) {
 }
 
 // NewPostScreenshotRequest calls the generic PostScreenshot builder with application/json body
-func NewPostScreenshotRequest(server string, body PostScreenshotJSONRequestBody) (*http.Request, error) {
+func NewPostScreenshotRequest(server string, params *PostScreenshotParams, body PostScreenshotJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewPostScreenshotRequestWithBody(server, "application/json", bodyReader)
+	return NewPostScreenshotRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewPostScreenshotRequestWithBody constructs an http.Request for the PostScreenshot method, with any body, and a specified content type
-func NewPostScreenshotRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewPostScreenshotRequestWithBody(server string, params *PostScreenshotParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -3675,6 +3717,21 @@ func NewPostScreenshotRequestWithBody(server string, contentType string, body io
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
