@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tintype/tintype/pkg/account"
 )
 
 // Bounds of a connection, against clients that send or read slowly. Routes
@@ -22,7 +24,8 @@ const (
 	answerSlack   = 30 * time.Second // to write an answer in
 	idleWithin    = 60 * time.Second
 	maxHeader     = 32 << 10
-	// connsPerAddress bounds the connections of one other machine.
+	// connsPerAddress bounds the connections of one other machine, or of the /64
+	// of an IPv6 one.
 	connsPerAddress = 1024
 )
 
@@ -40,7 +43,9 @@ func (s *Server) serve(ctx context.Context, lost <-chan struct{}) error {
 	var once sync.Once
 	for srv, l := range servers {
 		serving.Go(func() error {
-			err := srv.Serve(&limitedListener{Listener: l, open: make(map[netip.Addr]int)})
+			err := srv.Serve(&limitedListener{
+				Listener: l, open: make(map[netip.Prefix]int), exempt: func() []netip.Prefix { return s.policy().TrustedProxies },
+			})
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
 			}
@@ -136,11 +141,13 @@ func (s steady) Write(p []byte) (int, error) {
 }
 
 // limitedListener closes connections beyond connsPerAddress of one address.
-// Loopback is exempt: a reverse proxy is everybody.
+// Loopback and trusted proxies are exempt: a reverse proxy is everybody.
 type limitedListener struct {
 	net.Listener
+	exempt func() []netip.Prefix
+
 	mu   sync.Mutex
-	open map[netip.Addr]int // guarded by mu
+	open map[netip.Prefix]int // by identity; guarded by mu
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -150,28 +157,38 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		from, err := netip.ParseAddrPort(c.RemoteAddr().String())
-		addr := from.Addr().Unmap()
-		if err != nil || addr.IsLoopback() {
+		addr := from.Addr().Unmap().WithZone("")
+		switch {
+		case err != nil || l.everybody(addr):
 			return c, nil
-		}
-		l.mu.Lock()
-		full := l.open[addr] >= connsPerAddress
-		if !full {
-			l.open[addr]++
-		}
-		l.mu.Unlock()
-		if !full {
-			return &limitedConn{Conn: c, release: sync.OnceFunc(func() { l.release(addr) })}, nil
+		case l.admits(account.Identity(addr)):
+			return &limitedConn{Conn: c, release: sync.OnceFunc(func() { l.release(account.Identity(addr)) })}, nil
 		}
 		_ = c.Close() // nothing was said on it
 	}
 }
 
-func (l *limitedListener) release(addr netip.Addr) {
+// everybody reports an address that many clients share.
+func (l *limitedListener) everybody(addr netip.Addr) bool {
+	return addr.IsLoopback() || contains(l.exempt(), addr)
+}
+
+// admits takes a place for a connection, if there is one.
+func (l *limitedListener) admits(who netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open[addr]--; l.open[addr] == 0 {
-		delete(l.open, addr)
+	if l.open[who] >= connsPerAddress {
+		return false
+	}
+	l.open[who]++
+	return true
+}
+
+func (l *limitedListener) release(who netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[who]--; l.open[who] == 0 {
+		delete(l.open, who)
 	}
 }
 

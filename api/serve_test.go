@@ -380,7 +380,7 @@ func (addrListener) Addr() net.Addr              { return &net.TCPAddr{} }
 
 func TestConnectionsOfOneAddress(t *testing.T) {
 	inner := addrListener{make(chan net.Conn, 1)}
-	l := &limitedListener{Listener: inner, open: make(map[netip.Addr]int)}
+	l := &limitedListener{Listener: inner, open: make(map[netip.Prefix]int), exempt: func() []netip.Prefix { return nil }}
 	from := func(ip string) net.Conn {
 		here, there := net.Pipe()
 		t.Cleanup(func() { here.Close(); there.Close() })
