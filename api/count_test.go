@@ -125,7 +125,7 @@ func TestNotAnonymous(t *testing.T) {
 	f := newFarm(t)
 	f.do("GET", "/v1/jobs", "", nobody).problem(t, 401, "missing_key")
 	f = newFarm(t, under(t, shared))
-	for _, bad := range []string{"Bearer nonsense", "Bearer " + f.key[:len(f.key)-1] + "a", "Basic abc", " "} {
+	for _, bad := range []string{"Bearer nonsense", "Bearer " + f.key[:len(f.key)-1] + "!", "Basic abc", " "} {
 		r, w := f.request("GET", "/v1/jobs")
 		r.Header.Set("Authorization", bad)
 		r.RemoteAddr = "203.0.113.7:1"

@@ -278,7 +278,7 @@ func TestDialectOfStrangers(t *testing.T) {
 	if got := code(f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer tt_live_x"})); got != "401 invalid_api_key" {
 		t.Errorf("with none: %s", got)
 	}
-	if got := code(f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer " + f.key[:len(f.key)-1] + "0"})); got != "401 invalid_api_key" {
+	if got := code(f.do("GET", "/v1/jobs", "", header{"Authorization": "Bearer " + f.key[:len(f.key)-1] + "!"})); got != "401 invalid_api_key" {
 		t.Errorf("with a wrong one: %s", got)
 	}
 	id, err := account.KeyID(f.key)
