@@ -156,9 +156,10 @@ func (s *siege) account(name string) (id, key string) {
 // reply is what a job or a refusal of one says. A problem's status is a
 // number, a job's is a word.
 type reply struct {
-	ID   string
-	Code string
-	Used float64
+	ID    string
+	Code  string
+	Used  float64
+	Limit float64
 }
 
 // submit asks for one render until it is answered with anything but "try again".
@@ -204,6 +205,7 @@ func TestQuotaUnderSiege(t *testing.T) {
 	t.Run("all succeed", func(t *testing.T) { exactly(t, s) })
 	t.Run("a third fails", func(t *testing.T) { failing(t, s) })
 	t.Run("a result is lost", func(t *testing.T) { losing(t, s) })
+	t.Run("kept out", func(t *testing.T) { keptOut(t, s) })
 }
 
 // losing: what a result cost that the bucket has lost comes back once, however
@@ -281,7 +283,7 @@ func exactly(t *testing.T, s *siege) {
 					} else {
 						refused[fmt.Sprint(status, " ", a.Code)]++
 					}
-					if a.Used > siegeQuota { // of a refusal, which says how much
+					if a.Code == "quota_exceeded" && (a.Used != siegeQuota || a.Limit != siegeQuota) {
 						t.Errorf("refused with %+v", a)
 					}
 					mu.Unlock()
@@ -371,15 +373,16 @@ func (s *siege) addsUp(id, key string, credits int64) used {
 	var u used
 	var quota http.Header
 	for until := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until the projector has been
-		if u, quota = s.usage(key); u.Units == credits*120 || time.Now().After(until) {
+		u, quota = s.usage(key)
+		if u.Units == credits*120 && quota.Get("X-Quota-Remaining") != "" || time.Now().After(until) {
 			break
 		}
 	}
 	if u.Units != credits*120 || *u.Used != float64(credits) || u.Limit != siegeQuota || u.Remaining != siegeQuota-credits {
 		t.Errorf("%+v, want %d", u, credits)
 	}
-	if left := quota.Get("X-Quota-Remaining"); left != "" && left != strconv.FormatInt(siegeQuota-credits, 10) {
-		t.Errorf("X-Quota-Remaining %s", left)
+	if left, limit := quota.Get("X-Quota-Remaining"), quota.Get("X-Quota-Limit"); left != strconv.FormatInt(siegeQuota-credits, 10) || limit != strconv.Itoa(siegeQuota) {
+		t.Errorf("X-Quota-Remaining %q of %q", left, limit)
 	}
 	var units, sum int64
 	seen := map[string]bool{}
