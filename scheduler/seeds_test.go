@@ -175,4 +175,96 @@ func TestSeeds(t *testing.T) {
 			}
 		})
 	})
+
+	// What is left of a month's calls ends with it: however many those are, the
+	// next month has the plan's number and no more.
+	t.Run("SEED-P2I-6", func(t *testing.T) {
+		for _, used := range []int64{0, 5, 19_999} {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				plan := shipped(t, "page2images", "1-thread")
+				if used > 0 {
+					b.spent(january, used)
+				}
+				time.Sleep(time.Until(february) - 10*time.Second)
+				s, _ := b.start("a", Config{Alone: true, Plans: []account.Plan{plan}})
+				api := b.front(s)
+				call := func() *pb.Answer {
+					return reported(api, &pb.Count{Class: "api", Account: "acc_acme", Key: "one", Units: account.UnitsPerCredit, Reason: reasonCall})
+				}
+				if f := call().GetFault(); f != nil {
+					t.Errorf("in January, after %d: %v", used, f)
+				}
+				b.wantLeft(s, "in January", plan.Quota.Limit-used-1)
+				time.Sleep(time.Until(february) + time.Second)
+				b.wantLeft(s, "in February", plan.Quota.Limit)
+				if f := call().GetFault(); f != nil {
+					t.Errorf("in February: %v", f)
+				}
+				b.wantLeft(s, "after a call in February", plan.Quota.Limit-1)
+			})
+		}
+	})
+
+	// Around a full minute twice the cap passes, within two seconds.
+	t.Run("SEED-SSAPI-6", func(t *testing.T) {
+		for _, name := range []string{"free", "starter", "pro"} {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				plan := shipped(t, "screenshot-api", name)
+				time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 4, 59, 0, time.UTC)))
+				s, _ := b.start("a", Config{Alone: true, Plans: []account.Plan{plan}})
+				api := b.front(s)
+				w, _ := b.worker(s, "b1")
+				began := time.Now()
+				burst := func(when string) {
+					t.Helper()
+					for n := range plan.Rate.Requests {
+						if f := b.shot(api, w, "one"); f != nil {
+							t.Fatalf("%s, request %d of %d: %v", when, n+1, plan.Rate.Requests, f)
+						}
+					}
+					if f := b.shot(api, w, "one"); f.GetCode() != "rate_limit_exceeded" {
+						t.Errorf("%s, one too many: %v", when, f)
+					}
+				}
+				burst("at the end of a minute")
+				time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 5, 0, 0, time.UTC)))
+				burst("at the beginning of the next")
+				if took := time.Since(began); took > 2*time.Second {
+					t.Errorf("that took %s", took)
+				}
+			})
+		}
+	})
+
+	// Who comes back after two blocks and earns a third one within the week is
+	// banned, for good; whose blocks lie further apart is blocked again.
+	t.Run("SEED-WEBSHOT-12", func(t *testing.T) {
+		for apart, want := range map[time.Duration]pb.Block_Step{24 * time.Hour: pb.Block_STEP_BANNED, 4 * 24 * time.Hour: pb.Block_STEP_BLOCKED} {
+			inBubble(t, func(t *testing.T, b *bubble) {
+				cfg := Config{Alone: true, Plans: []account.Plan{shipped(t, "webshot", "free")}, Bans: newBanShelf()}
+				const who = "address:203.0.113.7"
+				var last *pb.Block
+				for range 3 {
+					s, kill := b.start("a", cfg) // it is in the archive, whoever leads
+					api := b.front(s)
+					api.send(strikes(who, 1_000))
+					last = block(api, who)
+					synctest.Wait()
+					time.Sleep(time.Second) // to be filed
+					kill()
+					time.Sleep(apart)
+				}
+				if last.Step != want || (last.UntilUs == 0) != (want == pb.Block_STEP_BANNED) {
+					t.Errorf("the third block, each %s after the last: %v, want %s", apart, last, want)
+				}
+				s, _ := b.start("a", cfg)
+				api := b.front(s)
+				w, _ := b.worker(s, "b1")
+				f := b.shot(api, w, "one")
+				if banned := f.GetCode() == "banned"; banned != (want == pb.Block_STEP_BANNED) || banned && f.RetryAfterMs != 0 || !banned && f != nil {
+					t.Errorf("days later: %v", f)
+				}
+			})
+		}
+	})
 }
