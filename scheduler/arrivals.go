@@ -136,11 +136,6 @@ func (l *leader) replay(a *arrivals) {
 			l.unplanned[x.by.account] = append(l.unplanned[x.by.account], x)
 		}
 	}
-	for _, x := range a.list {
-		if x.job != nil {
-			x.job.arrival = nil
-		}
-	}
 	*a = arrivals{} // a leader remembers in its books
 }
 
@@ -157,13 +152,16 @@ func (l *leader) replayLate(id string, rate account.Rate) {
 }
 
 func (l *leader) replayOne(rate account.Rate, x *arrival) {
-	successes := rate.Charge == account.ChargeSuccess
+	e, successes := x.job, rate.Charge == account.ChargeSuccess
+	if e != nil {
+		x.job, e.arrival = nil, nil
+	}
 	if !rate.Limited() || successes && x.free {
 		return
 	}
 	t := &taken{book: l.rates.ofPlan(rate), who: rate.By.Subject(x.by.account, x.by.key, x.by.address)}
 	t.receipt = t.book.Replay(t.who, time.UnixMicro(x.us))
-	if successes && x.job != nil && x.job.end == nil {
-		x.job.taken = t
+	if successes && e != nil {
+		e.taken = t
 	}
 }

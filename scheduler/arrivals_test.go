@@ -119,19 +119,22 @@ func TestSuccessesThroughTakeover(t *testing.T) {
 	})
 }
 
-// What an account took is charged once its plan can be read.
+// What an account took is charged once its plan can be read, but for what has
+// been canceled meanwhile.
 func TestTakeoverReplaysLate(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		toTheHour()
-		cfg := rated(hourly(account.FixedWindow, 2, account.ChargeAll))
+		cfg := rated(hourly(account.FixedWindow, 2, account.ChargeSuccess))
 		archive := new(shutShelf)
 		b.over = map[string]Archive{"b": archive}
 		first, kill := b.start("a", cfg)
 		api := b.front(first)
 		cfg.Alone = false
 		second, _ := b.start("b", cfg)
+		var ids []string
 		for range 2 {
-			decision(api, b.submit())
+			ids = append(ids, b.submit())
+			decision(api, ids[len(ids)-1])
 		}
 		synctest.Wait()
 		kill()
@@ -139,8 +142,13 @@ func TestTakeoverReplaysLate(t *testing.T) {
 		if f := decision(api, b.submit()).GetRefused(); f.GetKind() != "unavailable" {
 			t.Errorf("nobody knows the plan: %v", f)
 		}
+		api.send(&pb.FrontUp{Cancels: []*pb.Cancel{{Call: 1, Id: ids[0], Account: "acc_acme"}}})
+		answer(api, 1)
 		archive.open.Store(true)
 		time.Sleep(2 * tenantRest)
+		if !b.passes(api, &pb.Envelope{Account: "acc_acme"}) {
+			t.Error("what was canceled meanwhile is charged")
+		}
 		if b.passes(api, &pb.Envelope{Account: "acc_acme"}) {
 			t.Error("what it took before the takeover is forgotten")
 		}

@@ -152,9 +152,9 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 		f.entries[e.id] = e
 		f.enroll(e)
 		e.element = f.unfinished.PushBack(e)
+		f.arrivals.add(e, timeUS)
 		f.join(e)
 		f.hold(e, tok, f.bytes)
-		f.arrivals.add(e, timeUS)
 		if len(e.env.KeyHash) > 0 {
 			f.keys[string(e.env.KeyHash)] = e.id
 		}
