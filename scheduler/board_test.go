@@ -166,10 +166,10 @@ func (b *bench) end(e *entry, state job.State) {
 func (b *bench) endOne(e *entry, state job.State) {
 	fin := &pb.Finished{
 		Job:     &pb.Job{Id: e.id, Account: e.account, Tier: e.tier, AcceptedUs: e.acceptedUS, State: string(state)},
-		KeyHash: e.env.KeyHash,
+		KeyHash: e.env.KeyHash, Period: e.period,
 	}
 	if state == job.Succeeded {
-		fin.CacheKey = e.env.CacheKey
+		fin.CacheKey, fin.Units = e.env.CacheKey, e.units
 	}
 	b.board.finish(e, fin, b.now)
 }

@@ -108,6 +108,12 @@ func (s *shelf) Project(_ context.Context, _, to store.Projection, filing store.
 	return 0, nil
 }
 
+func (s *shelf) setAway(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
+}
+
 func (s *shelf) charge(id string) store.Charge {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -517,6 +517,13 @@ func TestBoardAgainstModel(t *testing.T) {
 			},
 			"carry": func(rt *rapid.T) { b.carry(rapid.IntRange(1, 5).Draw(rt, "jobs"), rapid.Bool().Draw(rt, "bodies")) },
 			"purge": func(*rapid.T) { b.purge() },
+			"charge": func(rt *rapid.T) {
+				prefix := rapid.SampledFrom([]string{chargePrefix, lostPrefix}).Draw(rt, "kind")
+				b.emit(&pb.Event{Fact: &pb.Event_Charged{Charged: &pb.Charged{
+					Id: fmt.Sprintf("%s%d_%d", prefix, len(b.frames), len(b.open)), Account: account.Draw(rt, "account"),
+					Period: rapid.Int32Range(1, 3).Draw(rt, "period"), Units: rapid.Int64Range(-200, 200).Draw(rt, "units"),
+				}}})
+			},
 			"takeover": func(rt *rapid.T) {
 				keep := max(b.durable, len(b.frames)-rapid.IntRange(0, 2).Draw(rt, "lost frames"))
 				b.frames, b.models, b.texts = b.frames[:keep], b.models[:keep], b.texts[:keep]

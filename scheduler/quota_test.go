@@ -180,3 +180,73 @@ func TestQuotaOfAnAddress(t *testing.T) {
 		}
 	})
 }
+
+// While accounts cannot be read, what the archive takes in and the fold forgets
+// is added to what was read before: the bill stays right for as long as it takes,
+// and for a standby that takes over.
+func TestUsageOutlivesTheFold(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		cfg := Config{Plans: []account.Plan{testPlan(renders(100))}}
+		s, kill := b.start("a", cfg)
+		b.leading(s)
+		standby, _ := b.start("b", cfg)
+		w, _ := b.worker(s, "b1")
+		render := func() {
+			t.Helper()
+			b.submit()
+			w.send(&pb.WorkUp{Credit: 1})
+			a := assigned(w)
+			w.send(done(a))
+			committed(w, a.Token)
+		}
+		render()
+		time.Sleep(10 * time.Second) // both have read it
+		b.archive.setAway(true)
+		for n := range 10 {
+			render()
+			b.wantBill(s, "while nobody can read accounts", int64(n+2), 0)
+			time.Sleep(20 * time.Second)
+		}
+		for name, x := range map[string]*Scheduler{"the leader": s, "the standby": standby} {
+			x.tenants.mu.Lock()
+			since, read := x.tenants.since, x.tenants.known["acc_acme"].usage
+			x.tenants.mu.Unlock()
+			if since == 0 || read.seq < since || read.units[10957] < 120*5 {
+				t.Errorf("%s has forgotten up to frame %d, and knows %+v", name, since, read)
+			}
+		}
+		kill()
+		b.leading(standby)
+		b.wantBill(standby, "with the standby", 11, 0)
+		b.archive.setAway(false)
+		time.Sleep(10 * time.Second)
+		b.bill(standby) // has it read
+		time.Sleep(time.Second)
+		b.wantBill(standby, "read anew", 11, 0)
+	})
+}
+
+// A sum that is older than what a fold remembers is not used: with a quota the
+// account is refused until it can be read.
+func TestUsageTooOld(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, _ := b.start("a", Config{Plans: []account.Plan{testPlan(renders(3))}})
+		api := b.front(s)
+		b.wantBill(s, "at first", 0, 0)
+		b.archive.setAway(true)
+		s.tenants.cut(1 << 40)
+		l := s.leader.Load()
+		l.enter()
+		m := l.quotaMeter("acc_acme")
+		l.leave()
+		if d := decision(api, b.submit()); d.GetRefused().GetKind() != "unavailable" || m != nil {
+			t.Errorf("%v, and the meter %v, though nobody knows what was used", d, m)
+		}
+		s.tenants.cut(0)
+		b.archive.setAway(false)
+		time.Sleep(5 * time.Second)
+		if d := decision(api, b.submit()); d.GetAccepted() == nil {
+			t.Errorf("read anew: %v", d)
+		}
+	})
+}
