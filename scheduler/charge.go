@@ -72,8 +72,9 @@ func (l *leader) charge(t tenantView, c *pb.Count) *fault.Error {
 	if part := units < 0 && units%account.UnitsPerCall != 0; part || c.Reason == reasonDownload {
 		reason = reasonDownload
 	}
-	l.addCharge(p, reason, units, c.Event)
-	l.settled(p, reason, units)
+	if l.addCharge(p, reason, units, c.Event) {
+		l.settled(p, reason, units)
+	}
 	return nil
 }
 
@@ -89,14 +90,15 @@ func printable(name string) bool {
 }
 
 // addCharge sums a charge up with those of its kind in the open frame; one with
-// a name is an event of its own, once.
-func (l *leader) addCharge(p period, reason string, units int64, name string) {
+// a name is an event of its own, and false the second time.
+func (l *leader) addCharge(p period, reason string, units int64, name string) bool {
 	c := &pb.Charged{Id: name, Account: p.account, Period: p.day, Units: units, Reason: reason, Count: 1}
 	if name != "" {
-		if _, twice := l.board.bills.once[name]; !twice {
+		_, twice := l.board.bills.once[name]
+		if !twice {
 			l.emit(&pb.Event{Fact: &pb.Event_Charged{Charged: c}})
 		}
-		return
+		return !twice
 	}
 	key := coalesced{p, reason, units < 0}
 	if n := len(l.frames); n > 0 && l.frames[n-1].sealed.Data == nil {
@@ -106,7 +108,7 @@ func (l *leader) addCharge(p period, reason string, units int64, name string) {
 			sum.Count++
 			f.wanted = true
 			l.board.bills.spend(f.sealed.Seq, p, units)
-			return
+			return true
 		}
 	}
 	c.Id = chargePrefix + job.EncodeBase32(uuid.Must(uuid.NewV7()))
@@ -116,6 +118,7 @@ func (l *leader) addCharge(p period, reason string, units int64, name string) {
 		f.charges = map[coalesced]*pb.Charged{}
 	}
 	f.charges[key] = c
+	return true
 }
 
 // giveBack gives back what a job cost whose artifact is lost, to the period that
@@ -125,9 +128,6 @@ func (l *leader) addCharge(p period, reason string, units int64, name string) {
 func (l *leader) giveBack(c *pb.Count) {
 	id, named := strings.CutPrefix(c.Event, lostPrefix)
 	if !named || len(id) > eventMost || !printable(id) {
-		return
-	}
-	if _, twice := l.board.bills.once[c.Event]; twice {
 		return
 	}
 	units, day := -c.Units, c.Period
@@ -140,8 +140,8 @@ func (l *leader) giveBack(c *pb.Count) {
 	if units <= 0 || day == 0 {
 		return
 	}
-	p := period{c.Account, day}
-	l.s.log.Info("giving back what a lost artifact cost", "job", id, "account", c.Account)
-	l.addCharge(p, reasonLost, -units, c.Event)
-	l.settled(p, reasonLost, -units)
+	if p := (period{c.Account, day}); l.addCharge(p, reasonLost, -units, c.Event) {
+		l.s.log.Info("giving back what a lost artifact cost", "job", id, "account", c.Account)
+		l.settled(p, reasonLost, -units)
+	}
 }
