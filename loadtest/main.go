@@ -32,6 +32,7 @@ type commands struct {
 	Idle     idle     `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
 	Control  control  `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
 	Failover failover `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
+	Cache    cached   `cmd:"" help:"What a cache hit takes, beside the render that it spares."`
 	Flood    flood    `cmd:"" help:"What a flood of throttled requests does to those who are served, beside the same flood on /healthz."`
 	Seeds    speeds   `cmd:"" help:"The speeds that Page2images and Webshot publish, as this farm has them."`
 	Plants   plants   `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
