@@ -177,7 +177,9 @@ func (c *call) rated() account.Subject {
 // it counts, if there is one.
 func (s *Server) again(c *call, who account.Subject, policy string) error {
 	r, ok := s.throttles.find(limited{who, coolingPolicy}, c.who.address, c.began)
-	if !ok {
+	if ok {
+		r.meters = s.throttles.cooled(limited{who, policy}, s.front.now()+r.fault.RetryAfter.Microseconds())
+	} else {
 		r, ok = s.throttles.find(limited{who, policy}, c.who.address, c.began)
 	}
 	if !ok {

@@ -447,6 +447,21 @@ func TestStrikesAreTold(t *testing.T) {
 	}
 }
 
+// Who cools down is still told of the limit that it did not heed.
+func TestCoolingTellsTheLimit(t *testing.T) {
+	f := newFarm(t, under(t, shared))
+	f.leader.countBy(windows(0))
+	f.do("GET", "/v1/usage", "").problem(t, 429, "rate_limit_exceeded")
+	f.leader.blocks(&pb.Block{Subject: "address:192.0.2.1", Step: pb.Block_STEP_COOLING, UntilUs: time.Now().Add(time.Hour).UnixMicro()})
+	f.settled()
+	a := f.do("GET", "/v1/usage", "")
+	a.problem(t, 429, "rate_limit_exceeded")
+	_, left := policyLeft(t, a.Header())
+	if wait, _ := left["requests-api-ip"]["t"].(int64); wait < 3590 || a.Header().Get("X-RateLimit-Remaining") != "0" || len(a.Header().Get("Retry-After")) != 4 {
+		t.Errorf("%v", a.Header())
+	}
+}
+
 // A cool-down is of the limit that was not heeded: a client with a key goes on
 // while its address cools down without one.
 func TestCoolingIsOfItsLimit(t *testing.T) {

@@ -88,6 +88,21 @@ func (t *throttles) find(k limited, from string, now time.Time) (refusal, bool) 
 	return r, true
 }
 
+// cooled is what a limit was last said to be, for whom it cools down until
+// resetUS, in the leader's clock: there is nothing left of it before.
+func (t *throttles) cooled(k limited, resetUS int64) []*pb.Meter {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.told[k]; e != nil {
+		for _, m := range e.meters {
+			if m.Name == k.policy {
+				return []*pb.Meter{{Kind: m.Kind, Name: m.Name, Limit: m.Limit, WindowS: m.WindowS, ResetUs: resetUS}}
+			}
+		}
+	}
+	return nil
+}
+
 // learn takes in that a request, made at the moment arrived, was refused by
 // the leader and is answered now.
 func (t *throttles) learn(k limited, f *fault.Error, meters []*pb.Meter, from string, arrived, now time.Time) {
