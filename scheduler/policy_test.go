@@ -1,14 +1,17 @@
 package scheduler
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/store"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -214,4 +217,48 @@ func (b *bubble) seats(s *Scheduler, n uint32) *peer[pb.WorkUp, pb.WorkDown] {
 	w, _ := connect(b, func(p *pipe[pb.WorkUp, pb.WorkDown]) error { return workService{s: s}.Connect(p) },
 		&pb.WorkUp{Hello: &pb.Hello{Worker: "w1", Boot: "boot", Seats: n}})
 	return w
+}
+
+// meanwhile is an archive that answers the first question, of a standby, late,
+// and that something happens beside at the second.
+type meanwhile struct {
+	*shelf
+	asked atomic.Int32
+	then  func()
+}
+
+func (m *meanwhile) Tenants(ctx context.Context, ids []string, since time.Time) ([]store.Tenant, error) {
+	switch m.asked.Add(1) {
+	case 1:
+		time.Sleep(time.Second)
+	case 2:
+		m.then()
+	}
+	return m.shelf.Tenants(ctx, ids, since)
+}
+
+// A reign begins with reading accounts, and a policy may come just then.
+func TestPolicyChangesWhileAReignBegins(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		live := account.NewLive(livePolicy(func(*account.Policy) {}))
+		first, kill := b.start("a", Config{Policy: live})
+		b.leading(first)
+		b.submit()
+		kill()
+		slow := &meanwhile{shelf: b.archive}
+		b.over = map[string]Archive{"b": slow}
+		slow.then = func() {
+			live.Set(livePolicy(func(p *account.Policy) { p.Queue.Length = 7 }))
+			time.Sleep(time.Millisecond) // whoever follows the policy has heard of it, and found no leader
+		}
+		second, _ := b.start("b", Config{Alone: true, Policy: live})
+		b.leading(second)
+		synctest.Wait()
+		l := second.leader.Load()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if slow.asked.Load() < 2 || l.board.queue.Length != 7 {
+			t.Errorf("the queue's length is %d after %d questions", l.board.queue.Length, slow.asked.Load())
+		}
+	})
 }
