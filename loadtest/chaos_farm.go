@@ -56,6 +56,16 @@ func chaosPlans(jobs uint64) map[string]chaosPlan {
 			audit.Plan{Tier: 1, Threads: 6, Quota: calls * 120, PerCall: true},
 			fmt.Sprintf("over_threads: {action: park, backlog: 50}, quota: {unit: request, limit: %d}", calls),
 		},
+		"bucket": {
+			2,
+			audit.Plan{Tier: 1, Threads: 6, Rate: audit.Rate{Requests: 60, Window: time.Minute, Burst: 1}},
+			"over_threads: {action: park, backlog: 50}, rate: {requests: 60, window_s: 60, burst: 1}",
+		},
+		"window": {
+			1,
+			audit.Plan{Tier: 1, Threads: 6, Rate: audit.Rate{Requests: 8, Window: 10 * time.Second}},
+			"over_threads: {action: park, backlog: 50}, rate: {algorithm: fixed_window, requests: 8, window_s: 10}",
+		},
 	}
 }
 

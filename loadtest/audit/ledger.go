@@ -55,6 +55,7 @@ type history struct {
 	stored   time.Time // of the frame with it
 	seq      uint64    // of that frame
 	reign    int       // index of the one that accepted it
+	reserves bool      // its price is reserved
 	leases   []*lease
 	open     *lease
 	attempts int32
@@ -260,6 +261,7 @@ func (w *walk) start(m Message, f *pb.Frame, tok uint64, s *pb.Started) {
 		w.wrong("I4", "the tokens of %s do not rise", s.Id)
 	}
 	w.begun(h)
+	w.hold(h, m.Seq) // of a follower, which goes on alone
 	account := h.accepted.Envelope.Account
 	w.open[account]++
 	if n := w.open[account]; n > w.Rules.Plans[account].Threads {

@@ -57,10 +57,23 @@ func (w *walk) reserve(h *history) {
 	if month := monthOf(h.timeUS); acc.Period != month {
 		w.wrong("I7", "%s is accepted into the period of day %d, that of its acceptance is %d", id, acc.Period, month)
 	}
+	if acc.Place != pb.Place_PLACE_FOLLOWER {
+		w.hold(h, h.seq)
+	}
+}
+
+// hold reserves a job's price. Of a picture and those that follow it one at most
+// is charged, so a follower has nothing reserved unless it is rendered itself.
+func (w *walk) hold(h *history, seq uint64) {
+	if h.reserves {
+		return
+	}
+	h.reserves = true
+	acc := h.accepted
 	of := account{acc.Envelope.Account, acc.Period}
 	w.books.spending(of).reserved += acc.Units
 	w.touched[of] = true
-	w.over(of, "with "+id+", in frame", h.seq)
+	w.over(of, "with "+acc.Envelope.Id+", in frame", seq)
 }
 
 // bill: what a job costs is what was reserved, if it is a fresh success, and
@@ -79,7 +92,9 @@ func (w *walk) bill(h *history, fin *pb.Finished) {
 	}
 	of := account{acc.Envelope.Account, acc.Period}
 	s := w.books.spending(of)
-	s.reserved -= acc.Units
+	if h.reserves {
+		s.reserved -= acc.Units
+	}
 	s.charged += fin.Units
 	w.touched[of] = true
 }
@@ -223,18 +238,21 @@ func (a *auditor) rates() {
 // bucket: n ≤ burst + rate × time, for any n that follow each other.
 func (a *auditor) bucket(id string, r Rate, all []*history) {
 	perUS := float64(r.Requests) / float64(r.Window.Microseconds())
-	most, reign, began := math.Inf(-1), -1, all[0].timeUS
+	most, first, reign, began := math.Inf(-1), 0, -1, all[0].timeUS
 	for i, h := range all {
 		if h.reign != reign && a.cold(h.reign) {
 			most = math.Inf(-1)
 		}
 		reign = h.reign
 		// Of all that began before: the one since which the most came.
-		most = max(most, perUS*float64(h.timeUS-began)-float64(i))
+		if since := perUS*float64(h.timeUS-began) - float64(i); since > most {
+			most, first = since, i
+		}
 		n := float64(i+1) + most - perUS*float64(h.stored.UnixMicro()-began)
 		if n > float64(r.Burst)+1e-6 {
-			a.wrong("rate", "%s is one of %.1f more than %d in %s let through to %s beside a burst of %d",
-				h.accepted.Envelope.Id, n-float64(r.Burst), r.Requests, r.Window, id, r.Burst)
+			a.wrong("rate", "%d of %s were accepted in %s, from %s in reign %d to %s in reign %d: %.1f more than %d in %s and a burst of %d",
+				i+1-first, id, h.stored.Sub(time.UnixMicro(all[first].timeUS)).Round(time.Millisecond), all[first].accepted.Envelope.Id, all[first].reign+1,
+				h.accepted.Envelope.Id, h.reign+1, n-float64(r.Burst), r.Requests, r.Window, r.Burst)
 		}
 	}
 }

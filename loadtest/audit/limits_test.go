@@ -65,6 +65,11 @@ func TestCleanLimits(t *testing.T) {
 		},
 		"from the cache": func(f *forge) { f.fourth(pb.Place_PLACE_CACHED, asIs) },
 		"a follower":     func(f *forge) { f.fourth(pb.Place_PLACE_FOLLOWER, asIs) },
+		"a follower of the last one that the quota has": func(f *forge) {
+			f.fourth(pb.Place_PLACE_FOLLOWER, asIs)
+			f.run.Rules.Plans["acc"] = Plan{Tier: 1, Threads: 2, Quota: 360, Cache: time.Minute}
+			f.run.Usages[0] = Usage{Account: "acc", Units: 360, Limit: 3}
+		},
 		"told": func(f *forge) {
 			f.calls("chg_1", 120, 1)
 			f.frames[8].Events = append(f.frames[8].Events, toldEvent(80, 480), toldEvent(100, 480))
