@@ -24,6 +24,7 @@ func (b *bubble) same(fill byte, change ...func(*pb.Envelope)) string {
 	for _, c := range change {
 		c(env)
 	}
+	synctest.Wait() // a replica that is still connecting would miss the decision
 	b.streams.publish(&pb.Record{Envelope: env, Body: &pb.Body{Spec: []byte(`{}`), CustomId: "of " + id}})
 	synctest.Wait()
 	return id
