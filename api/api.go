@@ -255,7 +255,13 @@ type route struct {
 }
 
 // submits reports a route whose requests become jobs.
-func (rt *route) submits() bool { return rt.op.renders() || rt.pattern == "POST /v1/jobs" }
+func (rt *route) submits() bool {
+	switch rt.pattern {
+	case "POST /v1/jobs", "POST /v1/screenshot", "POST /v1/pdf":
+		return true
+	}
+	return rt.op.renders()
+}
 
 // sends reports a route that sends the bytes of an artifact that was made
 // before.

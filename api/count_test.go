@@ -498,8 +498,10 @@ func TestThrottledSubmissions(t *testing.T) {
 		f.store.mu.Unlock()
 		f.leader.deciding(refuseAll(&pb.Fault{Kind: "rate_limited", Policy: "rate", RetryAfterMs: 30_000}))
 		f.do("POST", "/v1/jobs", `{"html":"x"}`).problem(t, 429, "rate_limit_exceeded")
-		f.leader.deciding(acceptAll)
 		n := f.leader.published()
+		f.do("POST", "/v1/screenshot", `{"html":"x"}`).problem(t, 429, "rate_limit_exceeded")
+		f.do("POST", "/v1/pdf", `{"html":"x"}`).problem(t, 429, "rate_limit_exceeded")
+		f.leader.deciding(acceptAll)
 		f.do("POST", "/v1/jobs", `{"html":"x"}`).problem(t, 429, "rate_limit_exceeded")
 		f.do("GET", "/v1/screenshot?html=x", "").problem(t, 429, "rate_limit_exceeded")
 		if a := f.do("GET", "/v1/jobs", ""); a.Code != 200 {
