@@ -116,7 +116,7 @@ func (c *caller) try(ctx context.Context, method, path, body string, headers ...
 	if err := fields(resp.Header); err != nil {
 		return nil, fmt.Errorf("%s %s: %s: %w", method, path, resp.Status, err)
 	}
-	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
+	if method != http.MethodHead && strings.Contains(resp.Header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(r.body, &r.json); err != nil {
 			return nil, fmt.Errorf("%s %s: %s, and the body is no JSON: %s", method, path, resp.Status, r.body)
 		}

@@ -3,8 +3,11 @@ package seeds
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
+
+	"github.com/tintype/tintype/pkg/client"
 )
 
 // credits is how many the account has left, which costs one to know.
@@ -74,6 +77,36 @@ func p2iAnyCall(t *testing.T, w *world) {
 	c.must(http.StatusOK, "POST", "/v1/screenshot", body)
 	c.costs("a cached picture", 1, func() { c.must(http.StatusOK, "POST", "/v1/screenshot", body) })
 	w.release("P2I-3")
+}
+
+// A picture that a page loads by a signed link costs a credit for ten loads:
+// so a link whose picture is in the cache.
+func p2iLoads(t *testing.T, w *world) {
+	c := w.on(t, "8-threads")
+	made := w.admin(t).must(http.StatusCreated, "POST", "/admin/v1/accounts/"+c.id+"/keys", `{}`)
+	target := page("p2i-4", "")
+	link := client.SignLink("/v1/screenshot", url.Values{"url": {target}}, made.text("id"), made.text("signing_secret"), time.Now().Add(time.Hour))
+	load := func(cached string) {
+		t.Helper()
+		r := c.with("").must(http.StatusOK, "GET", link, "")
+		if r.Header.Get("X-Render-Cached") != cached {
+			t.Errorf("%s, want cached %s", r, cached)
+		}
+	}
+	c.costs("the first load, which makes the picture,", 1, func() { load("false") })
+	c.costs("ten loads", 1, func() {
+		for range 10 {
+			load("true")
+		}
+	})
+	c.costs("thirty loads", 3, func() {
+		for range 30 {
+			load("true")
+		}
+	})
+	if w.renders("p2i-4.test") != 1 {
+		t.Errorf("%d renders", w.renders("p2i-4.test"))
+	}
 }
 
 // A download of a picture costs by its size, bounds included: in 1/120 credit 4,

@@ -12,6 +12,7 @@ var page2images = seed{policy: "page2images", seats: 8, lines: []line{
 	{"SEED-P2I-1", p2iCreate},
 	{"SEED-P2I-2", p2iAvailable},
 	{"SEED-P2I-3", p2iAnyCall},
+	{"SEED-P2I-4", p2iLoads},
 	{"SEED-P2I-5", p2iDownloads},
 	{"SEED-P2I-7", p2iPayAsYouGo},
 	{"SEED-P2I-8", p2iThreads},

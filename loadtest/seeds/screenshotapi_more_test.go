@@ -80,6 +80,30 @@ func ssapiRetryAfter(t *testing.T, w *world) {
 	e.ended(held)
 }
 
+// On a render that a browser has made: fresh, cached, and replayed.
+func ssapiRenderHeaders(t *testing.T, w *world) {
+	c := w.on(t, "starter")
+	body := fmt.Sprintf(`{"html": "<h1>Hello %d</h1>", "width": 320, "height": 240}`, names.Add(1))
+	for _, want := range []struct{ what, key, cached, billable, replay string }{
+		{"fresh", "one", "false", "true", ""},
+		{"a hit", "", "true", "false", ""},
+		{"a replay", "one", "false", "false", "true"},
+	} {
+		var headers []string
+		if want.key != "" {
+			headers = []string{"Idempotency-Key", want.key}
+		}
+		r := c.shot(body, headers...)
+		if r.StatusCode != http.StatusOK || !strings.HasPrefix(string(r.body), pngHead) {
+			t.Fatalf("%s: %s", want.what, r)
+		}
+		h := r.Header
+		if h.Get("X-Render-Cached") != want.cached || h.Get("X-Render-Billable") != want.billable || h.Get("X-Idempotent-Replay") != want.replay {
+			t.Errorf("%s: %v, want %+v", want.what, h, want)
+		}
+	}
+}
+
 func ssapiNoConcurrencyHeaders(t *testing.T, w *world) {
 	c := w.on(t, "free")
 	held := c.submit("ssapi-13", "hold=SSAPI-13")
@@ -139,6 +163,56 @@ func ssapiNoOverage(t *testing.T, w *world) {
 	}
 	if r := c.shot(body); r.StatusCode != http.StatusOK || r.Header.Get("X-Render-Cached") != "true" {
 		t.Errorf("a hit beyond the quota: %s", r)
+	}
+}
+
+// A replay goes before the cache, and the cache before a render: what is under
+// the key is answered although the cache has a newer one, and what the cache has
+// is answered although nothing could be rendered.
+func ssapiOrder(t *testing.T, w *world) {
+	c := w.on(t, "starter")
+	body := ofPage("ssapi-16", "")
+	first := c.shot(body, "Idempotency-Key", "one")
+	newer := c.shot(strings.Replace(body, "{", `{"force": true, `, 1))
+	replay, hit := c.shot(body, "Idempotency-Key", "one"), c.shot(body)
+	id := func(r *reply) string { return r.Header.Get("X-Job-Id") }
+	if first.StatusCode != 200 || newer.StatusCode != 200 || w.renders("ssapi-16.test") != 2 {
+		t.Fatalf("%s\n%s\n%d renders", first, newer, w.renders("ssapi-16.test"))
+	}
+	if id(replay) != id(first) || replay.Header.Get("X-Idempotent-Replay") != "true" {
+		t.Errorf("under the key: %s, want job %s", replay, id(first))
+	}
+	if id(hit) == id(first) || hit.Header.Get("X-Render-Cached") != "true" || w.renders("ssapi-16.test") != 2 {
+		t.Errorf("without it: %s", hit)
+	}
+}
+
+// One key and body is one render and one charge; another body is refused; and
+// a key whose request hits the cache keeps that answer.
+func ssapiIdempotency(t *testing.T, w *world) {
+	c := w.on(t, "pro")
+	for _, route := range []string{"/v1/jobs?wait=60", "/v1/screenshot"} {
+		host := "ssapi-17"
+		body, key := ofPage(host, ""), "key-of-"+route
+		before := w.renders(host + ".test")
+		first := c.must(http.StatusOK, "POST", route, body, "Idempotency-Key", key)
+		again := c.must(http.StatusOK, "POST", route, body, "Idempotency-Key", key)
+		if again.Header.Get("X-Idempotent-Replay") != "true" || first.Header.Get("X-Idempotent-Replay") != "" || string(again.body) != string(first.body) {
+			t.Errorf("%s: %s\nthen %s", route, first, again)
+		}
+		if n := w.renders(host+".test") - before; n != 1 {
+			t.Errorf("%s: %d renders of one key", route, n)
+		}
+		c.do("POST", route, ofPage(host, ""), "Idempotency-Key", key).want(t, "another body", http.StatusUnprocessableEntity, "idempotency_key_reused")
+
+		hit := c.must(http.StatusOK, "POST", route, body, "Idempotency-Key", "hit-of-"+route)
+		if n := w.renders(host+".test") - before; n != 1 || hit.Header.Get("X-Idempotent-Replay") != "" {
+			t.Errorf("%s: a new key and the same page: %s, %d renders", route, hit, n)
+		}
+		c.must(http.StatusOK, "POST", route, strings.Replace(body, "{", `{"force": true, `, 1)) // the cache has another one now
+		if r := c.must(http.StatusOK, "POST", route, body, "Idempotency-Key", "hit-of-"+route); r.Header.Get("X-Idempotent-Replay") != "true" || r.Header.Get("X-Job-Id") != hit.Header.Get("X-Job-Id") || r.text("id") != hit.text("id") {
+			t.Errorf("%s: the hit again: %s, want %s", route, r, hit)
+		}
 	}
 }
 
@@ -213,6 +287,28 @@ func ssapiEnvelope(t *testing.T, w *world) {
 			t.Errorf("%s: %s, want field and issue", what, r)
 		}
 	}
+}
+
+// The codes of the refusals that Tintype's own routes can give. Those of a page
+// that is too tall and of a selector need the camera.
+func ssapiCodes(t *testing.T, w *world) {
+	c := w.on(t, "starter")
+	c.shot(`{"url": "http://x.test/", "width": -1}`).want(t, "a mistake", http.StatusBadRequest, "invalid_input")
+	c.shot(`{"url": "file:///etc/passwd"}`).want(t, "a scheme", http.StatusForbidden, "url_not_allowed")
+	c.shot(ofPage("ssapi-20", "fail=address_refused")).want(t, "a private address", http.StatusForbidden, "url_not_allowed")
+	c.shot(ofPage("ssapi-20", "fail=tls_error")).want(t, "a page that does not load", http.StatusUnprocessableEntity, "render_failed")
+	body := ofPage("ssapi-20", "")
+	c.must(http.StatusOK, "POST", "/v1/screenshot", body, "Idempotency-Key", "one")
+	c.shot(ofPage("ssapi-20", ""), "Idempotency-Key", "one").want(t, "a key again", http.StatusUnprocessableEntity, "idempotency_key_reused")
+
+	c.with("").shot(body).want(t, "no key", http.StatusUnauthorized, "missing_api_key")
+	c.with("shot_nonsense").shot(body).want(t, "no such key", http.StatusUnauthorized, "invalid_api_key")
+	d := c.another()
+	d.must(http.StatusOK, "GET", "/v1/jobs", "")
+	id := strings.Split(strings.TrimPrefix(d.key, "tt_live_"), "_")[0]
+	w.admin(t).must(http.StatusNoContent, "DELETE", "/admin/v1/accounts/"+c.id+"/keys/"+id, "")
+	d.shot(body).want(t, "a revoked key", http.StatusUnauthorized, "revoked_api_key")
+	c.must(http.StatusOK, "GET", "/v1/jobs", "")
 }
 
 // What of the request's table Tintype's own route has under its own names; the

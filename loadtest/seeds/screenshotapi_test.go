@@ -6,17 +6,23 @@ import (
 )
 
 var screenshotAPI = seed{policy: "screenshot-api", seats: 12, lines: []line{
+	{"SEED-SSAPI-1", ssapiWhose},
 	{"SEED-SSAPI-2", ssapiPlans},
+	{"SEED-SSAPI-3", ssapiBillable},
 	{"SEED-SSAPI-5", ssapiWindow},
 	{"SEED-SSAPI-7", ssapiConcurrency},
 	{"SEED-SSAPI-8", ssapiSlots},
 	{"SEED-SSAPI-10", ssapiHeaders},
 	{"SEED-SSAPI-11", ssapiRetryAfter},
+	{"SEED-SSAPI-12", ssapiRenderHeaders},
 	{"SEED-SSAPI-13", ssapiNoConcurrencyHeaders},
 	{"SEED-SSAPI-14", ssapiQuota},
 	{"SEED-SSAPI-15", ssapiNoOverage},
+	{"SEED-SSAPI-16", ssapiOrder},
+	{"SEED-SSAPI-17", ssapiIdempotency},
 	{"SEED-SSAPI-18", ssapiCache},
 	{"SEED-SSAPI-19", ssapiEnvelope},
+	{"SEED-SSAPI-20", ssapiCodes},
 	{"SEED-SSAPI-21", ssapiRequest},
 }}
 
@@ -62,6 +68,28 @@ func (c *caller) twice(host string) (body string) {
 	return body
 }
 
+// Rate and slots are each key's, the quota is the account's, and so is the plan.
+func ssapiWhose(t *testing.T, w *world) {
+	zero := w.on(t, "free")
+	one, two := zero.another(), zero.another()
+	body := zero.twice("ssapi-1") // costs a render; what follows is cached
+	refused, _ := one.spend(5, func() *reply { return one.shot(body) })
+	refused.want(t, "the first key beyond its minute", http.StatusTooManyRequests, "rate_limit_exceeded")
+	r := two.shot(ofPage("ssapi-1", ""))
+	if r.StatusCode != http.StatusOK || r.number("X-RateLimit-Remaining") != 4 || r.number("X-Quota-Remaining") != 98 {
+		t.Errorf("the other key: %s, want 4 left of its minute and 98 of the account's month", r)
+	}
+
+	three, hold := w.on(t, "pro"), "SSAPI-1"
+	four := three.another()
+	for range 10 {
+		three.submit("ssapi-1", "hold="+hold)
+	}
+	three.do("POST", "/v1/jobs", ofPage("ssapi-1", "")).want(t, "the eleventh of a key", http.StatusTooManyRequests, "concurrency_limit_exceeded")
+	four.submit("ssapi-1", "hold="+hold)
+	w.release(hold)
+}
+
 func ssapiPlans(t *testing.T, w *world) {
 	for _, plan := range ssapiPlan {
 		c, hold := w.on(t, plan.name), "SSAPI-2 "+plan.name
@@ -74,6 +102,30 @@ func ssapiPlans(t *testing.T, w *world) {
 		c.do("POST", "/v1/jobs", ofPage("ssapi-2", "")).want(t, plan.name, http.StatusTooManyRequests, "concurrency_limit_exceeded")
 		w.release(hold)
 	}
+}
+
+// Billable is a fresh 2xx; failures, hits and replays are not.
+func ssapiBillable(t *testing.T, w *world) {
+	c := w.on(t, "pro")
+	left := int64(10_000)
+	check := func(what string, r *reply, status int, costs int64, cached, replay string) {
+		t.Helper()
+		left -= costs
+		if h := r.Header; r.StatusCode != status || (h.Get("X-Render-Billable") == "true") != (costs > 0) ||
+			status < 300 && (h.Get("X-Render-Cached") != cached || h.Get("X-Idempotent-Replay") != replay) {
+			t.Errorf("%s: %s", what, r)
+		}
+		// What an answer tells may still hold what it has reserved; the next does not.
+		if got := c.must(http.StatusOK, "GET", "/v1/queue", "").number("X-Quota-Remaining"); got != left {
+			t.Errorf("%s: %d are left, want %d", what, got, left)
+		}
+	}
+	body := ofPage("ssapi-3", "")
+	check("a fresh one", c.shot(body, "Idempotency-Key", "one"), http.StatusOK, 1, "false", "")
+	check("a hit", c.shot(body), http.StatusOK, 0, "true", "")
+	check("a replay", c.shot(body, "Idempotency-Key", "one"), http.StatusOK, 0, "false", "true")
+	check("a failure", c.shot(ofPage("ssapi-3", "fail=connection_refused")), http.StatusUnprocessableEntity, 0, "", "")
+	check("a mistake", c.shot(`{"url": "http://x.test/", "width": 0}`), http.StatusBadRequest, 0, "", "")
 }
 
 // The window is a fixed minute: each request of it counts down, the one beyond

@@ -74,6 +74,44 @@ func shotitClasses(t *testing.T, w *world) {
 	}
 }
 
+// The published table of sponsors, as the farm tells it and as it acts.
+func shotitTiers(t *testing.T, w *world) {
+	plans := w.admin(t).must(http.StatusOK, "GET", "/admin/v1/plans", "")
+	told := map[string]map[string]any{}
+	for _, p := range plans.at("data").([]any) {
+		told[p.(map[string]any)["name"].(string)] = p.(map[string]any)
+	}
+	for _, row := range []struct {
+		plan                     string
+		quota, threads, priority int
+	}{
+		{"free", 1_000, 1, 0},
+		{"$1", 1_000, 1, 2},
+		{"$5", 5_000, 1, 2},
+		{"$10", 10_000, 1, 5},
+		{"$20", 20_000, 2, 5},
+		{"$50", 50_000, 3, 5},
+		{"$100", 100_000, 4, 6},
+	} {
+		p := told[row.plan]
+		quota, _ := p["quota"].(map[string]any)
+		if fmt.Sprint(p["tier"], p["threads"], quota["limit"], quota["unit"]) != fmt.Sprint(float64(row.priority), float64(row.threads), float64(row.quota), "render") {
+			t.Errorf("%s is told as %v", row.plan, p)
+		}
+		r := w.on(t, row.plan).submit("shotit-3", "")
+		if fmt.Sprint(r.at("tier")) != fmt.Sprint(row.priority) {
+			t.Errorf("%s: %s", row.plan, r)
+		}
+		last := w.spent(t, row.plan, int64(row.quota-1)*render)
+		if r := last.shot(ofPage("shotit-3", "")); r.StatusCode != http.StatusOK {
+			t.Errorf("the last of %d: %s", row.quota, r)
+		}
+		if r := last.shot(ofPage("shotit-3", "")); r.StatusCode != http.StatusPaymentRequired {
+			t.Errorf("one more than %d: %s", row.quota, r)
+		}
+	}
+}
+
 // Without a key one is one's address, on the free tier.
 func shotitNoKey(t *testing.T, w *world) {
 	c, d := w.anonymous(t), w.anonymous(t)

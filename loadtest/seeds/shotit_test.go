@@ -11,6 +11,7 @@ import (
 var shotit = seed{policy: "shotit", seats: 4, lines: []line{
 	{"SEED-SHOTIT-1", shotitGlobal},
 	{"SEED-SHOTIT-2", shotitClasses},
+	{"SEED-SHOTIT-3", shotitTiers},
 	{"SEED-SHOTIT-4", shotitNoKey},
 	{"SEED-SHOTIT-5", shotitBoth},
 	{"SEED-SHOTIT-6", shotitFree},

@@ -18,10 +18,12 @@ var webshot = seed{policy: "webshot", seats: 8, lines: []line{
 	{"SEED-WEBSHOT-4", webshotWhose},
 	{"SEED-WEBSHOT-5", webshotImage},
 	{"SEED-WEBSHOT-6", webshotHeaders},
+	{"SEED-WEBSHOT-7", webshotAccept},
 	{"SEED-WEBSHOT-8", webshotFlood},
 	{"SEED-WEBSHOT-9", webshotOrdinary},
 	{"SEED-WEBSHOT-10", webshotCooling},
 	{"SEED-WEBSHOT-11", webshotBlock},
+	{"SEED-WEBSHOT-12", webshotBan},
 	{"SEED-WEBSHOT-13", webshotAbuse},
 	{"SEED-WEBSHOT-14", webshotHonest},
 }}
@@ -187,6 +189,36 @@ func webshotHeaders(t *testing.T, w *world) {
 	}
 	if reset := r.number("X-RateLimit-Reset"); reset < now.Unix()-int64(patience.Seconds()) || reset > now.Unix()+4 {
 		t.Errorf("X-RateLimit-Reset %d, now is %d", reset, now.Unix())
+	}
+}
+
+// JSON for those who ask for it, and for nobody else; HEAD has no body.
+func webshotAccept(t *testing.T, w *world) {
+	c := w.anonymous(t)
+	for accept, json := range map[string]bool{
+		"application/json": true, "application/problem+json": true, "application/json, image/png;q=0.5": true,
+		"*/*": false, "image/*": false, "image/png": false, "": false, "text/html,application/xhtml+xml,*/*;q=0.8": false,
+		"image/png, application/json;q=0.5": false,
+	} {
+		var headers []string
+		if accept != "" {
+			headers = []string{"Accept", accept}
+		}
+		r := c.throttled(func() *reply { return c.do("GET", "/v1/screenshot?url=http://webshot-7.test/", "", headers...) })
+		if isJSON, isImage := r.json != nil, strings.HasPrefix(string(r.body), pngHead); isJSON != json || isImage == json {
+			t.Errorf("Accept %q: %s", accept, r)
+		}
+		if json && (r.text("code") != "rate_limit_exceeded" || r.Header.Get("Retry-After") == "") {
+			t.Errorf("Accept %q: %s", accept, r)
+		}
+	}
+	// HEAD is offered of results, and starts no render: it is never throttled.
+	for path, status := range map[string]int{
+		"/v1/screenshot?url=http://webshot-7.test/": http.StatusMethodNotAllowed, "/v1/jobs/job_00000000000000000000000000/result": http.StatusNotFound,
+	} {
+		if r := c.do("HEAD", path, ""); len(r.body) != 0 || r.StatusCode != status {
+			t.Errorf("HEAD %s: %s", path, r)
+		}
 	}
 }
 
