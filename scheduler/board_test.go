@@ -157,7 +157,7 @@ func (b *bench) finish(e *entry, state job.State) {
 func (b *bench) end(e *entry, state job.State) {
 	b.endOne(e, state)
 	if state == job.Succeeded {
-		for _, twin := range b.board.served(e.env.CacheKey) {
+		for _, twin := range b.board.served(string(e.env.CacheKey), -1) {
 			b.endCached(twin)
 		}
 	}

@@ -68,6 +68,17 @@ func (b *board) checkPlaces() error {
 			}
 		}
 	}
+	for key, tail := range b.tails {
+		follow := 0
+		for e := range b.twins[key].all() {
+			if e.place == pb.Place_PLACE_FOLLOWER {
+				follow++
+			}
+		}
+		if err := tail.check(); err != nil || tail.n != follow || tail.n == 0 {
+			return fmt.Errorf("%d jobs of %x were accepted to follow, jobs say %d: %w", tail.n, key, follow, err)
+		}
+	}
 	var before *entry
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)

@@ -31,6 +31,7 @@ type facts struct {
 	keys       map[string]string // key hash → id of its job
 	fresh      map[string]*entry // cache key → the last job whose result answers others
 	twins      map[string]*line  // cache key → its unfinished jobs, by acceptance
+	tails      map[string]*line  // cache key → those of them that were accepted to follow
 	unfinished *list.List        // *entry, by acceptance
 	ended      *list.List        // *entry, by end
 	rolls      map[string]*roll  // by account
@@ -103,7 +104,7 @@ func (l *lease) over(now time.Time) bool { return now.After(l.beatBy) || now.Aft
 
 func newFacts() *facts {
 	return &facts{
-		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{}, twins: map[string]*line{},
+		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{}, twins: map[string]*line{}, tails: map[string]*line{},
 		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(), bills: newBills(),
 	}
 }
@@ -229,6 +230,9 @@ func (f *facts) forget(projected uint64) {
 		e := el.Value.(*entry)
 		if e.endSeq > projected || e.endUS > f.timeUS-keepKnown.Microseconds() {
 			return
+		}
+		if k := string(e.end.CacheKey); f.fresh[k] == e && len(f.served(k, 1)) > 0 {
+			return // else they would wait for it for ever
 		}
 		f.ended.Remove(el)
 		delete(f.entries, e.id)

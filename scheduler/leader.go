@@ -49,7 +49,7 @@ type leader struct {
 	workers   map[string]*workSession  // by name of the worker
 	idle      []*workSession           // workers with credit, the longest idle first
 	waiting   map[string][]*lookup     // look-ups by job
-	late      []string                 // jobs whose twin's result has come, and whose bodies are still to be read
+	late      map[string]bool          // pictures whose result has come, and of which jobs are still to be ended
 	backlog   backlog
 	storage   storage
 	rates     rates

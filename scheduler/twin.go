@@ -26,6 +26,15 @@ func (f *facts) join(e *entry) {
 		f.twins[string(e.env.CacheKey)] = twins
 	}
 	twins.add(e)
+	if e.place != pb.Place_PLACE_FOLLOWER {
+		return
+	}
+	tail := f.tails[string(e.env.CacheKey)]
+	if tail == nil {
+		tail = &line{key: byOrder}
+		f.tails[string(e.env.CacheKey)] = tail
+	}
+	tail.add(e)
 }
 
 // part takes e, which has ended, out of them.
@@ -34,10 +43,16 @@ func (f *facts) part(e *entry) {
 	if key == "" || e.place == pb.Place_PLACE_CACHED {
 		return
 	}
-	if twins := f.twins[key]; twins.n > 1 {
-		twins.remove(e)
-	} else {
-		delete(f.twins, key)
+	leave := func(lines map[string]*line) {
+		if lines[key].n > 1 {
+			lines[key].remove(e)
+		} else {
+			delete(lines, key)
+		}
+	}
+	leave(f.twins)
+	if e.place == pb.Place_PLACE_FOLLOWER {
+		leave(f.tails)
 	}
 }
 
@@ -68,11 +83,14 @@ func (f *facts) follows(e *entry) bool {
 }
 
 // served are the unfinished jobs of a picture that end with the result that has
-// come, the oldest first.
-func (f *facts) served(cacheKey []byte) []*entry {
+// come, the oldest first, and at most so many.
+func (f *facts) served(cacheKey string, most int) []*entry {
 	var out []*entry
-	if twins := f.twins[string(cacheKey)]; twins != nil && len(cacheKey) > 0 {
-		for e := range twins.all() {
+	if tail := f.tails[cacheKey]; tail != nil {
+		for e := range tail.all() {
+			if len(out) == most {
+				break
+			}
 			if f.source(e) != nil {
 				out = append(out, e)
 			}
@@ -134,30 +152,35 @@ func (l *leader) follow(a *pb.Accepted, body *pb.Body, terms terms) bool {
 	return true
 }
 
+// servedAtOnce is how many jobs of a picture end in one step with its result.
+// There may be as many as a backlog has room for, and everybody waits for the
+// step's end.
+const servedAtOnce = 100
+
 // endServed ends the jobs of a picture whose result has come; without a key
-// those of all pictures. One whose body is not in memory, as after a takeover, is
-// left to endLate.
+// those of all pictures. What is more than a step's worth, or has a body that is
+// not in memory, as after a takeover, is left to endLate.
 func (l *leader) endServed(cacheKey []byte) {
-	var served []*entry
-	if cacheKey == nil {
-		for _, twins := range l.board.twins {
-			served = append(served, l.board.served(twins.front().env.CacheKey)...)
-		}
-	} else {
-		served = l.board.served(cacheKey)
+	if cacheKey != nil {
+		l.endSome(string(cacheKey))
+		return
 	}
-	for _, e := range served {
-		if e.body == nil {
-			l.late = append(l.late, e.id)
-			continue
+	for key := range l.board.tails {
+		l.endSome(key)
+	}
+}
+
+func (l *leader) endSome(key string) {
+	for i, e := range l.board.served(key, servedAtOnce+1) {
+		if i == servedAtOnce || e.body == nil {
+			l.late[key] = true
+			select {
+			case l.wakeLate <- struct{}{}:
+			default:
+			}
+			return
 		}
 		l.endTwin(e)
-	}
-	if len(l.late) > 0 {
-		select {
-		case l.wakeLate <- struct{}{}:
-		default:
-		}
 	}
 }
 
@@ -182,14 +205,26 @@ func (l *leader) endLate(ctx context.Context) error {
 		}
 		l.enter()
 		late := l.late
-		l.late = nil
+		l.late = map[string]bool{}
 		l.leave()
-		for _, id := range late {
-			l.withBody(ctx, id, func(e *entry) {
-				if e != nil && !l.over {
-					l.endTwin(e)
-				}
-			})
+		for key := range late {
+			l.endRest(ctx, key)
 		}
+	}
+}
+
+func (l *leader) endRest(ctx context.Context, key string) {
+	var ids []string
+	l.enter()
+	for _, e := range l.board.served(key, -1) {
+		ids = append(ids, e.id)
+	}
+	l.leave()
+	for _, id := range ids {
+		l.withBody(ctx, id, func(e *entry) {
+			if e != nil && !l.over {
+				l.endTwin(e)
+			}
+		})
 	}
 }

@@ -291,3 +291,61 @@ func TestTwinsShareAQuota(t *testing.T) {
 		}
 	})
 }
+
+// However many follow, one step ends a bounded number of them: nobody else waits
+// for all of them.
+func TestTwinsEndInSteps(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, _ := b.start("a", alone())
+		b.leading(s)
+		w, _ := b.worker(s, "b1")
+		w.send(&pb.WorkUp{Credit: 1})
+		head := b.same(1)
+		a := assigned(w)
+		var twins []string
+		for range 2*servedAtOnce + 5 {
+			twins = append(twins, b.same(1))
+		}
+		l := s.leader.Load()
+		l.mu.Lock()
+		l.board.finish(l.board.entries[head], &pb.Finished{
+			Token: a.Token, CacheKey: picture(1), FreshUntilUs: time.Now().Add(time.Minute).UnixMicro(),
+			Job: &pb.Job{Id: head, Account: "acc_acme", State: "succeeded", ExpiresUs: time.Now().Add(time.Hour).UnixMicro(), Result: &pb.Result{Object: "r/x"}},
+		}, time.Now())
+		l.endServed(picture(1))
+		if left := l.board.tails[string(picture(1))]; left == nil || left.n != len(twins)-servedAtOnce {
+			t.Errorf("%v of %d are left after one step, want all but %d", left, len(twins), servedAtOnce)
+		}
+		l.leave()
+		synctest.Wait()
+		for _, id := range twins {
+			b.wantShared(s, "in the end", id, head)
+		}
+	})
+}
+
+// A result is not forgotten before all that waited for it have ended: nothing
+// else would ever end them.
+func TestResultIsKeptForItsTwins(t *testing.T) {
+	b := newBench(t, Queue{Length: 100}, nil)
+	submit := func() *entry {
+		e, _ := b.submitEnv(0, &pb.Envelope{Account: "acme", CacheKey: picture(1), TtlMs: 1000})
+		b.check()
+		return e
+	}
+	head, twin := submit(), submit()
+	b.start()
+	b.board.finish(head, &pb.Finished{CacheKey: picture(1), Job: &pb.Job{Id: head.id, Account: "acme", State: "succeeded"}}, b.now)
+	b.check()
+	b.now = b.now.Add(2 * keepKnown)
+	b.submit("other", 0)
+	b.board.forget(b.board.seq)
+	if b.board.source(twin) != head {
+		t.Fatal("the result is forgotten, and its twin waits for ever")
+	}
+	b.finish(twin, job.Succeeded)
+	b.board.forget(b.board.seq)
+	if b.board.entries[head.id] != nil {
+		t.Error("the result is kept although nobody waits for it")
+	}
+}
