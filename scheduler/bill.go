@@ -59,53 +59,76 @@ func (b *bills) bill(p period) *bill {
 	return it
 }
 
-// reserve holds what an unfinished job may cost, or lets go of it.
-func (b *bills) reserve(e *entry, sign int64) {
-	if e.units == 0 {
-		return
-	}
-	p := period{e.account, e.period}
-	it := b.bill(p)
-	if picture := e.shares(); picture == "" {
-		it.reserved += sign * e.units
-	} else {
-		c := it.pictures[picture]
-		if c == nil {
-			c = new(pictureBill)
-			if it.pictures == nil {
-				it.pictures = map[string]*pictureBill{}
-			}
-			it.pictures[picture] = c
-		}
-		it.reserved -= c.price()
-		if e.place == pb.Place_PLACE_FOLLOWER {
-			c.followers += int(sign)
-			c.units = max(c.units, e.units)
+// reserve holds what an unfinished job may cost, or lets go of it. The job has
+// joined the others of its picture by then, or left them.
+func (f *facts) reserve(e *entry, sign int64) {
+	if e.units != 0 {
+		p := period{e.account, e.period}
+		it := f.bills.bill(p)
+		if picture := e.shares(); picture == "" {
+			it.reserved += sign * e.units
 		} else {
-			c.others += sign * e.units
+			it.count(e, picture, sign)
+			f.price(p, picture)
 		}
-		it.reserved += c.price()
-		if c.followers == 0 && c.others == 0 {
-			delete(it.pictures, picture)
-		}
+		f.bills.drop(p, it)
 	}
-	b.drop(p, it)
+	if head := f.twin(e.env.CacheKey); head != nil { // perhaps another one than before
+		f.price(period{head.account, head.period}, head.shares())
+	}
 }
 
 // pictureBill is the unfinished jobs of one picture. Those that follow are charged
 // together once at most: for the one among them that has to take its turn
-// because what they followed came to nothing.
+// because what they followed came to nothing. Until then that is what may cost
+// something, so nothing more is held for them.
 type pictureBill struct {
 	others    int64 // units of those that follow nobody
 	followers int
 	units     int64 // of a follower
+	held      int64 // is in the bill's reserved
 }
 
-func (c *pictureBill) price() int64 {
-	if c.others == 0 && c.followers > 0 {
-		return c.units
+func (b *bill) count(e *entry, picture string, sign int64) {
+	c := b.pictures[picture]
+	if c == nil {
+		c = new(pictureBill)
+		if b.pictures == nil {
+			b.pictures = map[string]*pictureBill{}
+		}
+		b.pictures[picture] = c
 	}
-	return c.others
+	if e.place == pb.Place_PLACE_FOLLOWER {
+		c.followers += int(sign)
+		c.units = max(c.units, e.units)
+	} else {
+		c.others += sign * e.units
+	}
+}
+
+// price holds what a picture may cost now.
+func (f *facts) price(p period, picture string) {
+	it := f.bills.of[p]
+	if it == nil || it.pictures[picture] == nil {
+		return
+	}
+	c := it.pictures[picture]
+	cost := c.others
+	if c.followers > 0 && (c.others == 0 || f.turned(p, picture)) {
+		cost += c.units
+	}
+	it.reserved += cost - c.held
+	if c.held = cost; c.followers == 0 && c.others == 0 {
+		delete(it.pictures, picture)
+	}
+}
+
+// turned reports whether a job that was accepted to follow is the one that the
+// others of its picture wait for. Others that follow nobody may be behind it:
+// they came when the account's plan let nothing wait.
+func (f *facts) turned(p period, picture string) bool {
+	head := f.twin([]byte(picture))
+	return head != nil && head.place == pb.Place_PLACE_FOLLOWER && p == period{head.account, head.period}
 }
 
 // shares is the picture that e may be charged for together with others; empty

@@ -243,11 +243,17 @@ func (b *board) checkBills() error {
 			alone[fmt.Sprint(e.period, e.shares())] = true
 		}
 	}
+	held := map[string]bool{}
 	for el := b.unfinished.Front(); el != nil; el = el.Next() {
 		e := el.Value.(*entry)
-		if picture := fmt.Sprint(e.period, e.shares()); e.units != 0 && e.place == pb.Place_PLACE_FOLLOWER && e.shares() != "" && !alone[picture] {
+		if e.units == 0 || e.place != pb.Place_PLACE_FOLLOWER || e.shares() == "" {
+			continue
+		}
+		picture, head := fmt.Sprint(e.period, e.shares()), b.twin(e.env.CacheKey)
+		first := head.place == pb.Place_PLACE_FOLLOWER && head.period == e.period
+		if (first || !alone[picture]) && !held[picture] {
 			reserved[period{e.account, e.period}] += e.units
-			alone[picture] = true
+			held[picture] = true
 		}
 	}
 	for p, it := range b.bills.of {

@@ -149,12 +149,12 @@ func (f *facts) apply(tok uint64, timeUS int64, ev *pb.Event) {
 			order: tok, tier: a.Tier, place: a.Place, acceptedUS: timeUS,
 		}
 		e.costs(a.Units, a.Period)
-		f.bills.reserve(e, +1)
 		f.entries[e.id] = e
 		f.enroll(e)
 		e.element = f.unfinished.PushBack(e)
 		f.arrivals.add(e, timeUS)
 		f.join(e)
+		f.reserve(e, +1)
 		f.hold(e, tok, f.bytes)
 		if len(e.env.KeyHash) > 0 {
 			f.keys[string(e.env.KeyHash)] = e.id
@@ -208,7 +208,7 @@ func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
 		f.letGo(e)
 		f.part(e)
 		f.unfinished.Remove(e.element)
-		f.bills.reserve(e, -1)
+		f.reserve(e, -1)
 	}
 	if e.endToken = tok; len(fin.CacheKey) > 0 {
 		f.fresh[string(fin.CacheKey)] = e

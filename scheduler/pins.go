@@ -84,7 +84,7 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 		return
 	default:
 		f.frames.Remove(e.pin.inFrames)
-		f.bills.reserve(e, -1)
+		f.reserve(e, -1)
 	}
 	if c.Body != nil {
 		f.freeRecord(e)
@@ -97,7 +97,7 @@ func (f *facts) carry(tok uint64, c *pb.Carried) {
 	e.acceptedUS, e.startedUS, e.began, e.attempts = c.AcceptedUs, c.StartedUs, c.Began, c.Attempts
 	e.lostBy, e.notBeforeUS = c.LostBy, c.NotBeforeUs
 	e.costs(c.Units, c.Period)
-	f.bills.reserve(e, +1)
+	f.reserve(e, +1)
 	switch {
 	case c.Token == 0:
 		e.lease = nil

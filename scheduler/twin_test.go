@@ -349,3 +349,32 @@ func TestResultIsKeptForItsTwins(t *testing.T) {
 		t.Error("the result is kept although nobody waits for it")
 	}
 }
+
+// One that takes its turn after its twin's failure is charged, and so is one
+// that follows nobody, which a plan lets in that came into force meanwhile: both
+// hold their share of the quota.
+func TestTwinAndAnotherPlan(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		policy := func(over account.OverThreads) *account.Policy {
+			p := testPlan(renders(2))
+			p.Threads, p.OverThreads = 4, over
+			return &account.Policy{Queue: account.Queue{Length: 100}, Plans: []account.Plan{p}}
+		}
+		live := account.NewLive(policy(account.OverThreads{Backlog: 10}))
+		s, _ := b.start("a", Config{Policy: live})
+		api := b.front(s)
+		head := b.same(1)
+		b.wantTwin(s, "behind the first", b.same(1))
+		live.Set(policy(account.OverThreads{Action: account.Refuse}))
+		synctest.Wait()
+		if d := decision(api, b.same(1)).GetAccepted(); d.GetPlace() != pb.Place_PLACE_QUEUE {
+			t.Fatalf("of a plan that lets nothing wait: %v", d)
+		}
+		api.send(&pb.FrontUp{Cancels: []*pb.Cancel{{Call: 1, Id: head, Account: "acc_acme"}}})
+		answer(api, 1)
+		b.wantBill(s, "after the head's end", 0, 2)
+		if d := decision(api, b.same(2)); d.GetRefused().GetCode() != "quota_exceeded" {
+			t.Errorf("a third render of two: %v", d)
+		}
+	})
+}
