@@ -45,7 +45,7 @@ func (s *Server) authenticate(r *http.Request, n need, c *call) error {
 		if err != nil {
 			return err
 		}
-		known, err := s.keys.find(r.Context(), text, time.Now())
+		known, err := s.keys.find(r.Context(), text, c.who.identity, time.Now())
 		if err != nil {
 			return err
 		}
@@ -110,8 +110,9 @@ func onHost(r *http.Request) bool {
 // keyCache remembers keys and their accounts for a few seconds, and for
 // minutes while the archive is down.
 type keyCache struct {
-	store Store
-	asks  singleflight.Group
+	store   Store
+	asks    singleflight.Group
+	guesses guesses
 
 	mu    sync.Mutex
 	keys  map[string]cachedKey // by key id; guarded by mu
@@ -136,13 +137,14 @@ func badKey(cause error) error {
 	return fault.Wrap(fault.Unauthenticated, cause, "this key is unknown, revoked or expired")
 }
 
-// find is the key that text is at the moment now, and its account.
-func (c *keyCache) find(ctx context.Context, text string, now time.Time) (cachedKey, error) {
+// find is the key that text is at the moment now, and its account. from is who
+// shows it.
+func (c *keyCache) find(ctx context.Context, text string, from netip.Prefix, now time.Time) (cachedKey, error) {
 	id, err := account.KeyID(text)
 	if err != nil {
 		return cachedKey{}, fault.Wrap(fault.Unauthenticated, err, "this is not a key; keys look like tt_live_<id>_<secret>")
 	}
-	known, err := c.byID(ctx, id, now)
+	known, err := c.byID(ctx, id, from, now)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return cachedKey{}, err
 	}
@@ -160,17 +162,28 @@ func (c *keyCache) find(ctx context.Context, text string, now time.Time) (cached
 }
 
 // byID is the key of that id, in whatever state. One that is not there is a
-// fault of kind NotFound.
-func (c *keyCache) byID(ctx context.Context, id string, now time.Time) (cachedKey, error) {
+// fault of kind NotFound, and one of kind RateLimited from who shows many such.
+func (c *keyCache) byID(ctx context.Context, id string, from netip.Prefix, now time.Time) (cachedKey, error) {
 	c.mu.Lock()
 	old, ok := c.keys[id]
 	c.mu.Unlock()
 	if ok && now.Sub(old.at) < keyFresh {
 		return old, nil
 	}
+	if !ok {
+		if f := c.guesses.refuse(from, now); f != nil {
+			return cachedKey{}, f
+		}
+	}
 	// Many requests with one key ask once; the question outlives the request
 	// that happened to ask it.
-	answer := c.asks.DoChan(id, func() (any, error) { return c.ask(context.WithoutCancel(ctx), id, now) })
+	answer := c.asks.DoChan(id, func() (any, error) {
+		known, err := c.ask(context.WithoutCancel(ctx), id, now)
+		if fault.Is(err, fault.NotFound) {
+			c.guesses.charge(from, now)
+		}
+		return known, err
+	})
 	select {
 	case <-ctx.Done():
 		return cachedKey{}, fault.Wrap(fault.Canceled, context.Cause(ctx), "the client went away")

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -132,7 +133,7 @@ func TestKeyCacheIsBounded(t *testing.T) {
 	}
 	full := len(c.keys)
 	_, text := store.newAccount("acme")
-	if _, err := c.find(t.Context(), text, time.Now()); err != nil {
+	if _, err := c.find(t.Context(), text, netip.Prefix{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if len(c.keys) > max(full, 1)+1 || len(c.keys) > maxKeys {

@@ -48,7 +48,7 @@ func (s *Server) followLink(r *http.Request, c *call) error {
 	}
 	var known cachedKey
 	if id := values.Get("key_id"); account.ValidKeyID(id) {
-		if known, err = s.keys.byID(r.Context(), id, now); err != nil && !fault.Is(err, fault.NotFound) {
+		if known, err = s.keys.byID(r.Context(), id, c.who.identity, now); err != nil && !fault.Is(err, fault.NotFound) {
 			return err
 		}
 	}
