@@ -102,7 +102,7 @@ func (s *Server) blocked(p *pb.Block, ahead time.Duration) {
 	if p.UntilUs != 0 {
 		until = time.UnixMicro(p.UntilUs).Add(-ahead)
 	}
-	cooling := limited{who, coolingPolicy}
+	cooling := limited{Subject: who, policy: coolingPolicy}
 	if p.Step == pb.Block_STEP_COOLING {
 		s.blocks.keep(who, time.Time{}, true)
 		s.throttles.impose(cooling, &fault.Error{

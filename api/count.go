@@ -146,7 +146,7 @@ func (s *Server) stopCaller(c *call) error {
 func (s *Server) stopRequests(c *call, by account.By) error {
 	for _, l := range s.policy().HTTPLimits {
 		if l.By == by && l.Class == string(c.class) {
-			if err := s.again(c, c.who.subject(by), limitName(l)); err != nil {
+			if err := s.again(c, requestsOf(l, c.who)); err != nil {
 				return err
 			}
 		}
@@ -161,26 +161,35 @@ func (s *Server) stopSubmission(c *call) error {
 	if c.key != "" || !c.plan.Rate.Limited() {
 		return nil
 	}
-	return s.again(c, c.rated(), rateMeter)
+	return s.again(c, c.rated())
 }
 
-// rated is whom the plan's rate counts the request together with: a bad key's
-// as the anonymous client that shows it.
-func (c *call) rated() account.Subject {
+// rated is the plan's rate, of whom it counts the request together with: a bad
+// key's as the anonymous client that shows it.
+func (c *call) rated() limited {
+	who := c.who.subject(c.plan.Rate.By)
 	if c.who.account == "" && c.who.identity.IsValid() {
-		return c.plan.Rate.By.Subject(account.AnonymousID(c.who.identity), "", c.who.address)
+		who = c.plan.Rate.By.Subject(account.AnonymousID(c.who.identity), "", c.who.address)
 	}
-	return c.who.subject(c.plan.Rate.By)
+	return limited{who, rateMeter, c.plan.Rate}
+}
+
+// requestsOf is a limit of requests, of whom it counts the caller together with.
+func requestsOf(l account.HTTPLimit, who caller) limited {
+	return limited{
+		who.subject(l.By), limitName(l),
+		account.Rate{Algorithm: account.FixedWindow, Requests: l.Requests, Window: l.Window, By: l.By},
+	}
 }
 
 // again is the refusal of a limit that is remembered, or the cool-down of whom
 // it counts, if there is one.
-func (s *Server) again(c *call, who account.Subject, policy string) error {
-	r, ok := s.throttles.find(limited{who, coolingPolicy}, c.who.address, c.began)
+func (s *Server) again(c *call, k limited) error {
+	r, ok := s.throttles.find(limited{Subject: k.Subject, policy: coolingPolicy}, c.who.address, c.began)
 	if ok {
-		r.meters = s.throttles.cooled(limited{who, policy}, s.front.now()+r.fault.RetryAfter.Microseconds())
+		r.meters = s.throttles.cooled(k, s.front.now()+r.fault.RetryAfter.Microseconds())
 	} else {
-		r, ok = s.throttles.find(limited{who, policy}, c.who.address, c.began)
+		r, ok = s.throttles.find(k, c.who.address, c.began)
 	}
 	if !ok {
 		return nil
@@ -197,13 +206,13 @@ func (s *Server) throttled(c *call, f *fault.Error) {
 	if f == nil || f.Kind != fault.RateLimited {
 		return
 	}
-	k := limited{policy: f.Policy}
+	var k limited
 	if f.Policy == rateMeter {
-		k.Subject = c.rated()
+		k = c.rated()
 	}
 	for _, l := range s.policy().HTTPLimits {
 		if limitName(l) == f.Policy {
-			k.Subject = c.who.subject(l.By)
+			k = requestsOf(l, c.who)
 		}
 	}
 	if k.Subject == (account.Subject{}) {
@@ -236,7 +245,7 @@ func (s *Server) count(r *http.Request, rt *route, c *call, refused error) error
 		q.Class = string(c.class)
 	}
 	if q.BadKey {
-		if err := s.again(c, c.rated(), rateMeter); err != nil {
+		if err := s.again(c, c.rated()); err != nil {
 			return err
 		}
 	}

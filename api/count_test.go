@@ -519,6 +519,38 @@ func TestThrottledSubmissions(t *testing.T) {
 	}
 }
 
+// What is remembered of one plan's rate says nothing of another's, although
+// both count the same address, or the same account before and after its plan
+// was changed.
+func TestThrottledByOnePlan(t *testing.T) {
+	f := newFarm(t, under(t, `
+anonymous_plan: free
+plans:
+- {name: default, rate: {algorithm: fixed_window, requests: 5, window_s: 3600, by: ip}}
+- {name: free, rate: {algorithm: fixed_window, requests: 1, window_s: 3600, by: ip}}
+- {name: pro, rate: {algorithm: fixed_window, requests: 500, window_s: 60, by: ip}}
+`))
+	submits := func(h header) answered { return f.do("POST", "/v1/jobs", `{"html":"x"}`, h) }
+	tooFast := func(who header) {
+		t.Helper()
+		f.leader.deciding(refuseAll(&pb.Fault{Kind: "rate_limited", Policy: "rate", RetryAfterMs: 3_000_000}))
+		submits(who).problem(t, 429, "rate_limit_exceeded")
+		f.leader.deciding(acceptAll)
+		submits(who).problem(t, 429, "rate_limit_exceeded")
+	}
+	tooFast(nobody)
+	if a := submits(nil); a.Code != 202 {
+		t.Errorf("a customer whose neighbours are throttled is answered %d", a.Code)
+	}
+	tooFast(nil)
+	if a := f.admin("PATCH", "/admin/v1/accounts/"+f.acct.ID, `{"plan":"pro"}`); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	if a := submits(nil); a.Code != 202 {
+		t.Errorf("a customer who changed to another plan is answered %d", a.Code)
+	}
+}
+
 // What calls cost in plans whose quota counts them.
 func TestCallsAreCharged(t *testing.T) {
 	for unit, byBytes := range map[string]bool{"request": false, "credit": true} {

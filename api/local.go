@@ -39,11 +39,10 @@ func (l *localCounts) count(limits []account.HTTPLimit, class string, who caller
 	defer l.mu.Unlock()
 	var refused error
 	for _, limit := range limits {
-		s := who.subject(limit.By)
-		if limit.Class != class || s == (account.Subject{}) {
+		k := requestsOf(limit, who)
+		if limit.Class != class || k.Subject == (account.Subject{}) {
 			continue
 		}
-		k := limited{s, limitName(limit)}
 		c, known := l.now[k]
 		if !known && len(l.now) >= maxCounted {
 			if now.Sub(l.swept) >= time.Second {

@@ -26,10 +26,13 @@ const (
 	maxStruck = 10_000
 )
 
-// limited is one limit of one subject.
+// limited is one limit of one subject. What it allows belongs to it: two plans
+// may count the same address by different rates, and whose plan or policy is
+// changed begins anew, as at the leader.
 type limited struct {
 	account.Subject
-	policy string // name of the limit, as the leader tells it
+	policy string       // name of the limit, as the leader tells it
+	rate   account.Rate // what it allows; zero: of a cool-down
 }
 
 // throttles remembers who was refused for a rate, until that is over: such a

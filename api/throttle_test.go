@@ -14,7 +14,7 @@ import (
 
 var (
 	someone = "203.0.113.7"
-	theirs  = limited{account.Subject{Kind: account.SubjectAddress, ID: someone}, "rate"}
+	theirs  = limited{Subject: account.Subject{Kind: account.SubjectAddress, ID: someone}, policy: "rate"}
 	tooFast = &fault.Error{Kind: fault.RateLimited, Policy: "rate", RetryAfter: 10 * time.Second}
 )
 
@@ -64,11 +64,11 @@ func TestThrottles(t *testing.T) {
 			t.Errorf("after %s: %d strikes, want %d", test.at, got, want)
 		}
 	}
-	other := limited{ofKey("k"), "rate"}
+	other := limited{Subject: ofKey("k"), policy: "rate"}
 	if _, ok := th.find(other, someone, at(time.Second)); ok {
 		t.Error("somebody else is refused")
 	}
-	if _, ok := th.find(limited{theirs.Subject, "requests-api-ip"}, someone, at(time.Second)); ok {
+	if _, ok := th.find(limited{Subject: theirs.Subject, policy: "requests-api-ip"}, someone, at(time.Second)); ok {
 		t.Error("another limit refuses")
 	}
 
@@ -97,7 +97,7 @@ func TestThrottlesAreBounded(t *testing.T) {
 	long := *tooFast
 	long.RetryAfter = time.Hour
 	for i := range maxThrottled + maxThrottled/4 {
-		k := limited{ofKey(fmt.Sprint(i)), "rate"}
+		k := limited{Subject: ofKey(fmt.Sprint(i)), policy: "rate"}
 		th.learn(k, &long, nil, someone, now, now)
 	}
 	if n := len(th.told); n > maxThrottled {
@@ -106,7 +106,7 @@ func TestThrottlesAreBounded(t *testing.T) {
 	now = now.Add(2 * time.Hour)
 	th.learn(theirs, tooFast, nil, someone, now, now)
 	for i := range maxThrottled / 2 {
-		th.learn(limited{ofKey(fmt.Sprint(i)), "rate"}, &fault.Error{Kind: fault.RateLimited}, nil, someone, now, now)
+		th.learn(limited{Subject: ofKey(fmt.Sprint(i)), policy: "rate"}, &fault.Error{Kind: fault.RateLimited}, nil, someone, now, now)
 		now = now.Add(time.Millisecond)
 	}
 	if n := len(th.told); n > 20_000 {
