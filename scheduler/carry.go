@@ -205,10 +205,11 @@ func (l *leader) carryAll(ctx context.Context, todo todo) error {
 // carryOne carries a job if it is still what the look found, and returns about
 // how many bytes that took.
 func (l *leader) carryOne(ctx context.Context, job pinned, withBody bool) (bytes int) {
-	emit := func(e *entry, body *pb.Body) {
+	emit := func(e *entry, body *pb.Body) (tok uint64) {
 		ev := &pb.Event{Fact: &pb.Event_Carried{Carried: carriedNow(e, body)}}
-		l.emit(ev)
+		tok = l.emit(ev)
 		bytes = proto.Size(ev)
+		return tok
 	}
 	l.enter()
 	e := l.board.entries[job.id]
@@ -227,12 +228,13 @@ func (l *leader) carryOne(ctx context.Context, job pinned, withBody bool) (bytes
 		if e == nil || l.over || e.end != nil || e.pin.token != job.token {
 			return
 		}
-		emit(e, e.body)
+		tok := emit(e, e.body)
 		if !loaded {
 			// It was read for this alone, and there may be more of them than fit
-			// the memory.
+			// the memory. If it has been carried again, what it is read from now
+			// may not be stored yet.
 			l.after(func() {
-				if e.pin.inLedger && e.lease == nil {
+				if e.pin.token == tok && e.lease == nil {
 					e.body = nil
 				}
 			})

@@ -369,3 +369,57 @@ func TestCarriedFramesFit(t *testing.T) {
 		}
 	})
 }
+
+// A job that is carried again before the first time is stored keeps its body
+// until it can be read from where it is now.
+func TestCarriedTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.Context(), 1)
+		n := w.nodes[0]
+		lead := func() *leader {
+			for {
+				f := w.log.fold()
+				if won, _ := n.s.campaign(w.ctx, f); won {
+					return n.s.newLeader(w.ctx, f, time.Now())
+				}
+			}
+		}
+		store := func(l *leader) { // one frame
+			f := <-l.sent
+			w.log.deliver(len(w.log.net)-1, false)
+			l.stored(f)
+		}
+		first := lead()
+		rec := &pb.Record{
+			Envelope: &pb.Envelope{Id: "job_00001", Account: "acc_c", Api: "api", SentUs: time.Now().UnixMicro(), ContentType: "image/png"},
+			Body:     &pb.Body{Spec: []byte(`{"html":"job_00001"}`)},
+		}
+		w.log.records = append(w.log.records, rec)
+		first.decide(w.ctx, []stream.Submitted{{Seq: 1, Size: 100, Record: rec}})
+		store(first)
+
+		l := lead()
+		e := l.board.entries["job_00001"]
+		spec := func() (spec string) {
+			l.withBody(w.ctx, e.id, func(e *entry) { spec = string(e.body.GetSpec()) })
+			return spec
+		}
+		carry := func() {
+			if l.carryOne(w.ctx, pinned{e.id, e.pin.token}, true) == 0 {
+				t.Fatal("it was not carried")
+			}
+		}
+		carry()
+		carry()
+		store(l)
+		if got := spec(); !strings.Contains(got, e.id) {
+			t.Errorf("with the second one on its way the spec is %q", got)
+		}
+		store(l)
+		carry()
+		store(l)
+		if got := spec(); !strings.Contains(got, e.id) {
+			t.Errorf("the spec is %q", got)
+		}
+	})
+}
