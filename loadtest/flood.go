@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,8 +19,8 @@ import (
 type flood struct {
 	Rate   float64       `default:"2000" help:"Requests of the flood that are due each second, whether or not earlier ones were answered." placeholder:"PER_SECOND"`
 	Served float64       `default:"50" help:"Jobs a second of clients with a premium key, all the while." placeholder:"PER_SECOND"`
-	Round  time.Duration `default:"5s" help:"Of one kind of flood."`
-	Rounds int           `default:"4" help:"Of each kind."`
+	Round  time.Duration `default:"3s" help:"Of one kind of flood."`
+	Rounds int           `default:"10" help:"Of each kind."`
 	Limits time.Duration `default:"8s" help:"Of one round of the comparison of a farm with limits and one without; 0 leaves it out."`
 }
 
@@ -46,12 +47,16 @@ const (
 
 // rotateAfter is less than the half second in which requests may have been on
 // their way when their sender was told to wait.
-const rotateAfter = 400 * time.Millisecond
+const (
+	rotateAfter  = 350 * time.Millisecond
+	heraldBefore = 50 * time.Millisecond
+)
 
 // floodKind is what came of all rounds of a kind.
 type floodKind struct {
 	Served  quantiles      `json:"served_ms"`         // POST /v1/jobs?wait to the end of the job
 	Jobs    int            `json:"served"`            // that ended
+	P95s    []float64      `json:"served_p95_ms"`     // by round
 	Answers map[string]int `json:"answers,omitempty"` // of the flood, by status
 	Late    quantiles      `json:"flood_ms"`          // of the flood, from when each was due
 	CPU     float64        `json:"farm_cpu_us"`       // of the farm for one answer, beyond what it takes without a flood
@@ -67,7 +72,8 @@ type floodReport struct {
 	RoundS float64               `json:"round_s"`
 	Rounds int                   `json:"rounds"`
 	Kinds  map[string]*floodKind `json:"kinds"`
-	// P95 of the served beside each flood over that beside the one on /healthz.
+	// P95 of the served beside each flood over that beside the one on /healthz,
+	// of all rounds; served_p95_ms shows how much they differ by themselves.
 	Throttled float64     `json:"throttled_to_healthz_p95"`
 	Blocked   float64     `json:"blocked_to_healthz_p95"`
 	Limits    *limitsCost `json:"limits,omitempty"`
@@ -168,11 +174,12 @@ func (w *wave) round(ctx context.Context, kind string, to *floodKind, farm *chil
 	if err != nil {
 		return err
 	}
-	ownBefore, began := ownCPU(), time.Now()
+	ownBefore, began := ownCPU(), time.Now().Add(2*heraldBefore)
 	var all sync.WaitGroup
 	all.Go(func() { w.pace(w.Served, 64, began, func(c *conn, due time.Time) { w.serve(ctx, c, due, saw) }) })
 	if kind != quiet {
 		first := w.networks.Add(1_000) - 1_000
+		all.Go(func() { w.herald(ctx, kind, first, began) })
 		all.Go(func() {
 			w.pace(w.Rate, 128, began, func(c *conn, due time.Time) { w.ask(ctx, kind, first, c, due, due.Sub(began), saw) })
 		})
@@ -186,6 +193,7 @@ func (w *wave) round(ctx context.Context, kind string, to *floodKind, farm *chil
 	for name, cpu := range farmAfter {
 		to.farm += cpu - farmBefore[name]
 	}
+	to.P95s = append(to.P95s, summarise(slices.Clone(saw.waits)).P95)
 	to.waits, to.answers = append(to.waits, saw.waits...), append(to.answers, saw.answers...)
 	for status, n := range saw.status {
 		if to.Answers != nil {
@@ -234,9 +242,25 @@ func (w *wave) serve(ctx context.Context, c *conn, due time.Time, saw *waveSeen)
 	saw.waits, saw.err = append(saw.waits, took), errors.Join(saw.err, err)
 }
 
-// ask is one request of the flood. The address changes as often on /healthz,
-// where it does not matter: connections cost too.
-func (w *wave) ask(ctx context.Context, kind string, network int64, c *conn, due time.Time, into time.Duration, saw *waveSeen) {
+// herald takes the token of each address that a flood will come from, and is
+// throttled, just before: what is measured is a flood of throttled requests,
+// and not its first moment.
+func (w *wave) herald(ctx context.Context, kind string, first int64, began time.Time) {
+	c := &conn{host: w.host}
+	defer c.close()
+	for turn := time.Duration(0); turn < w.Round; turn += rotateAfter {
+		time.Sleep(time.Until(began.Add(turn - heraldBefore)))
+		for range 2 {
+			if _, err := w.from(ctx, kind, first, c, turn); err != nil {
+				return // the flood will tell
+			}
+		}
+	}
+}
+
+// from sends one request of the flood. The address changes as often on
+// /healthz, where it does not matter: connections cost too.
+func (w *wave) from(ctx context.Context, kind string, network int64, c *conn, into time.Duration) (*http.Response, error) {
 	if kind != insisting {
 		network += int64(into / rotateAfter)
 	}
@@ -250,6 +274,12 @@ func (w *wave) ask(ctx context.Context, kind string, network int64, c *conn, due
 		path = "/healthz"
 	}
 	resp, _, err := c.do(ctx, answerWithin, http.MethodGet, path, nil)
+	return resp, err
+}
+
+// ask is one request of the flood, and what came of it.
+func (w *wave) ask(ctx context.Context, kind string, network int64, c *conn, due time.Time, into time.Duration, saw *waveSeen) {
+	resp, err := w.from(ctx, kind, network, c, into)
 	took := time.Since(due)
 	saw.mu.Lock()
 	defer saw.mu.Unlock()
