@@ -34,20 +34,21 @@ func (l *leader) takeCounts(ctx context.Context, f *frontSession, reports []*pb.
 }
 
 func (l *leader) countAll(ctx context.Context, f *frontSession, reports []*pb.Count) {
-	tenants := make([]tenantView, len(reports))
-	for i, c := range reports {
+	var ids []string
+	for _, c := range reports {
 		if c.Account != "" {
-			tenants[i] = l.s.tenants.view(ctx, c.Account)
+			ids = append(ids, c.Account)
 		}
 	}
+	tenants := l.s.tenants.views(ctx, ids)
 	l.enter()
 	defer l.leave()
 	if l.over {
 		return
 	}
-	for i, c := range reports {
+	for _, c := range reports {
 		a := &pb.Answer{Call: c.Call, Answer: &pb.Answer_Counted{Counted: &pb.Counted{}}}
-		if err := l.count(tenants[i], c); err != nil {
+		if err := l.count(tenants[c.Account], c); err != nil {
 			a.Answer = &pb.Answer_Fault{Fault: wire.Fault(err)}
 		}
 		a.Meters = l.meters(c.Account, c.Key, c.Address)

@@ -31,15 +31,15 @@ const acceptedRoom = 100
 // decide judges what the door let in, in stream order. The whole batch is one
 // step: its decisions are told once the frame that covers it is durable.
 func (l *leader) decide(ctx context.Context, recs []stream.Submitted) {
-	tenants := map[string]tenantView{}
+	var ids []string
+	seen := map[string]bool{}
 	for _, r := range recs {
-		if r.Record != nil {
-			id := r.Record.Envelope.Account
-			if _, known := tenants[id]; !known {
-				tenants[id] = l.s.tenants.view(ctx, id)
-			}
+		if r.Record != nil && !seen[r.Record.Envelope.Account] {
+			seen[r.Record.Envelope.Account] = true
+			ids = append(ids, r.Record.Envelope.Account)
 		}
 	}
+	tenants := l.s.tenants.views(ctx, ids)
 	l.enter()
 	defer l.leave()
 	if l.over {

@@ -41,6 +41,7 @@ type tenants struct {
 	loading  bool                     // missing ones are being read
 	moved    []string                 // have another number of threads than a moment ago, perhaps
 	reported map[string]bool          // names of plans that the policy has not, once in the log
+	roomed   time.Time                // when addresses were last forgotten
 	since    uint64                   // no usage from before this frame is of use
 	wg       sync.WaitGroup           // reads under way
 }
@@ -78,40 +79,70 @@ func newTenants(policy *account.Live, archive tenantArchive, log *slog.Logger) *
 
 // view reads an account, from memory if it can.
 func (t *tenants) view(ctx context.Context, id string) tenantView {
-	address := account.Anonymous(id)
+	return t.views(ctx, []string{id})[id]
+}
+
+// views reads accounts, from memory where it can; of all that are strangers it
+// asks in one question, since there is no end of addresses, and everybody waits
+// behind the answer.
+func (t *tenants) views(ctx context.Context, ids []string) map[string]tenantView {
+	out := make(map[string]tenantView, len(ids))
 	plan, open := t.anonymousPlan()
-	switch {
-	case address && !open:
-		return tenantView{fault: fault.New(fault.Unauthenticated, "this farm takes requests with a key alone")}
-	case address && !plan.Quota.Limited():
-		return tenantView{plan: plan} // the archive has nothing to say of it
-	}
+	var old, strange []string
 	now := time.Now()
 	t.mu.Lock()
-	r, resting := t.known[id], now.Before(t.rest)
-	if r != nil && now.Sub(r.readAt) > tenantFresh && !r.reading && !resting {
-		r.reading = true
-		t.wg.Go(func() { t.refresh(ctx, id) })
+	resting := now.Before(t.rest)
+	for _, id := range ids {
+		address := account.Anonymous(id)
+		switch r := t.known[id]; {
+		case address && !open:
+			out[id] = tenantView{fault: fault.New(fault.Unauthenticated, "this farm takes requests with a key alone")}
+		case address && !plan.Quota.Limited():
+			out[id] = tenantView{plan: plan} // the archive has nothing to say of it
+		case resting:
+		case !r.answers(address):
+			strange = append(strange, id)
+		case now.Sub(r.readAt) > tenantFresh && !r.reading:
+			r.reading = true
+			old = append(old, id)
+		}
 	}
-	stranger := r == nil || r.usage == nil && (address || r.plan.Quota.Limited())
 	t.mu.Unlock()
-	if stranger && !resting {
-		t.refresh(ctx, id)
+	if len(old) > 0 {
+		t.wg.Go(func() { t.refresh(ctx, old) })
+	}
+	if len(strange) > 0 {
+		t.refresh(ctx, strange)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch r := t.known[id]; {
+	for _, id := range ids {
+		if _, said := out[id]; !said {
+			out[id] = t.known[id].view(account.Anonymous(id), plan)
+		}
+	}
+	return out
+}
+
+// answers reports whether r says all that a decision needs; r may be nil.
+func (r *tenantRecord) answers(address bool) bool {
+	return r != nil && (r.gone || r.usage != nil || !address && !r.plan.Quota.Limited())
+}
+
+// view is what r says; nothing where it is nil. anonymous is the plan of
+// addresses.
+func (r *tenantRecord) view(address bool, anonymous account.Plan) tenantView {
+	switch {
 	case r == nil:
 		return tenantView{fault: fault.New(fault.Unavailable, "the account cannot be looked up at the moment; try again")}
 	case address:
-		return tenantView{plan: plan}
+		return tenantView{plan: anonymous}
 	case r.gone:
 		return tenantView{fault: fault.New(fault.Forbidden, "the account does not exist any more")}
 	case r.suspended:
 		return tenantView{fault: &fault.Error{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended; ask the operator of this farm"}}
-	default:
-		return tenantView{plan: r.plan, billing: r.billing}
 	}
+	return tenantView{plan: r.plan, billing: r.billing}
 }
 
 // anonymousPlan is the plan of clients without a key, each address of which is
@@ -141,10 +172,11 @@ func (t *tenants) moveAnonymous(on map[string]*tenant) {
 func (t *tenants) knows(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if plan, _ := t.anonymousPlan(); account.Anonymous(id) && !plan.Quota.Limited() {
+	address := account.Anonymous(id)
+	if plan, _ := t.anonymousPlan(); address && !plan.Quota.Limited() {
 		return true
 	}
-	return t.known[id] != nil
+	return t.known[id].answers(address)
 }
 
 // planOf is the plan of an account with jobs on the board. Where the account
@@ -260,46 +292,50 @@ func (t *tenants) loadSoon(ctx context.Context) {
 	})
 }
 
-// load reads, in one question, the accounts that are missing. If the archive
-// does not answer in time they stay so.
+// load reads the accounts that are missing. Those about which the archive does
+// not answer in time stay so.
 func (t *tenants) load(ctx context.Context) {
 	t.mu.Lock()
 	ids := slices.Collect(maps.Keys(t.missing))
 	t.mu.Unlock()
-	if len(ids) == 0 {
-		return
-	}
+	t.refresh(ctx, ids)
+}
+
+// readAtOnce bounds the accounts of one question: of very many, those that there
+// was time for are known, and the next try is about the others.
+const readAtOnce = 5000
+
+// refresh reads accounts.
+func (t *tenants) refresh(ctx context.Context, ids []string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, tenantWait, errors.New("reading accounts"))
 	defer cancel()
-	found, err := t.archive.Tenants(ctx, ids, time.Now().Add(-usageBack))
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err != nil {
-		t.rest = time.Now().Add(tenantRest)
-		t.log.Warn("accounts cannot be read at the moment", "err", err)
-		return
-	}
-	for _, x := range found {
-		t.put(x)
+	for len(ids) > 0 {
+		some := ids[:min(len(ids), readAtOnce)]
+		found, err := t.archive.Tenants(ctx, some, time.Now().Add(-usageBack))
+		if err != nil {
+			t.failed(ids, err)
+			return
+		}
+		t.mu.Lock()
+		for _, x := range found {
+			t.put(x)
+		}
+		t.mu.Unlock()
+		ids = ids[len(some):]
 	}
 }
 
-func (t *tenants) refresh(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeoutCause(ctx, tenantWait, errors.New("reading an account"))
-	defer cancel()
-	found, err := t.archive.Tenants(ctx, []string{id}, time.Now().Add(-usageBack))
+// failed notes that nobody could read these accounts.
+func (t *tenants) failed(ids []string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err != nil {
-		t.rest = time.Now().Add(tenantRest)
+	t.rest = time.Now().Add(tenantRest)
+	for _, id := range ids {
 		if r := t.known[id]; r != nil {
 			r.reading = false
 		}
-		return
 	}
-	for _, x := range found {
-		t.put(x)
-	}
+	t.log.Warn("accounts cannot be read at the moment", "err", err)
 }
 
 // put keeps an account as it was read just now. t.mu is held.
@@ -321,11 +357,13 @@ func (t *tenants) put(x store.Tenant) {
 }
 
 // room forgets addresses where there are too many: what they used is in the
-// archive and in the fold. t.mu is held.
+// archive and in the fold. It looks through all of them once in a while alone.
+// t.mu is held.
 func (t *tenants) room() {
-	if len(t.known) < addressesMost {
+	if len(t.known) < addressesMost || time.Since(t.roomed) < tenantFresh {
 		return
 	}
+	t.roomed = time.Now()
 	for id, r := range t.known {
 		if account.Anonymous(id) && time.Since(r.readAt) > tenantFresh {
 			delete(t.known, id)

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -209,5 +212,70 @@ func TestUnknownPlanIsLoggedOnce(t *testing.T) {
 	}
 	if p, known := x.planOf("acc_1"); !known || p.Name != "first" || len(x.takeMoved()) != 0 {
 		t.Errorf("its jobs go by %+v %v", p, known)
+	}
+}
+
+// countingArchive has nobody, and counts what it is asked.
+type countingArchive struct {
+	asked []int // accounts of each question
+	err   error
+}
+
+func (a *countingArchive) Tenants(_ context.Context, ids []string, _ time.Time) ([]store.Tenant, error) {
+	a.asked = append(a.asked, len(ids))
+	out := make([]store.Tenant, len(ids))
+	for i, id := range ids {
+		out[i] = store.Tenant{ID: id}
+	}
+	return out, a.err
+}
+
+// However many addresses a batch is from, the archive is asked once; of more
+// accounts than one question has room for it is asked in parts.
+func TestStrangersAreReadTogether(t *testing.T) {
+	archive := new(countingArchive)
+	limited := plan("first", 1, 1, account.OverThreads{})
+	limited.Quota = renders(10)
+	x := newTenants(account.NewLive(&account.Policy{Plans: []account.Plan{limited}, AnonymousPlan: "first"}), archive, slog.New(slog.DiscardHandler))
+	var ids []string
+	for i := range 300 {
+		ids = append(ids, account.AnonymousIDOf(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String()))
+	}
+	for id, v := range x.views(t.Context(), ids) {
+		if v.fault != nil || v.plan.Name != "first" || !x.knows(id) {
+			t.Fatalf("%s: %+v, known %t", id, v, x.knows(id))
+		}
+	}
+	x.views(t.Context(), ids)
+	if !slices.Equal(archive.asked, []int{300}) {
+		t.Errorf("the archive was asked about %v", archive.asked)
+	}
+	x.cut(1) // nobody knows any more what they used
+	if x.knows(ids[0]) {
+		t.Error("a view of an account whose usage is unknown reads it first")
+	}
+	archive.asked = nil
+	for i := range readAtOnce + 1 {
+		x.missing[fmt.Sprint("acc_", i)] = true
+	}
+	x.load(t.Context())
+	if !slices.Equal(archive.asked, []int{readAtOnce, 1}) || len(x.missing) != 0 {
+		t.Errorf("the archive was asked about %v, and %d are missing", archive.asked, len(x.missing))
+	}
+}
+
+// An account that is gone is known to be, whatever the first plan's quota is.
+func TestGoneAccountsAreKnown(t *testing.T) {
+	archive := new(countingArchive)
+	limited := plan("first", 1, 1, account.OverThreads{})
+	limited.Quota = renders(10)
+	x := newTenants(account.NewLive(&account.Policy{Plans: []account.Plan{limited}}), archive, slog.New(slog.DiscardHandler))
+	for range 3 {
+		if v := x.view(t.Context(), "acc_gone"); v.fault == nil || v.fault.Kind.String() != "forbidden" {
+			t.Errorf("%+v", v)
+		}
+	}
+	if len(archive.asked) != 1 {
+		t.Errorf("the archive was asked about %v", archive.asked)
 	}
 }
