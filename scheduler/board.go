@@ -40,7 +40,7 @@ type tally [standings]int
 type board struct {
 	*facts
 	tenants map[string]*tenant // by the holder's name
-	byKey   map[string]bool    // of accounts that were met: whether each key is a holder
+	owners  map[string]*owner  // by account: its tenants
 	tiers   []*tier            // highest first
 	retries retryHeap
 	leases  map[uint64]*entry // open ones by token
@@ -65,7 +65,7 @@ type board struct {
 // counted from now.
 func newBoard(f *facts, queue Queue, threads func(string) int, keyed func(string) bool, emit func(*pb.Event) uint64, now time.Time, nowUS int64) *board {
 	b := &board{
-		facts: f, tenants: map[string]*tenant{}, byKey: map[string]bool{}, leases: map[uint64]*entry{},
+		facts: f, tenants: map[string]*tenant{}, owners: map[string]*owner{}, leases: map[uint64]*entry{},
 		queue: queue, threads: threads, keyed: keyed, emit: emit,
 	}
 	for el := f.unfinished.Front(); el != nil; el = el.Next() {
@@ -186,9 +186,7 @@ func (b *board) fill(now time.Time, holders ...*tenant) {
 				taken = append(taken, e)
 			}
 		case t.tally == tally{}:
-			if delete(b.tenants, t.name); t.name == t.account {
-				delete(b.byKey, t.account)
-			}
+			b.dropShare(t)
 		}
 	}
 	if len(holders) > 1 {

@@ -157,6 +157,20 @@ func (b *board) checkTenants() error {
 			perHost[at{name, e.env.Host}]++
 		}
 	}
+	all := 0
+	for account, s := range b.owners {
+		for _, t := range s.all {
+			if t.account != account || b.tenants[t.name] != t {
+				return fmt.Errorf("account %s: %s is no share of it", account, t.name)
+			}
+		}
+		if all += len(s.all); len(s.all) == 0 {
+			return fmt.Errorf("account %s has no jobs and is on the board", account)
+		}
+	}
+	if all != len(b.tenants) {
+		return fmt.Errorf("accounts have %d shares of the board, of %d", all, len(b.tenants))
+	}
 	for name, t := range b.tenants {
 		sum, waiting, ready := 0, 0, 0
 		for _, h := range t.hosts {
@@ -192,8 +206,8 @@ func (b *board) checkTenants() error {
 			return fmt.Errorf("account %s: %d jobs are parked (pace %t), the hosts hold %d, jobs say %v", name, t.parked.n, t.drain.on, waiting, t.tally)
 		case len(t.ready) != ready:
 			return fmt.Errorf("account %s: %d hosts are ready, %d should be", name, len(t.ready), ready)
-		case t.name != name || !strings.HasPrefix(name, t.account) || b.byKey[t.account] != b.keyed(t.account):
-			return fmt.Errorf("account %s: its share is %q of %q, by key: %t", name, t.name, t.account, b.byKey[t.account])
+		case t.name != name || !strings.HasPrefix(name, t.account) || b.eachKey(t.account) != b.keyed(t.account):
+			return fmt.Errorf("account %s: its share is %q of %q, by key: %t", name, t.name, t.account, b.eachKey(t.account))
 		case t.tally == tally{}:
 			return fmt.Errorf("account %s has no jobs and a share of the board", name)
 		case slices.ContainsFunc(t.ready, func(h *host) bool { return byParked(h.first()) < byParked(t.ready[0].first()) }):

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 )
 
@@ -15,15 +16,19 @@ func (b *board) holderName(account, key string) string {
 	return account
 }
 
+// owner is an account with shares of the board.
+type owner struct {
+	byKey bool // each key has one
+	all   []*tenant
+}
+
 // eachKey reports whether each key of an account has slots: as its plan said
-// when the account was met, or when hold was last told to look.
+// when its first job came, or when hold was last told to look.
 func (b *board) eachKey(account string) bool {
-	byKey, met := b.byKey[account]
-	if !met {
-		byKey = b.keyed(account)
-		b.byKey[account] = byKey
+	if s := b.owners[account]; s != nil {
+		return s.byKey
 	}
-	return byKey
+	return b.keyed(account)
 }
 
 // holder is the share of the board that a job of this key would join; nil when
@@ -32,19 +37,10 @@ func (b *board) holder(account, key string) *tenant { return b.tenants[b.holderN
 
 // holders are all shares of an account.
 func (b *board) holders(account string) []*tenant {
-	if !b.eachKey(account) {
-		if t := b.tenants[account]; t != nil {
-			return []*tenant{t}
-		}
-		return nil
+	if s := b.owners[account]; s != nil {
+		return slices.Clone(s.all)
 	}
-	var out []*tenant
-	for _, t := range b.tenants {
-		if t.account == account {
-			out = append(out, t)
-		}
-	}
-	return out
+	return nil
 }
 
 // tally is where an account's jobs stand, of all its holders.
@@ -64,29 +60,43 @@ func (b *board) tenantOf(e *entry) *tenant {
 	if t == nil {
 		t = newTenant(e.account, name, b.queue.PerHost)
 		b.tenants[name] = t
+		s := b.owners[e.account]
+		if s == nil {
+			s = &owner{byKey: b.keyed(e.account)}
+			b.owners[e.account] = s
+		}
+		s.all = append(s.all, t)
 	}
 	return t
+}
+
+// dropShare forgets a share of the board that says nothing any more.
+func (b *board) dropShare(t *tenant) {
+	if b.tenants[t.name] != t {
+		return
+	}
+	delete(b.tenants, t.name)
+	s := b.owners[t.account]
+	if s.all = slices.DeleteFunc(s.all, func(other *tenant) bool { return other == t }); len(s.all) == 0 {
+		delete(b.owners, t.account)
+	}
 }
 
 // hold brings an account's shares in line with its plan when that has changed
 // between slots by account and slots by key. Running jobs keep their slots and
 // drain; those in a queue give them back, and whoever may takes one anew.
 func (b *board) hold(now time.Time, account string) {
-	keyed := b.keyed(account)
-	if b.eachKey(account) == keyed {
+	old, keyed := b.owners[account], b.keyed(account)
+	if old == nil || old.byKey == keyed {
 		return
 	}
-	old := b.holders(account)
-	b.byKey[account] = keyed
-	if len(old) == 0 {
-		return
-	}
-	for _, t := range old {
+	for _, t := range old.all {
 		delete(b.tenants, t.name)
 	}
-	for el := b.unfinished.Front(); el != nil; el = el.Next() {
-		e := el.Value.(*entry)
-		if e.account != account {
+	b.owners[account] = &owner{byKey: keyed}
+	for _, id := range b.rolls[account].ids {
+		e := b.entries[id]
+		if e == nil || e.end != nil {
 			continue
 		}
 		if e.standing == queued {

@@ -66,3 +66,31 @@ func TestSlotsByKey(t *testing.T) {
 		t.Errorf("%d shares of the board are left", len(b.board.tenants))
 	}
 }
+
+// Accounts that were only asked about leave nothing on the board, and those that
+// had jobs neither, whoever holds the slots.
+func TestHoldersAreForgotten(t *testing.T) {
+	b := newBench(t, Queue{Length: 100}, nil)
+	b.byKey["keyed"] = true
+	for _, id := range []string{"acme", "keyed", "other"} {
+		if b.board.holder(id, "k") != nil {
+			t.Errorf("%s has a share of the board", id)
+		}
+	}
+	if len(b.board.owners) != 0 {
+		t.Errorf("%d accounts are remembered that were asked about", len(b.board.owners))
+	}
+	for _, id := range []string{"acme", "keyed"} {
+		k, _ := b.submitEnv(0, &pb.Envelope{Account: id, Key: "k"})
+		l, _ := b.submitEnv(0, &pb.Envelope{Account: id, Key: "l"})
+		b.check()
+		if got, want := len(b.board.holders(id)), map[bool]int{false: 1, true: 2}[b.byKey[id]]; got != want {
+			t.Errorf("%s has %d shares, want %d", id, got, want)
+		}
+		b.finish(k, job.Canceled)
+		b.finish(l, job.Canceled)
+	}
+	if len(b.board.owners) != 0 || len(b.board.tenants) != 0 {
+		t.Errorf("%d accounts and %d shares are left", len(b.board.owners), len(b.board.tenants))
+	}
+}

@@ -161,9 +161,9 @@ func (t *tenants) anonymousPlan() (account.Plan, bool) {
 func (t *tenants) moveAnonymous(on map[string]*tenant) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id := range on {
-		if account.Anonymous(id) {
-			t.moved = append(t.moved, id)
+	for _, holder := range on {
+		if account.Anonymous(holder.account) {
+			t.moved = append(t.moved, holder.account)
 		}
 	}
 }
