@@ -165,6 +165,14 @@ func (b *bills) charged(seq uint64, c *pb.Charged) {
 	b.spend(seq, period{c.Account, c.Period}, c.Units)
 }
 
+// met is what was charged to a period since this fold knows of it.
+func (b *bills) met(p period) int64 {
+	if it := b.of[p]; it != nil {
+		return it.total()
+	}
+	return 0
+}
+
 // tell notes that an account was told how far it is.
 func (b *bills) tell(seq uint64, q *pb.QuotaReached) {
 	it := b.bill(period{q.Account, q.Period})

@@ -41,7 +41,7 @@ func countsOnce(c *pb.Charged) bool { return !strings.HasPrefix(c.Id, chargePref
 // charge takes what one request costs, where the plan counts calls, or gives it
 // back. A request that would bring the account over its quota is charged
 // nothing and gets a fault. Nobody waits for it to be durable: a report that is
-// lost in a takeover is free.
+// lost in a takeover is free, and so is one when the ledger is nearly full.
 func (l *leader) charge(t tenantView, c *pb.Count) *fault.Error {
 	switch {
 	case c.Account == "":
@@ -49,6 +49,8 @@ func (l *leader) charge(t tenantView, c *pb.Count) *fault.Error {
 	case c.Reason == reasonLost:
 		l.giveBack(c)
 		return nil
+	case l.storage.hold():
+		return nil // what is left of the ledger is for the ends of jobs
 	case c.Units == 0 || !t.plan.Quota.PerCall() || len(c.Event) > eventMost || badEvent(c.Event):
 		return nil
 	}
@@ -61,8 +63,12 @@ func (l *leader) charge(t tenantView, c *pb.Count) *fault.Error {
 		if f := l.overQuota(p, t, units, ends); f != nil {
 			return f
 		}
-	} else if used, _, known := l.bill(p); known {
+	} else {
 		// What was charged may have been lost, or belong to the last period.
+		used, _, known := l.bill(p)
+		if !known {
+			used = l.board.bills.met(p)
+		}
 		if units = max(units, -max(used, 0)); units == 0 {
 			return nil
 		}

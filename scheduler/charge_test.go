@@ -280,3 +280,49 @@ func TestBillsOfAnOlderLedger(t *testing.T) {
 		t.Errorf("an end without a period is charged to %s", old.Period)
 	}
 }
+
+// What is left of a nearly full ledger is for the ends of jobs: calls are free.
+func TestChargesOfAFullLedger(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, _ := b.start("a", Config{Plans: []account.Plan{testPlan(credits(10))}})
+		b.leading(s)
+		b.count(s, &pb.Count{Class: "api", Units: 120, Reason: "call"})
+		view, l := s.tenants.view(b.ctx, "acc_acme"), s.leader.Load()
+		l.enter()
+		l.storage.ledger.MaxBytes, l.storage.ledger.Bytes = 1000, 801
+		for _, units := range []int64{120, -120} {
+			if f := l.charge(view, &pb.Count{Class: "api", Account: "acc_acme", Units: units, Reason: "call"}); f != nil {
+				t.Error(f)
+			}
+		}
+		l.leave()
+		synctest.Wait()
+		if all := b.charged(); len(all) != 1 {
+			t.Errorf("charged %v, want the one from before", all)
+		}
+	})
+}
+
+// While nobody knows what an account used, no more is given back than was taken
+// since: what was charged may have been lost with the last leader.
+func TestNoMoreIsGivenBackThanTaken(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		q := credits(10)
+		q.Overage = account.Overage{Allowed: true}
+		s, _ := b.start("a", Config{Plans: []account.Plan{testPlan(q)}})
+		b.leading(s)
+		s.tenants.view(b.ctx, "acc_acme")
+		b.archive.setAway(true)
+		s.tenants.mu.Lock()
+		s.tenants.known["acc_acme"].usage = nil
+		s.tenants.mu.Unlock()
+		b.count(s, &pb.Count{Class: "api", Units: -120, Reason: "call"})
+		if all := b.charged(); len(all) != 0 {
+			t.Fatalf("charged %v, although nothing was taken", all)
+		}
+		b.count(s, &pb.Count{Class: "api", Units: 120, Reason: "call"}, &pb.Count{Class: "api", Units: -240, Reason: "call"})
+		if all := b.charged(); len(all) != 2 || all[0].Units != 120 || all[1].Units != -120 {
+			t.Errorf("charged %v, want what was taken to be given back", all)
+		}
+	})
+}
