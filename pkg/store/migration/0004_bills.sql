@@ -1,12 +1,5 @@
 -- +goose Up
 
--- The day on which an account's periods begin, where its plan bills by it.
-ALTER TABLE accounts
-    ADD COLUMN billing_day integer NOT NULL DEFAULT extract(day FROM now() AT TIME ZONE 'UTC')::integer
-        CHECK (billing_day BETWEEN 1 AND 31);
-
-UPDATE accounts SET billing_day = extract(day FROM created_at AT TIME ZONE 'UTC')::integer;
-
 -- What is given back is a charge of its own, below zero. Calls are charged
 -- many at a time.
 ALTER TABLE usage_events DROP CONSTRAINT usage_events_units_check;
@@ -45,3 +38,12 @@ CREATE TABLE quota_events (
     happened  timestamptz NOT NULL,
     PRIMARY KEY (account, period, percent)
 );
+
+-- The day on which an account's periods begin, where its plan bills by it.
+-- Last of all: nobody is let in while this table is locked, and to go through all
+-- jobs takes a while.
+ALTER TABLE accounts
+    ADD COLUMN billing_day integer NOT NULL DEFAULT extract(day FROM now() AT TIME ZONE 'UTC')::integer
+        CHECK (billing_day BETWEEN 1 AND 31);
+
+UPDATE accounts SET billing_day = extract(day FROM created_at AT TIME ZONE 'UTC')::integer;
