@@ -100,11 +100,19 @@ func bearer(r *http.Request, missing string) (string, error) {
 }
 
 // onHost reports whether the client is on this machine itself, not behind a
-// proxy that is.
+// proxy that is. A header counts that is there at all: an empty one may be the
+// client's, before the line that the proxy added.
 func onHost(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && from.Addr().Unmap().IsLoopback() &&
-		r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Forwarded") == "" && r.Header.Get("X-Real-Ip") == ""
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	for _, name := range [...]string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
+		if len(r.Header.Values(name)) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // keyCache remembers keys and their accounts for a few seconds, and for

@@ -262,6 +262,17 @@ func TestMetricsOnThisMachine(t *testing.T) {
 			t.Error("no metrics")
 		}
 	}
+	// A client's own empty line, and the one that the proxy added behind it.
+	for _, name := range []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip"} {
+		r, w := f.request("GET", "/metrics")
+		r.RemoteAddr = "127.0.0.1:1"
+		r.Header.Del("Authorization")
+		r.Header.Add(name, "")
+		r.Header.Add(name, "203.0.113.9")
+		if f.server.Handler().ServeHTTP(w, r); w.Code != 401 {
+			t.Errorf("behind an empty %s: %d", name, w.Code)
+		}
+	}
 	if got := f.admin("GET", "/metrics", "").Code; got != 200 {
 		t.Errorf("as admin: %d", got)
 	}
