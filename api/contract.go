@@ -107,11 +107,11 @@ func words(e *openapi3.SchemaError) string {
 	case "minimum", "maximum":
 		switch {
 		case s.Min == nil:
-			return fmt.Sprintf("must be at most %v", *s.Max)
+			return "must be at most " + number(*s.Max)
 		case s.Max == nil:
-			return fmt.Sprintf("must be at least %v", *s.Min)
+			return "must be at least " + number(*s.Min)
 		}
-		return fmt.Sprintf("must be %v to %v", *s.Min, *s.Max)
+		return "must be " + number(*s.Min) + " to " + number(*s.Max)
 	case "minLength":
 		return "must not be empty"
 	case "maxLength":

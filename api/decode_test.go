@@ -76,6 +76,15 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
+// Bounds are told as people write them.
+func TestBoundsInWords(t *testing.T) {
+	f := newFarm(t)
+	p := f.do("POST", "/v1/jobs", `{"html":"x","ttl_s":-1}`).problem(t, 400, "invalid_input")
+	if p.Detail != "ttl_s: must be 0 to 31536000" {
+		t.Error(p.Detail)
+	}
+}
+
 // Numbers that no double holds are told of by name wherever they stand, and
 // are never passed over.
 func TestTooLargeNumbers(t *testing.T) {
