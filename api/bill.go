@@ -119,7 +119,7 @@ func forNothing(status int, refused *fault.Error) bool {
 		return false
 	}
 	switch refused.Kind {
-	case fault.Blocked, fault.RateLimited, fault.ThreadsFull, fault.QuotaExceeded, fault.QueueFull, fault.Unavailable:
+	case fault.Blocked, fault.RateLimited, fault.ThreadsFull, fault.QuotaExceeded, fault.QueueFull, fault.Unavailable, fault.Timeout, fault.Internal:
 		return true // whatever status a dialect gives it
 	}
 	return refused.Code == "banned" || refused.Code == codeLost

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -613,6 +614,19 @@ func TestCallsAreCharged(t *testing.T) {
 		for _, c := range f.leader.counted() {
 			if c.Units != 0 {
 				t.Errorf("without a quota a call is charged: %v", c)
+			}
+		}
+	}
+}
+
+// What costs nothing does not hang on the status that a dialect gives it.
+func TestForNothingInEveryDialect(t *testing.T) {
+	for _, kind := range fault.Kinds() {
+		f := &fault.Error{Kind: kind}
+		want := forNothing(faceFor(f, account.Plan{}).status, f)
+		for name := range dialects {
+			if got := forNothing(faceFor(f, account.Plan{Dialect: name}).status, f); got != want {
+				t.Errorf("%s as %s: for nothing is %v, want %v", kind, name, got, want)
 			}
 		}
 	}
