@@ -95,7 +95,11 @@ func words(e *openapi3.SchemaError) string {
 	s := e.Schema
 	switch e.SchemaField {
 	case "type", "nullable":
-		return fmt.Sprintf("must be %s, not %s", kindOf(s), valueKind(e.Value))
+		is := valueKind(e.Value)
+		if s.Type.Is("integer") && is == "a number" {
+			is = "a fraction"
+		}
+		return fmt.Sprintf("must be %s, not %s", kindOf(s), is)
 	case "enum":
 		names := make([]string, len(s.Enum))
 		for i, v := range s.Enum {

@@ -215,7 +215,7 @@ func (s *Server) unrouted(w *answer, r *http.Request, inner http.Handler) {
 
 func (s *Server) wrongMethod(w *answer, r *http.Request, allow string) {
 	w.Header().Set("Allow", allow)
-	writeFace(w, r, fault.New(fault.Invalid, "%s is not offered here; %s is", r.Method, allow),
+	writeFace(w, r, fault.New(fault.Invalid, "%s is not offered here; offered: %s", r.Method, allow),
 		face{status: http.StatusMethodNotAllowed, code: "method_not_allowed", title: "The method is not offered"}, w.request)
 }
 
