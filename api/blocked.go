@@ -58,12 +58,12 @@ func (b *blocks) find(s account.Subject, now time.Time) *fault.Error {
 	if known.until.IsZero() {
 		return &fault.Error{
 			Kind: fault.Forbidden, Code: "banned",
-			Detail: fmt.Sprintf("this %s is banned for going on although it was throttled and blocked; the operator of this service can lift that", s.Kind),
+			Detail: fmt.Sprintf("this %s is banned, for going on although it was throttled and blocked, or by the operator of this service, who can lift that", s.Kind),
 		}
 	}
 	return &fault.Error{
 		Kind: fault.Blocked, RetryAfter: known.until.Sub(now),
-		Detail: fmt.Sprintf("this %s is blocked until %s for requests it made while it was throttled; honour Retry-After and it will not be again",
+		Detail: fmt.Sprintf("this %s is blocked until %s, for requests it made while it was throttled, or by the operator of this service; wait for as long as Retry-After says",
 			s.Kind, known.until.UTC().Format(time.RFC3339)),
 	}
 }
