@@ -3,6 +3,8 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -86,6 +88,9 @@ func (s *Server) createBan(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err := invalid(problems...); err != nil {
 		return err
 	}
+	if err := s.known(r, who); err != nil {
+		return err
+	}
 	change := &pb.BanChange{Subject: who.String(), Reason: b.Reason}
 	if !b.Until.IsZero() {
 		change.UntilUs = b.Until.UnixMicro()
@@ -95,6 +100,25 @@ func (s *Server) createBan(w http.ResponseWriter, r *http.Request, c *call) erro
 	}
 	s.log.Info("kept out by an admin", "subject", who.String(), "trace", c.id)
 	return writeJSON(w, http.StatusCreated, presentBan(b))
+}
+
+// known refuses a key or an account that nobody has, such as one that is given by
+// its name: a ban of it would keep nobody out and say that it did. While the
+// archive is away the subject is taken as it is written.
+func (s *Server) known(r *http.Request, who account.Subject) error {
+	ctx, cancel := adminCall(r)
+	defer cancel()
+	var err error
+	switch {
+	case who.Kind == account.SubjectKey:
+		_, _, err = s.deps.Store.Key(ctx, who.ID)
+	case who.Kind == account.SubjectAccount && !account.Anonymous(who.ID):
+		_, err = s.deps.Store.Account(ctx, who.ID)
+	}
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.NotFound {
+		return invalid(fault.Field{Pointer: "/subject", Detail: fmt.Sprintf("there is no %s with the id %s; names are not ids", who.Kind, who.ID)})
+	}
+	return nil
 }
 
 // liftBan is DELETE /admin/v1/bans.

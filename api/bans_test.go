@@ -161,6 +161,7 @@ func TestBansOfNobody(t *testing.T) {
 	f.admin("DELETE", "/admin/v1/bans", "").problem(t, http.StatusBadRequest, "invalid_input")
 	for _, body := range []string{
 		`{}`, `{"subject":"key:x","reason":""}`, `{"subject":"key:x","reason":"a\nb"}`, `{"subject":"key:x","reason":"r","until":"soon"}`,
+		`{"subject":"key:x","reason":"r"}`, `{"subject":"account:acc_x","reason":"r"}`,
 		`{"subject":"key:x","reason":"r","until":"9999-12-31T23:59:59-12:00"}`, `{"subject":["key:x"],"reason":"r"}`, `{"subject":"key:x","reason":"r","strikes":1}`,
 	} {
 		f.admin("POST", "/admin/v1/bans", body).problem(t, http.StatusBadRequest, "invalid_input")
@@ -179,10 +180,30 @@ func TestBansOfNobody(t *testing.T) {
 	}
 }
 
+// A name is no id: the ban of one would keep nobody out. Without an archive
+// nobody can tell, and a ban cannot wait for it.
+func TestBanOfAName(t *testing.T) {
+	f := newFarm(t)
+	f.leader.bans = f.store.changeBan
+	p := f.admin("POST", "/admin/v1/bans", fmt.Sprintf(`{"subject":"account:%s","reason":"r"}`, f.acct.Name)).problem(t, http.StatusBadRequest, "invalid_input")
+	if (*p.Errors)[0].Pointer != "/subject" || !strings.Contains(p.Detail, f.acct.Name) {
+		t.Errorf("%+v", p)
+	}
+	for _, subject := range []string{"account:anon_cb007107", "account:" + f.acct.ID} {
+		if a := f.admin("POST", "/admin/v1/bans", fmt.Sprintf(`{"subject":%q,"reason":"r"}`, subject)); a.Code != http.StatusCreated {
+			t.Errorf("%s: %d %s", subject, a.Code, a.Body)
+		}
+	}
+	f.store.setDown(true)
+	if a := f.admin("POST", "/admin/v1/bans", `{"subject":"account:x","reason":"r"}`); a.Code != http.StatusCreated {
+		t.Errorf("without an archive: %d %s", a.Code, a.Body)
+	}
+}
+
 // Without a leader nobody is kept out, and nobody is told otherwise.
 func TestBansWithoutALeader(t *testing.T) {
 	f := newLonelyFarm(t)
-	f.admin("POST", "/admin/v1/bans", `{"subject":"key:x","reason":"r"}`).problem(t, http.StatusServiceUnavailable, "unavailable")
+	f.admin("POST", "/admin/v1/bans", `{"subject":"address:203.0.113.7","reason":"r"}`).problem(t, http.StatusServiceUnavailable, "unavailable")
 	f.admin("DELETE", "/admin/v1/bans?subject=key:x", "").problem(t, http.StatusServiceUnavailable, "unavailable")
 	f.store.setDown(true)
 	f.admin("GET", "/admin/v1/bans", "").problem(t, http.StatusServiceUnavailable, "unavailable")

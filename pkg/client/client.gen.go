@@ -1512,7 +1512,8 @@ type ClientInterface interface {
 	// CreateBanWithBody Keep somebody out
 	//
 	// Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
-	// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+	// what is in force for the subject. A key or an account is named by its id; one that does not
+	// exist is refused, as long as the archive answers. Requests are `403 blocked` with `Retry-After`, or
 	// `403 banned` without an end.
 	//
 	// Takes any type of body and a specified content type.
@@ -1523,7 +1524,8 @@ type ClientInterface interface {
 	// CreateBan Keep somebody out
 	//
 	// Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
-	// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+	// what is in force for the subject. A key or an account is named by its id; one that does not
+	// exist is refused, as long as the archive answers. Requests are `403 blocked` with `Retry-After`, or
 	// `403 banned` without an end.
 	//
 	// Takes a body of the `application/json` content type.
@@ -1964,7 +1966,8 @@ func (c *Raw) ListBans(ctx context.Context, params *ListBansParams, reqEditors .
 // CreateBanWithBody Keep somebody out
 //
 // Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
-// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+// what is in force for the subject. A key or an account is named by its id; one that does not
+// exist is refused, as long as the archive answers. Requests are `403 blocked` with `Retry-After`, or
 // `403 banned` without an end.
 //
 // Takes any type of body and a specified content type.
@@ -1985,7 +1988,8 @@ func (c *Raw) CreateBanWithBody(ctx context.Context, contentType string, body io
 // CreateBan Keep somebody out
 //
 // Effective at once, on every server, until it ends or is lifted; through restarts. It replaces
-// what is in force for the subject. Requests are `403 blocked` with `Retry-After`, or
+// what is in force for the subject. A key or an account is named by its id; one that does not
+// exist is refused, as long as the archive answers. Requests are `403 blocked` with `Retry-After`, or
 // `403 banned` without an end.
 //
 // Takes a body of the `application/json` content type.
