@@ -168,7 +168,7 @@ func parsePolicy(name string, text []byte, base Policy) (*Policy, error) {
 		// Without a name of some plan nobody knows whether it was to be this one.
 		if root.text("anonymous_plan", &p.AnonymousPlan) && p.AnonymousPlan != "" && len(p.Plans) > 0 &&
 			!slices.Contains(p.Names(), p.AnonymousPlan) && !slices.Contains(p.Names(), "") {
-			root.problem("anonymous_plan", "is none of the plans%s", meant(p.AnonymousPlan, p.Names()))
+			root.problem("anonymous_plan", "%q is none of the plans%s", p.AnonymousPlan, meant(p.AnonymousPlan, p.Names()))
 		}
 	}
 	if err := r.err(); err != nil {
