@@ -65,7 +65,7 @@ func (l *leader) overQuota(p period, t tenantView, units int64, ends time.Time) 
 		underWay = ", with what is under way"
 	}
 	return &fault.Error{
-		Kind: fault.QuotaExceeded, Code: "quota_exceeded", Policy: quotaPolicy, RetryAfter: ends.Sub(l.now),
+		Kind: fault.QuotaExceeded, Code: "quota_exceeded", Policy: quotaPolicy, RetryAfter: max(ends.Sub(l.now), time.Second),
 		Quota: &fault.Quota{Used: used + reserved, Limit: q.Units(), ResetsAt: ends, Unit: string(q.Unit)},
 		Detail: fmt.Sprintf("the account has used %s of the %d %ss of its plan%s; the quota begins anew at %s",
 			creditText(used+reserved), q.Limit, q.Unit, underWay, ends.Format(time.RFC3339)),

@@ -250,3 +250,19 @@ func TestUsageTooOld(t *testing.T) {
 		}
 	})
 }
+
+// A decision goes by the time of its frame: a refusal at the end of a period may
+// come when the next one has begun, and says to wait all the same.
+func TestQuotaAtTheEdge(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		s, _ := b.start("a", Config{Plans: []account.Plan{testPlan(renders(1))}})
+		b.leading(s)
+		view, l := s.tenants.view(b.ctx, "acc_acme"), s.leader.Load()
+		l.enter()
+		defer l.leave()
+		p, _ := periodAt("acc_acme", view, l.nowUS())
+		if f := l.overQuota(p, view, 240, l.now.Add(-time.Millisecond)); f == nil || f.RetryAfter <= 0 {
+			t.Errorf("%v, want it refused with a wait", f)
+		}
+	})
+}
