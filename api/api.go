@@ -96,7 +96,7 @@ type Store interface {
 	Artifact(ctx context.Context, accountID string, cacheKey []byte) (*job.Artifact, error)
 	JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error)
 	Jobs(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error)
-	DropResult(ctx context.Context, id job.ID) (object string, err error)
+	DropResult(ctx context.Context, accountID string, id job.ID) (object string, err error)
 	Usage(ctx context.Context, accountID string, period time.Time) ([]account.UsageDay, error)
 	UsageEvents(ctx context.Context, accountID string, period time.Time, after account.UsageCursor, limit int) ([]account.UsageEvent, error)
 	AllUsageEvents(ctx context.Context, of string, from, to time.Time, after account.UsageCursor, limit int) ([]account.UsageEvent, error)

@@ -186,14 +186,14 @@ func (m *memStore) JobCharge(_ context.Context, accountID string, id job.ID) (ac
 	return m.charges[id], nil
 }
 
-func (m *memStore) DropResult(_ context.Context, id job.ID) (string, error) {
+func (m *memStore) DropResult(_ context.Context, accountID string, id job.ID) (string, error) {
 	unlock, err := m.lock()
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
 	j := m.jobs[id]
-	if j == nil || j.Result == nil {
+	if j == nil || j.Account != accountID || j.Result == nil {
 		return "", fault.New(fault.NotFound, "the job has no result")
 	}
 	gone, res := *j, *j.Result

@@ -70,7 +70,7 @@ func (s *Server) deleteResult(w http.ResponseWriter, r *http.Request, c *call) e
 	if err == nil {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.Context()), storeWithin+bucketWithin, errors.New("the deletion took too long"))
 		defer cancel()
-		key, err := s.deps.Store.DropResult(ctx, j.ID)
+		key, err := s.deps.Store.DropResult(ctx, c.account.ID, j.ID)
 		switch {
 		case fault.Is(err, fault.NotFound):
 			return &fault.Error{Kind: fault.Unavailable, Detail: "the job has ended a moment ago and is being filed; try again"}

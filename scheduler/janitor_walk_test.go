@@ -21,7 +21,7 @@ func TestJanitorDeletesWhatIsOver(t *testing.T) {
 	_, live := h.filed(1, time.Hour)
 	h.filed(31, -time.Second)
 	dropped, _ := h.filed(3, time.Hour)
-	if _, err := h.store.DropResult(t.Context(), dropped); err != nil {
+	if _, err := h.store.DropResult(t.Context(), h.farm.account, dropped); err != nil {
 		t.Fatal(err)
 	}
 	ended, result := h.filed(2, time.Hour)

@@ -69,11 +69,11 @@ func TestArtifact(t *testing.T) {
 	}
 
 	// The deletion of another job's result changes nothing, that of its own ends it.
-	if _, err := s.DropResult(t.Context(), older.Job.ID); err != nil {
+	if _, err := s.DropResult(t.Context(), older.Job.Account, older.Job.ID); err != nil {
 		t.Fatal(err)
 	}
 	want("after the result of another job was deleted", 1, &second)
-	if _, err := s.DropResult(t.Context(), second.Job.ID); err != nil {
+	if _, err := s.DropResult(t.Context(), second.Job.Account, second.Job.ID); err != nil {
 		t.Fatal(err)
 	}
 	want("after its result was deleted", 1, nil)

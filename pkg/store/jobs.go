@@ -168,18 +168,18 @@ func (s *Store) Jobs(ctx context.Context, accountID string, state job.State, bef
 const dropResult = `
 WITH forgotten AS (
     DELETE FROM artifacts
-    WHERE job = @id
+    WHERE job = @id AND account = @account
 )
 UPDATE jobs
 SET result_gone_at = COALESCE(result_gone_at, now())
-WHERE id = @id AND day = @day AND object IS NOT NULL
+WHERE id = @id AND day = @day AND account = @account AND object IS NOT NULL
 RETURNING object`
 
-// DropResult marks a job's result as deleted, so that it answers nobody else
-// either, and returns its object, which the caller removes unless it is another
-// job's. It may be called again.
-func (s *Store) DropResult(ctx context.Context, id job.ID) (object string, err error) {
-	err = s.pool.QueryRow(ctx, dropResult, pgx.NamedArgs{"id": string(id), "day": day(id)}).Scan(&object)
+// DropResult marks the result of an account's job as deleted, so that it answers
+// nobody else either, and returns its object, which the caller removes unless it
+// is another job's. It may be called again.
+func (s *Store) DropResult(ctx context.Context, accountID string, id job.ID) (object string, err error) {
+	err = s.pool.QueryRow(ctx, dropResult, pgx.NamedArgs{"account": accountID, "id": string(id), "day": day(id)}).Scan(&object)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", fault.New(fault.NotFound, "the job has no result")
 	}

@@ -40,7 +40,7 @@ func TestRetained(t *testing.T) {
 	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 7}, store.Filing{Ends: ends}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.DropResult(t.Context(), deleted.Job.ID); err != nil {
+	if _, err := s.DropResult(t.Context(), deleted.Job.Account, deleted.Job.ID); err != nil {
 		t.Fatal(err)
 	}
 	ids := []job.ID{job.NewID()}

@@ -361,14 +361,20 @@ func TestOptionsMayHoldNUL(t *testing.T) {
 func TestDropResult(t *testing.T) {
 	s := storetest.Open(t)
 	e := succeeded(job.NewID(), time.Now().UTC())
-	if _, err := s.DropResult(t.Context(), e.Job.ID); !fault.Is(err, fault.NotFound) {
+	if _, err := s.DropResult(t.Context(), e.Job.Account, e.Job.ID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("dropping what is not there: %v", err)
 	}
 	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: []store.Ended{e}}); err != nil {
 		t.Fatal(err)
 	}
+	if object, err := s.DropResult(t.Context(), "acc_other", e.Job.ID); !fault.Is(err, fault.NotFound) {
+		t.Errorf("another account dropped %q, %v", object, err)
+	}
+	if got, err := s.Job(t.Context(), e.Job.ID); err != nil || got.Result.Gone {
+		t.Errorf("after another account's try: %+v, %v", got, err)
+	}
 	for range 2 {
-		if object, err := s.DropResult(t.Context(), e.Job.ID); err != nil || object != "r/x" {
+		if object, err := s.DropResult(t.Context(), e.Job.Account, e.Job.ID); err != nil || object != "r/x" {
 			t.Errorf("dropped %q, %v", object, err)
 		}
 	}
