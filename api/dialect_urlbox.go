@@ -133,5 +133,5 @@ func headerText(s string) string {
 			return '?'
 		}
 		return c
-	}, s)
+	}, strings.ReplaceAll(s, "…", "..."))
 }
