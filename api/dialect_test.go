@@ -331,10 +331,10 @@ func TestFormatsOfThePlan(t *testing.T) {
 	}{
 		{"shots", "POST", "/v1/jobs", `{"html":"x"}`, ""},
 		{"shots", "POST", "/v1/jobs", `{"html":"x","format":"jpeg"}`, ""},
-		{"shots", "POST", "/v1/jobs", `{"html":"x","format":"pdf"}`, "/format is pdf, which the plan shots has not; it has png, jpeg"},
-		{"shots", "GET", "/v1/pdf?url=https://example.com", ``, "format is pdf, which the plan shots has not; it has png, jpeg"},
-		{"prints", "POST", "/v1/jobs", `{"html":"x"}`, "/format is png, which the plan prints has not; it has pdf"},
-		{"prints", "GET", "/v1/screenshot?url=https://example.com&format=png", ``, "format is png, which the plan prints has not; it has pdf"},
+		{"shots", "POST", "/v1/jobs", `{"html":"x","format":"pdf"}`, "/format is pdf, and the plan shots offers png, jpeg"},
+		{"shots", "GET", "/v1/pdf?url=https://example.com", ``, "format is pdf, and the plan shots offers png, jpeg"},
+		{"prints", "POST", "/v1/jobs", `{"html":"x"}`, "/format is png, and the plan prints offers pdf"},
+		{"prints", "GET", "/v1/screenshot?url=https://example.com&format=png", ``, "format is png, and the plan prints offers pdf"},
 		{"prints", "POST", "/v1/jobs", `{"html":"x","format":"pdf"}`, ""},
 		{"all", "POST", "/v1/jobs", `{"html":"x","format":"pdf"}`, ""},
 	} {

@@ -93,6 +93,7 @@ type question struct {
 	// put writes it into a message under this number: a second time after a
 	// reconnect.
 	put    func(up *pb.FrontUp, call uint64)
+	once   bool            // it changes something, and is not put again: its answer may have been lost alone
 	answer chan *pb.Answer // capacity 1; closed when the leader is gone
 }
 
@@ -313,10 +314,10 @@ func (f *front) count(ctx context.Context, q *pb.Count) error {
 	}
 	waiting, stop := context.WithTimeoutCause(ctx, countWithin, errUncounted)
 	defer stop()
-	_, err := f.pose(waiting, 0, func(up *pb.FrontUp, call uint64) {
+	_, err := f.wait(waiting, 0, &question{once: true, put: func(up *pb.FrontUp, call uint64) {
 		q.Call = call
 		up.Counts = append(up.Counts, q)
-	})
+	}})
 	switch {
 	case err == nil:
 		return nil
@@ -359,10 +360,14 @@ func (f *front) ask(ctx context.Context, wait time.Duration, id job.ID, put func
 
 // pose puts a question and waits for its answer, which is no fault.
 func (f *front) pose(ctx context.Context, wait time.Duration, put func(*pb.FrontUp, uint64)) (*pb.Answer, error) {
+	return f.wait(ctx, wait, &question{put: put})
+}
+
+func (f *front) wait(ctx context.Context, wait time.Duration, q *question) (*pb.Answer, error) {
 	slow := &fault.Error{Kind: fault.Unavailable, Detail: "the scheduler did not answer in time; try again"}
 	ctx, stop := context.WithTimeoutCause(ctx, wait+answerWithin, slow)
 	defer stop()
-	q := &question{put: put, answer: make(chan *pb.Answer, 1)}
+	q.answer = make(chan *pb.Answer, 1)
 
 	f.mu.Lock()
 	if f.unreachable() {

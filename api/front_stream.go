@@ -178,12 +178,18 @@ func cause(ctx context.Context, err error) error {
 }
 
 // open makes s the session and gives its hello: every decision that is still
-// waited for. All questions are asked again on it.
+// waited for. All questions are asked again on it but those that may be put
+// once alone.
 func (f *front) open(s *session) *pb.FrontHello {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.session, f.out = s, new(pb.FrontUp)
 	for number, q := range f.asked {
+		if q.once {
+			delete(f.asked, number)
+			close(q.answer)
+			continue
+		}
 		f.put(number, q)
 	}
 	hello := &pb.FrontHello{Api: f.api}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -223,4 +224,24 @@ func TestFollowNotLeader(t *testing.T) {
 	}
 	f.welcomed()
 	f.submit(`{"html":"x"}`)
+}
+
+// A look-up is asked again on the next stream. A count is not: the leader may
+// have charged it, and only its answer been lost.
+func TestCountIsPutOnce(t *testing.T) {
+	f := newFront("api", nil, slog.New(slog.DiscardHandler))
+	count := &question{once: true, answer: make(chan *pb.Answer, 1), put: func(up *pb.FrontUp, call uint64) {
+		up.Counts = append(up.Counts, &pb.Count{Call: call, Units: 120})
+	}}
+	look := &question{answer: make(chan *pb.Answer, 1), put: func(up *pb.FrontUp, call uint64) {
+		up.Lookups = append(up.Lookups, &pb.Lookup{Call: call})
+	}}
+	f.asked[1], f.asked[2] = count, look
+	f.open(new(session))
+	if len(f.out.Counts) != 0 || len(f.out.Lookups) != 1 {
+		t.Errorf("on the next stream: %v", f.out)
+	}
+	if _, ok := <-count.answer; ok || len(f.asked) != 1 {
+		t.Error("whoever counted still waits")
+	}
 }

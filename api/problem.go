@@ -215,10 +215,13 @@ func extend(object []byte, extra map[string]any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// longestJitter keeps a wait for the next month from ending a day late.
+const longestJitter = time.Minute
+
 // retryAfter is a wait in whole seconds, lengthened by up to a tenth (roll is
 // 0 to 1) so that clients that were refused together do not come back
 // together. It is never shorter than the wait.
 func retryAfter(wait time.Duration, roll float64) int {
-	longer := wait + time.Duration(roll*float64(wait)/10)
+	longer := wait + time.Duration(roll*float64(min(wait/10, longestJitter)))
 	return int((longer + time.Second - 1) / time.Second)
 }

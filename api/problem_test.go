@@ -78,7 +78,7 @@ func TestRetryAfter(t *testing.T) {
 		wait := time.Duration(rapid.Int64Range(1, int64(48*time.Hour)).Draw(t, "wait"))
 		roll := rapid.Float64Range(0, 1).Draw(t, "roll")
 		got := time.Duration(retryAfter(wait, roll)) * time.Second
-		if got < wait || got > wait+wait/10+time.Second {
+		if got < wait || got > wait+min(wait/10, longestJitter)+time.Second {
 			t.Fatalf("%s became %s", wait, got)
 		}
 	})

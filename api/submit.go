@@ -124,7 +124,7 @@ func submissionFrom(in *input, format job.Format, plan account.Plan) (*submissio
 		}
 	}
 	if len(plan.Formats) > 0 && slices.Contains(job.Formats, spec.Format) && !slices.Contains(plan.Formats, spec.Format) {
-		in.add(in.prefix+"format", fmt.Sprintf("is %s, which the plan %s has not; it has %s", spec.Format, plan.Name, formatsOf(plan)))
+		in.add(in.prefix+"format", fmt.Sprintf("is %s, and the plan %s offers %s", spec.Format, plan.Name, formatsOf(plan)))
 	}
 	for name := range sub.metadata {
 		if n := utf8.RuneCountInString(name); n < 1 || n > 64 {
