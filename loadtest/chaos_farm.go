@@ -58,8 +58,8 @@ func chaosPlans(jobs uint64) map[string]chaosPlan {
 		},
 		"bucket": {
 			2,
-			audit.Plan{Tier: 1, Threads: 6, Rate: audit.Rate{Requests: 60, Window: time.Minute, Burst: 1}},
-			"over_threads: {action: park, backlog: 50}, rate: {requests: 60, window_s: 60, burst: 1}",
+			audit.Plan{Tier: 1, Threads: 6, Rate: audit.Rate{Requests: 60, Window: time.Minute, Burst: 5}},
+			"over_threads: {action: park, backlog: 50}, rate: {requests: 60, window_s: 60, burst: 5}",
 		},
 		"window": {
 			1,

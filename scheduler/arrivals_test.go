@@ -156,7 +156,7 @@ func TestTakeoverReplaysLate(t *testing.T) {
 }
 
 func TestArrivalsAreBounded(t *testing.T) {
-	f := newFacts()
+	f, known := newFacts(), true
 	seq := uint64(0)
 	fold := func(at time.Time, n int) {
 		seq++
@@ -168,6 +168,7 @@ func TestArrivalsAreBounded(t *testing.T) {
 				&pb.Event{Fact: &pb.Event_Finished{Finished: &pb.Finished{Job: &pb.Job{Id: id, State: "failed"}}}})
 		}
 		f.fold(stream.Link{Seq: seq, Frame: frame})
+		f.arrivals.settle(func(string) (account.Plan, bool) { return account.Plan{}, known })
 	}
 	now := time.UnixMicro(time.Now().UnixMicro())
 	fold(now, 10)
@@ -190,7 +191,13 @@ func TestArrivalsAreBounded(t *testing.T) {
 	if len(f.arrivals.list) != 11 || len(f.arrivals.callers) != 10 || !f.arrivals.list[0].free || f.arrivals.list[0].job != nil {
 		t.Errorf("%d arrivals of %d callers", len(f.arrivals.list), len(f.arrivals.callers))
 	}
+	known = false
 	fold(now.Add(3*time.Hour+time.Second), 2)
+	if len(f.arrivals.list) != 13 {
+		t.Errorf("%d arrivals while nobody knows the plans", len(f.arrivals.list))
+	}
+	known = true
+	fold(now.Add(3*time.Hour+time.Second), 0)
 	if len(f.arrivals.list) != 2 || len(f.arrivals.callers) != 2 {
 		t.Errorf("after all have come back: %d arrivals of %d callers", len(f.arrivals.list), len(f.arrivals.callers))
 	}

@@ -106,6 +106,7 @@ func newFacts() *facts {
 	return &facts{
 		entries: map[string]*entry{}, keys: map[string]string{}, fresh: map[string]*entry{}, twins: map[string]*line{}, tails: map[string]*line{},
 		unfinished: list.New(), ended: list.New(), rolls: map[string]*roll{}, pins: newPins(), bills: newBills(),
+		arrivals: arrivals{rates: newRates()},
 	}
 }
 
@@ -115,7 +116,9 @@ func token(seq uint64, index int) uint64 { return seq<<16 | uint64(index) }
 // fold adds one frame.
 func (f *facts) fold(l stream.Link) {
 	if f.seq == 0 {
-		f.bills.since = l.Seq - 1
+		if f.bills.since = l.Seq - 1; l.Seq > 1 {
+			f.arrivals.since = time.UnixMicro(l.Frame.TimeUs)
+		}
 	}
 	f.head(l.Seq, l.Frame.Epoch, l.Frame.Jobs, l.Frame.TimeUs)
 	f.arrivals.date(l.Frame.TimeUs)

@@ -153,6 +153,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 				f.fold(l)
 				end.meet(l)
 			}
+			f.arrivals.settle(s.tenants.planOf)
 			s.forget(f, time.Now())
 			started = time.Now() // a frame is a sign of life as good as a heartbeat
 			if end.newer != 0 && !stoodBy {
@@ -166,6 +167,7 @@ func (s *Scheduler) follow(ctx context.Context) (*facts, time.Time, error) {
 				// A standby knows them already when the archive is gone with the leader.
 				learned = time.Now()
 				s.tenants.need(f.accounts())
+				s.tenants.need(f.arrivals.accounts())
 				s.tenants.loadSoon(run)
 			}
 			if !s.cfg.Alone {

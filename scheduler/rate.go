@@ -17,6 +17,9 @@ type rates struct {
 	plans    map[account.Rate]*limit.Book
 	requests map[account.HTTPLimit]*limit.Book
 	turned   time.Time
+	// What was accepted from since on, until another one's reign ended, is known;
+	// zero: all that ever was.
+	since, until time.Time
 }
 
 func newRates() rates {
@@ -29,6 +32,9 @@ func (r *rates) ofPlan(rate account.Rate) *limit.Book {
 	b := r.plans[rate]
 	if b == nil {
 		b = limit.NewBook(rate)
+		if !r.since.IsZero() && r.until.Sub(r.since) >= limit.Memory(rate) {
+			b.Since(r.since) // whoever was quiet since then has a full bucket all the same
+		}
 		r.plans[rate] = b
 	}
 	return b

@@ -16,6 +16,7 @@ type Book struct {
 	old    map[account.Subject]*state // touched before that
 	turned int64
 	serial Receipt
+	since  int64 // what was taken before is not known; 0: nothing was
 }
 
 // subjectsMost bounds the memory of one rate. Whoever has so many addresses has
@@ -32,9 +33,13 @@ func NewBook(r account.Rate) *Book {
 	}
 }
 
+// Since is a book that does not know what was taken before: as much as could
+// be, it takes it, so that a bucket was empty then.
+func (b *Book) Since(since time.Time) { b.since = since.UnixMicro() }
+
 // Left is how much a subject has left.
 func (b *Book) Left(who account.Subject, now time.Time) Left {
-	var s state
+	s := b.begin()
 	if known := b.find(who); known != nil {
 		s = *known
 	}
@@ -99,10 +104,19 @@ func (b *Book) touch(who account.Subject, us int64) *state {
 	if s = b.old[who]; s != nil {
 		delete(b.old, who)
 	} else {
-		s = new(state)
+		begun := b.begin()
+		s = &begun
 	}
 	b.young[who] = s
 	return s
+}
+
+// begin is the state of a subject that nothing is known of.
+func (b *Book) begin() state {
+	if b.since == 0 {
+		return state{}
+	}
+	return b.rule.begin(b.since)
 }
 
 func (b *Book) turn(us int64) {

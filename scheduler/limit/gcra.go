@@ -114,4 +114,6 @@ func (b bucket) giveBack(s *state, r Receipt) {
 	}
 }
 
+func (b bucket) begin(since int64) state { return state{at: since, used: b.burst * b.length} }
+
 func (b bucket) forget() int64 { return after(b.burst*b.length, b.requests).Microseconds() }

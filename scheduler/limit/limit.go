@@ -40,6 +40,9 @@ type rule interface {
 	left(s state, now int64) Left
 	take(s *state, now int64, serial Receipt) Receipt // whether one is left or not
 	giveBack(s *state, r Receipt)
+	// begin is a state of which nothing is known up to then, and after which no
+	// more passes than whatever was taken before it allows.
+	begin(since int64) state
 	// forget is how long after it was last touched a state is as good as new.
 	forget() int64
 }
