@@ -52,6 +52,9 @@ func (l *leader) countAll(ctx context.Context, f *frontSession, reports []*pb.Co
 			a.Answer = &pb.Answer_Fault{Fault: wire.Fault(err)}
 		}
 		a.Meters = l.meters(c.Account, c.Key, c.Address)
+		if m := l.badKeyMeter(c); m != nil {
+			a.Meters = append(a.Meters, m)
+		}
 		// At once: what is counted is not in the ledger, and a charge that a takeover
 		// loses is free.
 		f.out.put(proto.Size(a), func(m *pb.FrontDown) { m.Answers = append(m.Answers, a) })
@@ -125,6 +128,29 @@ func (l *leader) countBadKey(c *pb.Count) *fault.Error {
 		return l.throttled("rate", left, rateText(r)+", and keys that are none count")
 	}
 	return nil
+}
+
+// badKeyMeter is what the address of a bad key has left of the rate that it was
+// charged to; nil where none was.
+func (l *leader) badKeyMeter(c *pb.Count) *pb.Meter {
+	r, who, ok := l.rateOfGuesses(c)
+	if !ok {
+		return nil
+	}
+	return meterOf(pb.Meter_KIND_RATE, "rate", l.rates.ofPlan(r).Left(who, l.clock()))
+}
+
+// rateOfGuesses is the rate that a bad key is charged to, and whom it counts.
+func (l *leader) rateOfGuesses(c *pb.Count) (r account.Rate, who account.Subject, ok bool) {
+	plan, open := l.s.tenants.anonymousPlan()
+	r = plan.Rate
+	if !c.BadKey || !open || !r.Limited() || c.Address == "" {
+		return r, who, false
+	}
+	if r.By == account.ByAccount {
+		return r, account.Subject{Kind: account.SubjectAccount, ID: account.AnonymousIDOf(c.Address)}, true
+	}
+	return r, r.By.Subject("", "", c.Address), true
 }
 
 const requestsPrefix = "requests-"

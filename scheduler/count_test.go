@@ -97,7 +97,11 @@ func TestCountBadKey(t *testing.T) {
 						t.Errorf("guess %d: %v", n, a)
 					}
 				}
-				if f := reported(api, guess).GetFault(); f.GetCode() != "rate_limit_exceeded" || f.GetPolicy() != "rate" || f.GetRetryAfterMs() != 30_000 {
+				last := reported(api, guess)
+				if m := meter(last.Meters, "rate"); m.GetLimit() != 2 || m.GetRemaining() != 0 {
+					t.Errorf("what the third guess is told: %v", last.Meters)
+				}
+				if f := last.GetFault(); f.GetCode() != "rate_limit_exceeded" || f.GetPolicy() != "rate" || f.GetRetryAfterMs() != 30_000 {
 					t.Errorf("the third guess: %v", f)
 				}
 				if b.passes(api, &pb.Envelope{Account: account.AnonymousIDOf("203.0.113.7"), Address: "203.0.113.7"}) {
