@@ -46,6 +46,13 @@ func clientOf(r *http.Request, trusted []netip.Prefix) netip.Prefix {
 	return account.Identity(from)
 }
 
+// behindProxy reports whether a client's address is more likely a proxy's: of
+// this machine, or of a private network.
+func behindProxy(who netip.Prefix) bool {
+	a := who.Addr()
+	return a.IsLoopback() || a.IsPrivate()
+}
+
 // hop reads an address as it is written in X-Forwarded-For and in RemoteAddr:
 // with or without a port, an IPv6 one with or without brackets and a zone.
 func hop(text string) (netip.Addr, bool) {

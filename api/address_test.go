@@ -2,10 +2,14 @@ package api
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/tintype/tintype/pkg/account"
@@ -153,4 +157,44 @@ func FuzzClientOf(f *testing.F) {
 			t.Fatalf("%q %q: %v", one, two, behind)
 		}
 	})
+}
+
+// An operator who forgot to name the proxy is told, once.
+func TestProxyThatIsNotTrustedIsWarnedOf(t *testing.T) {
+	for remote, want := range map[string]int{"127.0.0.1:9": 1, "10.1.2.3:9": 1, "203.0.113.7:9": 0} {
+		var log lines
+		f := newFarm(t, func(_ *Config, deps *Deps) { deps.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+		for range 2 {
+			r := from(remote, "198.51.100.1")
+			r.Method, r.URL = http.MethodGet, &url.URL{Path: "/v1/queue"}
+			f.server.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		}
+		if got := log.with("trusted_proxies"); got != want {
+			t.Errorf("from %s: told %d times, want %d", remote, got, want)
+		}
+	}
+}
+
+// lines is what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text []string // guarded by mu
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, string(line))
+	return len(line), nil
+}
+
+func (l *lines) with(part string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.text {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
 }

@@ -145,6 +145,7 @@ type Server struct {
 	throttles throttles
 	blocks    blocks
 	local     localCounts
+	proxied   sync.Once // a proxy that is not trusted was warned of
 
 	metrics *metrics
 	buffers *buffers

@@ -109,6 +109,11 @@ func (s *Server) meet(a *answer, r *http.Request) {
 	c.who.identity = clientOf(r, p.TrustedProxies)
 	c.who.address = account.IdentityText(c.who.identity)
 	c.plan, _ = p.Plan(p.AnonymousPlan)
+	if len(p.TrustedProxies) == 0 && len(r.Header["X-Forwarded-For"]) > 0 && behindProxy(c.who.identity) {
+		s.proxied.Do(func() {
+			s.log.Warn("a proxy on this machine or network speaks for clients and is not trusted, so they all count as one address: name it in the policy's trusted_proxies", "proxy", c.who.address)
+		})
+	}
 	a.before = func() { s.seal(a.Header(), c) }
 }
 
