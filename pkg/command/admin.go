@@ -65,7 +65,8 @@ func CreateAccount(ctx context.Context, t Terminal, cfg config.AccountCreate) er
 		if cfg.JSON {
 			return printJSON(t.Out, made)
 		}
-		fmt.Fprintf(t.Err, "account %s (%s, plan %s); its key is shown this once:\n", made.Name, made.Id, made.Plan)
+		fmt.Fprintf(t.Err, "account %s (%s, plan %s); its key is shown this once, as is %s, which signs links in its name:\n",
+			made.Name, made.Id, made.Plan, made.SigningSecret)
 		fmt.Fprintln(t.Out, made.Key)
 		return nil
 	})
