@@ -151,7 +151,9 @@ plans:
 
 // Whatever order requests come in, from however many clients of one address at
 // once, with keys and without, waiting as they are told or not: never more than
-// the bucket and what flows into it pass.
+// the bucket and what flows into it pass. Some of it may not: a token that comes
+// back is not tried for before the time to come back that was told, and whoever
+// goes on before that cools down.
 func TestNoMoreThanTheBucket(t *testing.T) {
 	w := open(t, shipped(t, "webshot"), 8)
 	seed := time.Now().UnixNano()
@@ -191,8 +193,8 @@ func TestNoMoreThanTheBucket(t *testing.T) {
 		}
 		rounds.Go(func() {
 			all.Wait()
-			if most := burst + int64(time.Since(began)/refill); passed.Load() > most || passed.Load() < burst {
-				t.Errorf("%d passed in %s, want %d to %d", passed.Load(), time.Since(began), burst, most)
+			if most := burst + int64(time.Since(began)/refill); passed.Load() > most || passed.Load() < burst/2 {
+				t.Errorf("%d passed in %s, want %d to %d", passed.Load(), time.Since(began), burst/2, most)
 			}
 		})
 	}
