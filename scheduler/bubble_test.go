@@ -240,6 +240,7 @@ func (b *bubble) front(s *Scheduler) *peer[pb.FrontUp, pb.FrontDown] {
 	b.leading(s)
 	p, _ := connect(b, func(p *pipe[pb.FrontUp, pb.FrontDown]) error { return frontService{s: s}.Connect(p) },
 		&pb.FrontUp{Hello: &pb.FrontHello{Api: "api"}})
+	synctest.Wait() // a decision that is made before the leader knows the stream goes down none
 	return p
 }
 
