@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// coolingPolicy is the name of the limit that a cool-down is.
-	coolingPolicy = "cooling"
 	// retold is how long after a welcome the leader has told all blocks that are
 	// in force: what it did not tell again is over.
 	retold = 2 * time.Second
@@ -102,11 +100,11 @@ func (s *Server) blocked(p *pb.Block, ahead time.Duration) {
 	if p.UntilUs != 0 {
 		until = time.UnixMicro(p.UntilUs).Add(-ahead)
 	}
-	cooling := limited{Subject: who, policy: coolingPolicy}
+	cooling := limited{Subject: who, policy: account.LimitCooling}
 	if p.Step == pb.Block_STEP_COOLING {
 		s.blocks.keep(who, time.Time{}, true)
 		s.throttles.impose(cooling, &fault.Error{
-			Kind: fault.RateLimited, Policy: coolingPolicy,
+			Kind: fault.RateLimited, Policy: account.LimitCooling,
 			Detail: "requests were made while throttled, so that the wait is longer now; wait for Retry-After",
 		}, until, now)
 		return

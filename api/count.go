@@ -21,8 +21,6 @@ const (
 	// metersWithin bounds how long an answer waits for the numbers in its headers
 	// when nothing else hangs on them.
 	metersWithin = 250 * time.Millisecond
-	// rateMeter is the name of a plan's rate.
-	rateMeter = "rate"
 )
 
 // caller is whom a request is counted against.
@@ -37,9 +35,6 @@ type caller struct {
 func (c caller) subject(by account.By) account.Subject {
 	return by.Subject(c.account, c.key, c.address)
 }
-
-// limitName is the name of a limit of requests, as the leader has it.
-func limitName(l account.HTTPLimit) string { return "requests-" + l.Class + "-" + string(l.By) }
 
 // meters are what the leader said of the limits of one request's caller, the
 // last word of each.
@@ -171,13 +166,13 @@ func (c *call) rated() limited {
 	if c.who.account == "" && c.who.identity.IsValid() {
 		who = c.plan.Rate.By.Subject(account.AnonymousID(c.who.identity), "", c.who.address)
 	}
-	return limited{who, rateMeter, c.plan.Rate}
+	return limited{who, account.LimitRate, c.plan.Rate}
 }
 
 // requestsOf is a limit of requests, of whom it counts the caller together with.
 func requestsOf(l account.HTTPLimit, who caller) limited {
 	return limited{
-		who.subject(l.By), limitName(l),
+		who.subject(l.By), l.Name(),
 		account.Rate{Algorithm: account.FixedWindow, Requests: l.Requests, Window: l.Window, By: l.By},
 	}
 }
@@ -185,7 +180,7 @@ func requestsOf(l account.HTTPLimit, who caller) limited {
 // again is the refusal of a limit that is remembered, or the cool-down of whom
 // it counts, if there is one.
 func (s *Server) again(c *call, k limited) error {
-	r, ok := s.throttles.find(limited{Subject: k.Subject, policy: coolingPolicy}, c.who.address, c.began)
+	r, ok := s.throttles.find(limited{Subject: k.Subject, policy: account.LimitCooling}, c.who.address, c.began)
 	if ok {
 		r.meters = s.throttles.cooled(k, s.front.now()+r.fault.RetryAfter.Microseconds())
 	} else {
@@ -207,11 +202,11 @@ func (s *Server) throttled(c *call, f *fault.Error) {
 		return
 	}
 	var k limited
-	if f.Policy == rateMeter {
+	if f.Policy == account.LimitRate {
 		k = c.rated()
 	}
 	for _, l := range s.policy().HTTPLimits {
-		if limitName(l) == f.Policy {
+		if l.Name() == f.Policy {
 			k = requestsOf(l, c.who)
 		}
 	}

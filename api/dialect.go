@@ -158,6 +158,3 @@ func (q refusalOf) code() string {
 
 // isoDate is a moment as dialects write it, to the second.
 func isoDate(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
-
-// fullCredits is an amount of units as the credits that it fills.
-func fullCredits(units int64) int64 { return units / account.UnitsPerCredit }

@@ -34,7 +34,7 @@ func limitHeaders(h http.Header, t told) {
 	for _, m := range t.meters {
 		limit, remaining := max(m.Limit, 0), max(m.Remaining, 0)
 		if m.Kind == pb.Meter_KIND_QUOTA {
-			limit, remaining = limit/account.UnitsPerCredit, remaining/account.UnitsPerCredit
+			limit, remaining = fullCredits(limit), fullCredits(remaining)
 		}
 		if policies.Len() > 0 {
 			policies.WriteString(", ")
@@ -80,7 +80,7 @@ func (t told) rate() *pb.Meter {
 		switch {
 		case m.Kind == pb.Meter_KIND_RATE:
 			return m
-		case m.Kind == pb.Meter_KIND_REQUESTS && strings.HasPrefix(m.Name, "requests-"+string(t.class)+"-") && (best == nil || m.Remaining < best.Remaining):
+		case m.Kind == pb.Meter_KIND_REQUESTS && account.LimitsRequests(m.Name, string(t.class)) && (best == nil || m.Remaining < best.Remaining):
 			best = m
 		}
 	}

@@ -33,7 +33,7 @@ func presentMeters(meters []*pb.Meter) []Meter {
 			v.Kind = "requests"
 		case pb.Meter_KIND_QUOTA:
 			v.Kind = "quota"
-			v.Limit, v.Remaining = v.Limit/account.UnitsPerCredit, v.Remaining/account.UnitsPerCredit
+			v.Limit, v.Remaining = fullCredits(v.Limit), fullCredits(v.Remaining)
 		case pb.Meter_KIND_THREADS:
 			v.Kind = "threads"
 		default: // of a newer release

@@ -108,7 +108,7 @@ func presentUsage(plan account.Plan, p span, days []account.UsageDay, meters []*
 	limit := plan.Quota.Limit
 	left := max(limit*account.UnitsPerCredit-out.Units, 0)
 	if m := meterOf(meters, pb.Meter_KIND_QUOTA); m != nil && p.present {
-		limit, left = m.Limit/account.UnitsPerCredit, m.Remaining
+		limit, left = fullCredits(m.Limit), m.Remaining
 		if left > 0 { // else how far beyond it is cannot be told
 			pending := credits(max(m.Limit-m.Remaining-out.Units, 0))
 			out.Pending = &pending
@@ -151,6 +151,9 @@ func (d UsageDay) cells() []string {
 		strconv.Itoa(d.Outcomes.Canceled), strconv.Itoa(d.Outcomes.Expired), strconv.Itoa(d.Outcomes.Calls),
 	}
 }
+
+// fullCredits is an amount of units as the credits that it fills.
+func fullCredits(units int64) int64 { return units / account.UnitsPerCredit }
 
 func credits(units int64) float64 { return float64(units) / account.UnitsPerCredit }
 

@@ -13,9 +13,6 @@ import (
 	"github.com/tintype/tintype/scheduler/limit"
 )
 
-// coolingPolicy is the name of the limit that a cool-down is.
-const coolingPolicy = "cooling"
-
 // strikesMost bounds what one report may count.
 const strikesMost = 1_000_000
 
@@ -107,7 +104,7 @@ func (l *leader) cooling(who account.Subject) *fault.Error {
 	if !cooling {
 		return nil
 	}
-	return l.throttled(coolingPolicy, limit.Left{Wait: b.Until.Sub(now)}, "requests were made while throttled, so that the wait is longer now")
+	return l.throttled(account.LimitCooling, limit.Left{Wait: b.Until.Sub(now)}, "requests were made while throttled, so that the wait is longer now")
 }
 
 // wholeMillis is a wait as it travels, in milliseconds, and no shorter than it

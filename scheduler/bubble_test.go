@@ -281,3 +281,8 @@ func (b *bubble) want(s *Scheduler, when, id string, state job.State, attempts u
 		b.t.Errorf("%s: %s after %d attempts, want %s after %d", when, j.State, j.Attempts, state, attempts)
 	}
 }
+
+// view is views of one account.
+func (t *tenants) view(ctx context.Context, id string) tenantView {
+	return t.views(ctx, []string{id})[id]
+}

@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -104,7 +103,7 @@ func (l *leader) countRequest(c *pb.Count) *fault.Error {
 	if longest.Wait == 0 {
 		return nil
 	}
-	return l.throttled(requestsName(full), longest,
+	return l.throttled(full.Name(), longest,
 		fmt.Sprintf("%s may make %d requests of this kind in each window of %d s", whose(full.By), full.Requests, full.Window/time.Second))
 }
 
@@ -125,7 +124,7 @@ func (l *leader) countBadKey(c *pb.Count) *fault.Error {
 	}
 	receipt, left := l.rates.ofPlan(r).Take(who, l.clock())
 	if receipt == 0 {
-		return l.throttled("rate", left, rateText(r)+", and keys that are none count")
+		return l.throttled(account.LimitRate, left, rateText(r)+", and keys that are none count")
 	}
 	return nil
 }
@@ -137,7 +136,7 @@ func (l *leader) badKeyMeter(c *pb.Count) *pb.Meter {
 	if !ok {
 		return nil
 	}
-	return meterOf(pb.Meter_KIND_RATE, "rate", l.rates.ofPlan(r).Left(who, l.clock()))
+	return meterOf(pb.Meter_KIND_RATE, account.LimitRate, l.rates.ofPlan(r).Left(who, l.clock()))
 }
 
 // rateOfGuesses is the rate that a bad key is charged to, and whom it counts.
@@ -153,14 +152,9 @@ func (l *leader) rateOfGuesses(c *pb.Count) (r account.Rate, who account.Subject
 	return r, r.By.Subject("", "", c.Address), true
 }
 
-const requestsPrefix = "requests-"
-
-// requestsName is what a limit of requests is called in headers and refusals.
-func requestsName(h account.HTTPLimit) string { return requestsPrefix + h.Class + "-" + string(h.By) }
-
 // limitLabel is what a limit is called in metrics.
 func limitLabel(name string) string {
-	if strings.HasPrefix(name, requestsPrefix) {
+	if account.LimitsRequests(name, "") {
 		return "requests"
 	}
 	return name

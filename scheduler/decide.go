@@ -140,7 +140,7 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 		a.Place = pb.Place_PLACE_PARKED
 	case threadsFull:
 		l.refuse(env, &fault.Error{
-			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: "threads", RetryAfter: l.board.slotIn(env.Account, env.Key, l.now),
+			Kind: fault.ThreadsFull, Code: "concurrency_limit_exceeded", Policy: account.LimitThreads, RetryAfter: l.board.slotIn(env.Account, env.Key, l.now),
 			Detail: "the account has as many jobs under way as its plan has threads; wait for one to finish",
 		})
 		return

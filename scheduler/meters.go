@@ -26,7 +26,7 @@ func (l *leader) meters(id, key, address string) []*pb.Meter {
 	for _, h := range l.policy.HTTPLimits {
 		if a.counts(h.By) {
 			left := l.rates.ofRequests(h).Left(h.By.Subject(id, key, address), now)
-			out = append(out, meterOf(pb.Meter_KIND_REQUESTS, requestsName(h), left))
+			out = append(out, meterOf(pb.Meter_KIND_REQUESTS, h.Name(), left))
 		}
 	}
 	if id == "" {
@@ -37,7 +37,7 @@ func (l *leader) meters(id, key, address string) []*pb.Meter {
 		return out
 	}
 	if r := plan.Rate; r.Limited() && a.counts(r.By) {
-		out = append(out, meterOf(pb.Meter_KIND_RATE, "rate", l.rates.ofPlan(r).Left(r.By.Subject(id, key, address), now)))
+		out = append(out, meterOf(pb.Meter_KIND_RATE, account.LimitRate, l.rates.ofPlan(r).Left(r.By.Subject(id, key, address), now)))
 	}
 	if m := l.quotaMeter(id); m != nil {
 		out = append(out, m)
@@ -63,7 +63,7 @@ func meterOf(kind pb.Meter_Kind, name string, left limit.Left) *pb.Meter {
 // threadsMeter is how many slots an account has, or this key of it, and how many
 // are free.
 func (l *leader) threadsMeter(id, key string, plan account.Plan) *pb.Meter {
-	m := &pb.Meter{Kind: pb.Meter_KIND_THREADS, Name: "threads", Limit: int64(l.threads(plan))}
+	m := &pb.Meter{Kind: pb.Meter_KIND_THREADS, Name: account.LimitThreads, Limit: int64(l.threads(plan))}
 	m.Remaining = m.Limit
 	if t := l.board.holder(id, key); t != nil {
 		m.Remaining = max(0, m.Limit-int64(t.busy))

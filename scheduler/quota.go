@@ -12,9 +12,6 @@ import (
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
-// quotaPolicy is what the quota is called in refusals and headers.
-const quotaPolicy = "quota"
-
 // quotaSteps are the shares of a quota, in percent, that an account is told of
 // when its settled usage comes to them, once in each period.
 var quotaSteps = []uint32{80, 100}
@@ -65,7 +62,7 @@ func (l *leader) overQuota(p period, t tenantView, units int64, ends time.Time) 
 		underWay = ", with what is under way"
 	}
 	return &fault.Error{
-		Kind: fault.QuotaExceeded, Code: "quota_exceeded", Policy: quotaPolicy, RetryAfter: max(ends.Sub(l.now), time.Second),
+		Kind: fault.QuotaExceeded, Code: "quota_exceeded", Policy: account.LimitQuota, RetryAfter: max(ends.Sub(l.now), time.Second),
 		Quota: &fault.Quota{Used: used + reserved, Limit: q.Units(), ResetsAt: ends, Unit: string(q.Unit)},
 		Detail: fmt.Sprintf("the account has used %s of the %d %ss of its plan%s; the quota begins anew at %s",
 			creditText(used+reserved), q.Limit, q.Unit, underWay, ends.Format(time.RFC3339)),
@@ -132,7 +129,7 @@ func (l *leader) quotaMeter(id string) *pb.Meter {
 	}
 	limit := plan.Quota.Units()
 	return &pb.Meter{
-		Kind: pb.Meter_KIND_QUOTA, Name: quotaPolicy, Limit: limit, Remaining: max(0, limit-used-reserved),
+		Kind: pb.Meter_KIND_QUOTA, Name: account.LimitQuota, Limit: limit, Remaining: max(0, limit-used-reserved),
 		WindowS: int64(end.Sub(start) / time.Second), ResetUs: wire.Micros(end),
 	}
 }

@@ -102,7 +102,7 @@ func (l *leader) chargeRate(rate account.Rate, env *pb.Envelope) *fault.Error {
 	}
 	receipt, left := book.Take(who, l.clock())
 	if receipt == 0 {
-		return l.throttled("rate", left, rateText(rate))
+		return l.throttled(account.LimitRate, left, rateText(rate))
 	}
 	if rate.Charge == account.ChargeSuccess {
 		l.deciding.taken = &taken{book, who, receipt}

@@ -12,9 +12,12 @@
 // Every scheduler folds the ledger all the time; the one that could append
 // EpochOpened leads. The steps of a job's life are in decide.go, dispatch.go,
 // work.go, finish.go, expire.go and project.go; board.go says who waits and who
-// runs, over the tiers of tier.go and the slots of parking.go; leader.go holds
+// runs, over the tiers of tier.go and the slots of parking.go and holder.go; rate.go,
+// quota.go and count.go hold what a plan allows, bill.go and charge.go what it
+// costs, abuse.go and bans.go keep out who does not heed it; leader.go holds
 // the frames, lead.go the reigns, handover.go their planned end, whereto.go
-// tells peers who leads; cache.go answers with what was rendered before; carry.go
+// tells peers who leads; cache.go answers with what was rendered before, twin.go with what is being
+// rendered; carry.go
 // and purge.go keep the streams short, janitor.go ends what is past its retention.
 package scheduler
 

@@ -77,11 +77,6 @@ func newTenants(policy *account.Live, archive tenantArchive, log *slog.Logger) *
 	}
 }
 
-// view reads an account, from memory if it can.
-func (t *tenants) view(ctx context.Context, id string) tenantView {
-	return t.views(ctx, []string{id})[id]
-}
-
 // views reads accounts, from memory where it can; of all that are strangers it
 // asks in one question, since there is no end of addresses, and everybody waits
 // behind the answer.
