@@ -40,8 +40,11 @@ func (c *Client) Wait(ctx context.Context, id string, progress func(*Job)) (*Job
 			}
 			continue
 		}
+		if ctx.Err() != nil { // also where the last answer was a refusal
+			return nil, context.Cause(ctx)
+		}
 		pause, passing := passes(err)
-		if ctx.Err() != nil || !passing || time.Since(seen) > absentFor {
+		if !passing || time.Since(seen) > absentFor {
 			return nil, err
 		}
 		select {
