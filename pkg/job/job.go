@@ -27,11 +27,21 @@ type Job struct {
 	Billable   *bool // nil before the end
 	CustomID   string
 	Metadata   map[string]string
+	Batch      string   // whose line it is; empty: of none
+	Line       int      // of the batch's input; 1 is the first
+	Pass       int      // which time the line is tried; 1 is the first
+	Webhook    *Webhook // nil: nobody but the account's endpoints is told
 	Options    []byte   // JSON of the normalised Spec
 	Result     *Result  // when Succeeded
 	Failure    *Failure // when Failed
 	Timings    *Timings // of the attempt that ended the job
 	Evidence   *Evidence
+}
+
+// A Webhook is whom the end of one job is told to.
+type Webhook struct {
+	URL    string   `json:"url"`
+	Events []string `json:"events,omitempty"` // webhook.Type each; none: every end
 }
 
 // A Result is the stored artifact.

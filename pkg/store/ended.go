@@ -26,11 +26,11 @@ type Ended struct {
 const insertJob = `
 INSERT INTO jobs (
     id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
-    key_hash, fingerprint, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
+    key_hash, fingerprint, batch, line, pass, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
     failure_code, failure_stage, failure_detail, timings, evidence)
 VALUES (
     @id, @day, @account, @state, @tier, @accepted_at, @started_at, @finished_at, @expires_at, @attempts, @cached, @billable,
-    @key_hash, @fingerprint, @custom_id, @metadata, @options, @object, @content_type, @width, @height, @pages, @size_bytes, @sha256,
+    @key_hash, @fingerprint, @batch, @line, @pass, @custom_id, @metadata, @options, @object, @content_type, @width, @height, @pages, @size_bytes, @sha256,
     @failure_code, @failure_stage, @failure_detail, @timings, @evidence)
 ON CONFLICT DO NOTHING`
 
@@ -39,21 +39,21 @@ ON CONFLICT DO NOTHING`
 const insertJobList = `
 INSERT INTO jobs (
     id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
-    key_hash, fingerprint, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
+    key_hash, fingerprint, batch, line, pass, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
     failure_code, failure_stage, failure_detail, timings, evidence)
 SELECT
     id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
-    key_hash, fingerprint, custom_id, metadata::json, options::json, object, content_type, width, height, pages, size_bytes, sha256,
+    key_hash, fingerprint, batch, line, pass, custom_id, metadata::json, options::json, object, content_type, width, height, pages, size_bytes, sha256,
     failure_code, failure_stage, failure_detail, timings::json, evidence::json
 FROM unnest(
     @id::text[], @day::date[], @account::text[], @state::text[], @tier::integer[], @accepted_at::timestamptz[], @started_at::timestamptz[],
     @finished_at::timestamptz[], @expires_at::timestamptz[], @attempts::integer[], @cached::boolean[], @billable::boolean[],
-    @key_hash::bytea[], @fingerprint::bytea[], @custom_id::text[], @metadata::text[], @options::text[], @object::text[],
+    @key_hash::bytea[], @fingerprint::bytea[], @batch::text[], @line::integer[], @pass::integer[], @custom_id::text[], @metadata::text[], @options::text[], @object::text[],
     @content_type::text[], @width::integer[], @height::integer[], @pages::integer[], @size_bytes::bigint[], @sha256::bytea[],
     @failure_code::text[], @failure_stage::text[], @failure_detail::text[], @timings::text[], @evidence::text[]
 ) AS ended (
     id, day, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
-    key_hash, fingerprint, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
+    key_hash, fingerprint, batch, line, pass, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256,
     failure_code, failure_stage, failure_detail, timings, evidence)
 ON CONFLICT DO NOTHING
 RETURNING id`
@@ -148,9 +148,13 @@ func jobArgs(e Ended) pgx.NamedArgs {
 		"attempts": j.Attempts, "cached": j.Cached, "billable": j.Billable != nil && *j.Billable,
 		"key_hash": e.KeyHash, "fingerprint": e.Fingerprint,
 		"custom_id": j.CustomID, "metadata": text(j.Metadata, "{}"), "options": string(j.Options),
+		"batch": nil, "line": nil, "pass": nil,
 		"object": nil, "content_type": nil, "width": nil, "height": nil, "pages": nil, "size_bytes": nil, "sha256": nil,
 		"failure_code": nil, "failure_stage": nil, "failure_detail": nil,
 		"timings": nil, "evidence": nil,
+	}
+	if j.Batch != "" {
+		args["batch"], args["line"], args["pass"] = j.Batch, j.Line, j.Pass
 	}
 	if r := j.Result; r != nil {
 		sum, _ := hex.DecodeString(r.SHA256) // an empty digest is found out at delivery

@@ -26,6 +26,9 @@ type jobRow struct {
 	Attempts      int
 	Cached        bool
 	Billable      bool
+	Batch         *string
+	Line          *int
+	Pass          *int
 	CustomID      string
 	Metadata      []byte
 	Options       []byte
@@ -46,14 +49,15 @@ type jobRow struct {
 
 const jobColumns = `
 id, account, state, tier, accepted_at, started_at, finished_at, expires_at, attempts, cached, billable,
-custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256, result_gone_at,
+batch, line, pass, custom_id, metadata, options, object, content_type, width, height, pages, size_bytes, sha256, result_gone_at,
 failure_code, failure_stage, failure_detail, timings, evidence`
 
 func (r jobRow) job() (*job.Job, error) {
 	j := &job.Job{
 		ID: job.ID(r.ID), Account: r.Account, State: job.State(r.State), Tier: r.Tier,
 		CreatedAt: r.AcceptedAt.UTC(), StartedAt: deref(r.StartedAt), FinishedAt: r.FinishedAt.UTC(), ExpiresAt: r.ExpiresAt.UTC(),
-		Attempts: r.Attempts, Cached: r.Cached, Billable: &r.Billable, CustomID: r.CustomID, Options: r.Options,
+		Attempts: r.Attempts, Cached: r.Cached, Billable: &r.Billable, Options: r.Options,
+		Batch: or(r.Batch), Line: or(r.Line), Pass: or(r.Pass), CustomID: r.CustomID,
 	}
 	if err := json.Unmarshal(r.Metadata, &j.Metadata); err != nil {
 		return nil, fmt.Errorf("job %s: metadata: %w", r.ID, err)

@@ -45,6 +45,7 @@ func FromJob(p *pb.Job) *job.Job {
 		CreatedAt: Time(p.AcceptedUs), StartedAt: Time(p.StartedUs), FinishedAt: Time(p.FinishedUs), ExpiresAt: Time(p.ExpiresUs),
 		Attempts: int(p.Attempts), Cached: p.Cached,
 		CustomID: p.GetBody().GetCustomId(), Metadata: p.GetBody().GetMetadata(), Options: p.GetBody().GetSpec(),
+		Batch: p.Batch, Line: int(p.Line), Pass: int(p.Pass), Webhook: FromWebhook(p.GetBody().GetWebhook()),
 		Result: FromResult(p.Result), Failure: FromFailure(p.Failure), Timings: FromTimings(p.Timings), Evidence: FromEvidence(p.Evidence),
 	}
 	if p.FinishedUs != 0 {
@@ -64,9 +65,26 @@ func Job(j *job.Job) *pb.Job {
 		Position: uint32(j.Position), EstimatedStartUs: Micros(j.StartsAt), Tier: int32(j.Tier),
 		AcceptedUs: Micros(j.CreatedAt), StartedUs: Micros(j.StartedAt), FinishedUs: Micros(j.FinishedAt), ExpiresUs: Micros(j.ExpiresAt),
 		Attempts: uint32(j.Attempts), Cached: j.Cached, Billable: j.Billable != nil && *j.Billable,
-		Body:   &pb.Body{Spec: j.Options, CustomId: j.CustomID, Metadata: j.Metadata},
+		Batch: j.Batch, Line: uint32(j.Line), Pass: uint32(j.Pass),
+		Body:   &pb.Body{Spec: j.Options, CustomId: j.CustomID, Metadata: j.Metadata, Webhook: Webhook(j.Webhook)},
 		Result: Result(j.Result), Failure: Failure(j.Failure), Timings: Timings(j.Timings), Evidence: Evidence(j.Evidence),
 	}
+}
+
+// Webhook puts a job's own webhook on the wire.
+func Webhook(w *job.Webhook) *pb.Webhook {
+	if w == nil {
+		return nil
+	}
+	return &pb.Webhook{Url: w.URL, Events: w.Events}
+}
+
+// FromWebhook is the inverse of Webhook.
+func FromWebhook(p *pb.Webhook) *job.Webhook {
+	if p == nil {
+		return nil
+	}
+	return &job.Webhook{URL: p.Url, Events: p.Events}
 }
 
 // Result puts an artifact's description on the wire.

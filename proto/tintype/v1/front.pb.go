@@ -70,7 +70,7 @@ func (x Block_Step) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Block_Step.Descriptor instead.
 func (Block_Step) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11, 0}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type Meter_Kind int32
@@ -125,7 +125,7 @@ func (x Meter_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Meter_Kind.Descriptor instead.
 func (Meter_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15, 0}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type FrontUp struct {
@@ -608,6 +608,7 @@ type QueueQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	Accounts      []string               `protobuf:"bytes,2,rep,name=accounts,proto3" json:"accounts,omitempty"` // whose own numbers are wanted too
+	Batches       []*BatchOf             `protobuf:"bytes,3,rep,name=batches,proto3" json:"batches,omitempty"`   // whose lines are wanted too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +657,65 @@ func (x *QueueQuery) GetAccounts() []string {
 	return nil
 }
 
+func (x *QueueQuery) GetBatches() []*BatchOf {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+type BatchOf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Batch         string                 `protobuf:"bytes,2,opt,name=batch,proto3" json:"batch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchOf) Reset() {
+	*x = BatchOf{}
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchOf) ProtoMessage() {}
+
+func (x *BatchOf) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchOf.ProtoReflect.Descriptor instead.
+func (*BatchOf) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BatchOf) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *BatchOf) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
 // Count reports one HTTP request: it is held against the limits of its class,
 // charged where the account's plan charges for calls, and answered with how
 // much is left of everything, or with a fault. A replica without a leader
@@ -683,7 +743,7 @@ type Count struct {
 
 func (x *Count) Reset() {
 	*x = Count{}
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +755,7 @@ func (x *Count) String() string {
 func (*Count) ProtoMessage() {}
 
 func (x *Count) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[7]
+	mi := &file_tintype_v1_front_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +768,7 @@ func (x *Count) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Count.ProtoReflect.Descriptor instead.
 func (*Count) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{7}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Count) GetCall() uint64 {
@@ -795,7 +855,7 @@ type Strikes struct {
 
 func (x *Strikes) Reset() {
 	*x = Strikes{}
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +867,7 @@ func (x *Strikes) String() string {
 func (*Strikes) ProtoMessage() {}
 
 func (x *Strikes) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[8]
+	mi := &file_tintype_v1_front_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +880,7 @@ func (x *Strikes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Strikes.ProtoReflect.Descriptor instead.
 func (*Strikes) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{8}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Strikes) GetSubject() string {
@@ -862,7 +922,7 @@ type FrontDown struct {
 
 func (x *FrontDown) Reset() {
 	*x = FrontDown{}
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +934,7 @@ func (x *FrontDown) String() string {
 func (*FrontDown) ProtoMessage() {}
 
 func (x *FrontDown) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[9]
+	mi := &file_tintype_v1_front_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +947,7 @@ func (x *FrontDown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontDown.ProtoReflect.Descriptor instead.
 func (*FrontDown) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{9}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FrontDown) GetWelcome() *FrontWelcome {
@@ -947,7 +1007,7 @@ type BanChange struct {
 
 func (x *BanChange) Reset() {
 	*x = BanChange{}
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1019,7 @@ func (x *BanChange) String() string {
 func (*BanChange) ProtoMessage() {}
 
 func (x *BanChange) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[10]
+	mi := &file_tintype_v1_front_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1032,7 @@ func (x *BanChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanChange.ProtoReflect.Descriptor instead.
 func (*BanChange) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BanChange) GetCall() uint64 {
@@ -1024,7 +1084,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1096,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[11]
+	mi := &file_tintype_v1_front_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1109,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{11}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Block) GetSubject() string {
@@ -1082,7 +1142,7 @@ type FrontWelcome struct {
 
 func (x *FrontWelcome) Reset() {
 	*x = FrontWelcome{}
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1154,7 @@ func (x *FrontWelcome) String() string {
 func (*FrontWelcome) ProtoMessage() {}
 
 func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[12]
+	mi := &file_tintype_v1_front_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1167,7 @@ func (x *FrontWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontWelcome.ProtoReflect.Descriptor instead.
 func (*FrontWelcome) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{12}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FrontWelcome) GetEpoch() uint64 {
@@ -1136,7 +1196,7 @@ type Decision struct {
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1208,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[13]
+	mi := &file_tintype_v1_front_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1221,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{13}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Decision) GetId() string {
@@ -1248,7 +1308,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1320,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[14]
+	mi := &file_tintype_v1_front_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1333,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{14}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Verdict) GetTier() int32 {
@@ -1321,7 +1381,7 @@ type Meter struct {
 
 func (x *Meter) Reset() {
 	*x = Meter{}
-	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1393,7 @@ func (x *Meter) String() string {
 func (*Meter) ProtoMessage() {}
 
 func (x *Meter) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[15]
+	mi := &file_tintype_v1_front_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1406,7 @@ func (x *Meter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meter.ProtoReflect.Descriptor instead.
 func (*Meter) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{15}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Meter) GetKind() Meter_Kind {
@@ -1413,7 +1473,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1485,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[16]
+	mi := &file_tintype_v1_front_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1498,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{16}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Answer) GetCall() uint64 {
@@ -1582,7 +1642,7 @@ type Counted struct {
 
 func (x *Counted) Reset() {
 	*x = Counted{}
-	mi := &file_tintype_v1_front_proto_msgTypes[17]
+	mi := &file_tintype_v1_front_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1654,7 @@ func (x *Counted) String() string {
 func (*Counted) ProtoMessage() {}
 
 func (x *Counted) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[17]
+	mi := &file_tintype_v1_front_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1667,7 @@ func (x *Counted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counted.ProtoReflect.Descriptor instead.
 func (*Counted) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{17}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{18}
 }
 
 // Listed has ids alone; the replica looks up those that it shows. It may hold
@@ -1623,7 +1683,7 @@ type Listed struct {
 
 func (x *Listed) Reset() {
 	*x = Listed{}
-	mi := &file_tintype_v1_front_proto_msgTypes[18]
+	mi := &file_tintype_v1_front_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1695,7 @@ func (x *Listed) String() string {
 func (*Listed) ProtoMessage() {}
 
 func (x *Listed) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[18]
+	mi := &file_tintype_v1_front_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1708,7 @@ func (x *Listed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listed.ProtoReflect.Descriptor instead.
 func (*Listed) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{18}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Listed) GetIds() []string {
@@ -1674,13 +1734,14 @@ type Queue struct {
 	Tiers         []*QueueTier           `protobuf:"bytes,3,rep,name=tiers,proto3" json:"tiers,omitempty"`                                 // highest first: those of the plans and those with jobs
 	Accounts      []*QueueAccount        `protobuf:"bytes,4,rep,name=accounts,proto3" json:"accounts,omitempty"`                           // those asked for, in that order
 	StorageFull   bool                   `protobuf:"varint,5,opt,name=storage_full,json=storageFull,proto3" json:"storage_full,omitempty"` // nothing is accepted, of any tier
+	Batches       []*Standing            `protobuf:"bytes,6,rep,name=batches,proto3" json:"batches,omitempty"`                             // those asked for, in that order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_tintype_v1_front_proto_msgTypes[19]
+	mi := &file_tintype_v1_front_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1753,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[19]
+	mi := &file_tintype_v1_front_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1766,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{19}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Queue) GetLength() uint32 {
@@ -1743,6 +1804,13 @@ func (x *Queue) GetStorageFull() bool {
 	return false
 }
 
+func (x *Queue) GetBatches() []*Standing {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
 type QueueTier struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tier          int32                  `protobuf:"varint,1,opt,name=tier,proto3" json:"tier,omitempty"`
@@ -1757,7 +1825,7 @@ type QueueTier struct {
 
 func (x *QueueTier) Reset() {
 	*x = QueueTier{}
-	mi := &file_tintype_v1_front_proto_msgTypes[20]
+	mi := &file_tintype_v1_front_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1837,7 @@ func (x *QueueTier) String() string {
 func (*QueueTier) ProtoMessage() {}
 
 func (x *QueueTier) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[20]
+	mi := &file_tintype_v1_front_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1850,7 @@ func (x *QueueTier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueTier.ProtoReflect.Descriptor instead.
 func (*QueueTier) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{20}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *QueueTier) GetTier() int32 {
@@ -1837,7 +1905,7 @@ type QueueAccount struct {
 
 func (x *QueueAccount) Reset() {
 	*x = QueueAccount{}
-	mi := &file_tintype_v1_front_proto_msgTypes[21]
+	mi := &file_tintype_v1_front_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1917,7 @@ func (x *QueueAccount) String() string {
 func (*QueueAccount) ProtoMessage() {}
 
 func (x *QueueAccount) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[21]
+	mi := &file_tintype_v1_front_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1930,7 @@ func (x *QueueAccount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueAccount.ProtoReflect.Descriptor instead.
 func (*QueueAccount) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{21}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *QueueAccount) GetAccount() string {
@@ -1892,7 +1960,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_tintype_v1_front_proto_msgTypes[22]
+	mi := &file_tintype_v1_front_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1972,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[22]
+	mi := &file_tintype_v1_front_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1985,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{22}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Standing) GetWaiting() uint32 {
@@ -1957,7 +2025,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_tintype_v1_front_proto_msgTypes[23]
+	mi := &file_tintype_v1_front_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2037,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_front_proto_msgTypes[23]
+	mi := &file_tintype_v1_front_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2050,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_front_proto_rawDescGZIP(), []int{23}
+	return file_tintype_v1_front_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NotLeader) GetAddress() string {
@@ -2035,11 +2103,15 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
 	"\x06before\x18\x03 \x01(\tR\x06before\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\rR\x05limit\"<\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\"k\n" +
 	"\n" +
 	"QueueQuery\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x1a\n" +
-	"\baccounts\x18\x02 \x03(\tR\baccounts\"\xec\x01\n" +
+	"\baccounts\x18\x02 \x03(\tR\baccounts\x12-\n" +
+	"\abatches\x18\x03 \x03(\v2\x13.tintype.v1.BatchOfR\abatches\"9\n" +
+	"\aBatchOf\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05batch\x18\x02 \x01(\tR\x05batch\"\xec\x01\n" +
 	"\x05Count\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x14\n" +
 	"\x05class\x18\x02 \x01(\tR\x05class\x12\x18\n" +
@@ -2123,13 +2195,14 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x06Listed\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x1f\n" +
 	"\vmore_before\x18\x02 \x01(\tR\n" +
-	"moreBefore\"\xbb\x01\n" +
+	"moreBefore\"\xeb\x01\n" +
 	"\x05Queue\x12\x16\n" +
 	"\x06length\x18\x01 \x01(\rR\x06length\x12\x14\n" +
 	"\x05seats\x18\x02 \x01(\rR\x05seats\x12+\n" +
 	"\x05tiers\x18\x03 \x03(\v2\x15.tintype.v1.QueueTierR\x05tiers\x124\n" +
 	"\baccounts\x18\x04 \x03(\v2\x18.tintype.v1.QueueAccountR\baccounts\x12!\n" +
-	"\fstorage_full\x18\x05 \x01(\bR\vstorageFull\"\xbe\x01\n" +
+	"\fstorage_full\x18\x05 \x01(\bR\vstorageFull\x12.\n" +
+	"\abatches\x18\x06 \x03(\v2\x14.tintype.v1.StandingR\abatches\"\xbe\x01\n" +
 	"\tQueueTier\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\x05R\x04tier\x12(\n" +
 	"\x04jobs\x18\x02 \x01(\v2\x14.tintype.v1.StandingR\x04jobs\x12\x18\n" +
@@ -2163,7 +2236,7 @@ func file_tintype_v1_front_proto_rawDescGZIP() []byte {
 }
 
 var file_tintype_v1_front_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_tintype_v1_front_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tintype_v1_front_proto_goTypes = []any{
 	(Block_Step)(0),      // 0: tintype.v1.Block.Step
 	(Meter_Kind)(0),      // 1: tintype.v1.Meter.Kind
@@ -2174,26 +2247,27 @@ var file_tintype_v1_front_proto_goTypes = []any{
 	(*Cancel)(nil),       // 6: tintype.v1.Cancel
 	(*List)(nil),         // 7: tintype.v1.List
 	(*QueueQuery)(nil),   // 8: tintype.v1.QueueQuery
-	(*Count)(nil),        // 9: tintype.v1.Count
-	(*Strikes)(nil),      // 10: tintype.v1.Strikes
-	(*FrontDown)(nil),    // 11: tintype.v1.FrontDown
-	(*BanChange)(nil),    // 12: tintype.v1.BanChange
-	(*Block)(nil),        // 13: tintype.v1.Block
-	(*FrontWelcome)(nil), // 14: tintype.v1.FrontWelcome
-	(*Decision)(nil),     // 15: tintype.v1.Decision
-	(*Verdict)(nil),      // 16: tintype.v1.Verdict
-	(*Meter)(nil),        // 17: tintype.v1.Meter
-	(*Answer)(nil),       // 18: tintype.v1.Answer
-	(*Counted)(nil),      // 19: tintype.v1.Counted
-	(*Listed)(nil),       // 20: tintype.v1.Listed
-	(*Queue)(nil),        // 21: tintype.v1.Queue
-	(*QueueTier)(nil),    // 22: tintype.v1.QueueTier
-	(*QueueAccount)(nil), // 23: tintype.v1.QueueAccount
-	(*Standing)(nil),     // 24: tintype.v1.Standing
-	(*NotLeader)(nil),    // 25: tintype.v1.NotLeader
-	(*Fault)(nil),        // 26: tintype.v1.Fault
-	(Place)(0),           // 27: tintype.v1.Place
-	(*Job)(nil),          // 28: tintype.v1.Job
+	(*BatchOf)(nil),      // 9: tintype.v1.BatchOf
+	(*Count)(nil),        // 10: tintype.v1.Count
+	(*Strikes)(nil),      // 11: tintype.v1.Strikes
+	(*FrontDown)(nil),    // 12: tintype.v1.FrontDown
+	(*BanChange)(nil),    // 13: tintype.v1.BanChange
+	(*Block)(nil),        // 14: tintype.v1.Block
+	(*FrontWelcome)(nil), // 15: tintype.v1.FrontWelcome
+	(*Decision)(nil),     // 16: tintype.v1.Decision
+	(*Verdict)(nil),      // 17: tintype.v1.Verdict
+	(*Meter)(nil),        // 18: tintype.v1.Meter
+	(*Answer)(nil),       // 19: tintype.v1.Answer
+	(*Counted)(nil),      // 20: tintype.v1.Counted
+	(*Listed)(nil),       // 21: tintype.v1.Listed
+	(*Queue)(nil),        // 22: tintype.v1.Queue
+	(*QueueTier)(nil),    // 23: tintype.v1.QueueTier
+	(*QueueAccount)(nil), // 24: tintype.v1.QueueAccount
+	(*Standing)(nil),     // 25: tintype.v1.Standing
+	(*NotLeader)(nil),    // 26: tintype.v1.NotLeader
+	(*Fault)(nil),        // 27: tintype.v1.Fault
+	(Place)(0),           // 28: tintype.v1.Place
+	(*Job)(nil),          // 29: tintype.v1.Job
 }
 var file_tintype_v1_front_proto_depIdxs = []int32{
 	3,  // 0: tintype.v1.FrontUp.hello:type_name -> tintype.v1.FrontHello
@@ -2201,39 +2275,41 @@ var file_tintype_v1_front_proto_depIdxs = []int32{
 	6,  // 2: tintype.v1.FrontUp.cancels:type_name -> tintype.v1.Cancel
 	7,  // 3: tintype.v1.FrontUp.lists:type_name -> tintype.v1.List
 	8,  // 4: tintype.v1.FrontUp.queues:type_name -> tintype.v1.QueueQuery
-	9,  // 5: tintype.v1.FrontUp.counts:type_name -> tintype.v1.Count
-	10, // 6: tintype.v1.FrontUp.strikes:type_name -> tintype.v1.Strikes
-	12, // 7: tintype.v1.FrontUp.bans:type_name -> tintype.v1.BanChange
+	10, // 5: tintype.v1.FrontUp.counts:type_name -> tintype.v1.Count
+	11, // 6: tintype.v1.FrontUp.strikes:type_name -> tintype.v1.Strikes
+	13, // 7: tintype.v1.FrontUp.bans:type_name -> tintype.v1.BanChange
 	4,  // 8: tintype.v1.FrontHello.pending:type_name -> tintype.v1.Pending
-	14, // 9: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
-	15, // 10: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
-	18, // 11: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
-	25, // 12: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
-	13, // 13: tintype.v1.FrontDown.blocks:type_name -> tintype.v1.Block
-	0,  // 14: tintype.v1.Block.step:type_name -> tintype.v1.Block.Step
-	16, // 15: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
-	26, // 16: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
-	17, // 17: tintype.v1.Decision.meters:type_name -> tintype.v1.Meter
-	27, // 18: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
-	28, // 19: tintype.v1.Verdict.ended:type_name -> tintype.v1.Job
-	1,  // 20: tintype.v1.Meter.kind:type_name -> tintype.v1.Meter.Kind
-	28, // 21: tintype.v1.Answer.job:type_name -> tintype.v1.Job
-	26, // 22: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
-	20, // 23: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
-	21, // 24: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
-	19, // 25: tintype.v1.Answer.counted:type_name -> tintype.v1.Counted
-	17, // 26: tintype.v1.Answer.meters:type_name -> tintype.v1.Meter
-	22, // 27: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
-	23, // 28: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
-	24, // 29: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
-	24, // 30: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
-	2,  // 31: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
-	11, // 32: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
-	32, // [32:33] is the sub-list for method output_type
-	31, // [31:32] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	9,  // 9: tintype.v1.QueueQuery.batches:type_name -> tintype.v1.BatchOf
+	15, // 10: tintype.v1.FrontDown.welcome:type_name -> tintype.v1.FrontWelcome
+	16, // 11: tintype.v1.FrontDown.decisions:type_name -> tintype.v1.Decision
+	19, // 12: tintype.v1.FrontDown.answers:type_name -> tintype.v1.Answer
+	26, // 13: tintype.v1.FrontDown.not_leader:type_name -> tintype.v1.NotLeader
+	14, // 14: tintype.v1.FrontDown.blocks:type_name -> tintype.v1.Block
+	0,  // 15: tintype.v1.Block.step:type_name -> tintype.v1.Block.Step
+	17, // 16: tintype.v1.Decision.accepted:type_name -> tintype.v1.Verdict
+	27, // 17: tintype.v1.Decision.refused:type_name -> tintype.v1.Fault
+	18, // 18: tintype.v1.Decision.meters:type_name -> tintype.v1.Meter
+	28, // 19: tintype.v1.Verdict.place:type_name -> tintype.v1.Place
+	29, // 20: tintype.v1.Verdict.ended:type_name -> tintype.v1.Job
+	1,  // 21: tintype.v1.Meter.kind:type_name -> tintype.v1.Meter.Kind
+	29, // 22: tintype.v1.Answer.job:type_name -> tintype.v1.Job
+	27, // 23: tintype.v1.Answer.fault:type_name -> tintype.v1.Fault
+	21, // 24: tintype.v1.Answer.listed:type_name -> tintype.v1.Listed
+	22, // 25: tintype.v1.Answer.queue:type_name -> tintype.v1.Queue
+	20, // 26: tintype.v1.Answer.counted:type_name -> tintype.v1.Counted
+	18, // 27: tintype.v1.Answer.meters:type_name -> tintype.v1.Meter
+	23, // 28: tintype.v1.Queue.tiers:type_name -> tintype.v1.QueueTier
+	24, // 29: tintype.v1.Queue.accounts:type_name -> tintype.v1.QueueAccount
+	25, // 30: tintype.v1.Queue.batches:type_name -> tintype.v1.Standing
+	25, // 31: tintype.v1.QueueTier.jobs:type_name -> tintype.v1.Standing
+	25, // 32: tintype.v1.QueueAccount.jobs:type_name -> tintype.v1.Standing
+	2,  // 33: tintype.v1.Front.Connect:input_type -> tintype.v1.FrontUp
+	12, // 34: tintype.v1.Front.Connect:output_type -> tintype.v1.FrontDown
+	34, // [34:35] is the sub-list for method output_type
+	33, // [33:34] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_front_proto_init() }
@@ -2243,12 +2319,12 @@ func file_tintype_v1_front_proto_init() {
 	}
 	file_tintype_v1_job_proto_init()
 	file_tintype_v1_ledger_proto_init()
-	file_tintype_v1_front_proto_msgTypes[13].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[14].OneofWrappers = []any{
 		(*Decision_Accepted)(nil),
 		(*Decision_SameAs)(nil),
 		(*Decision_Refused)(nil),
 	}
-	file_tintype_v1_front_proto_msgTypes[16].OneofWrappers = []any{
+	file_tintype_v1_front_proto_msgTypes[17].OneofWrappers = []any{
 		(*Answer_Job)(nil),
 		(*Answer_Fault)(nil),
 		(*Answer_Unknown)(nil),
@@ -2263,7 +2339,7 @@ func file_tintype_v1_front_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_front_proto_rawDesc), len(file_tintype_v1_front_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,9 @@ type Job struct {
 	Timings          *Timings               `protobuf:"bytes,17,opt,name=timings,proto3" json:"timings,omitempty"`
 	Evidence         []byte                 `protobuf:"bytes,18,opt,name=evidence,proto3" json:"evidence,omitempty"`                                            // JSON of pkg/job Evidence, cleaned
 	EstimatedStartUs int64                  `protobuf:"varint,19,opt,name=estimated_start_us,json=estimatedStartUs,proto3" json:"estimated_start_us,omitempty"` // while queued: an estimate; 0 is unknown
+	Batch            string                 `protobuf:"bytes,20,opt,name=batch,proto3" json:"batch,omitempty"`                                                  // these three as in its Envelope
+	Line             uint32                 `protobuf:"varint,21,opt,name=line,proto3" json:"line,omitempty"`
+	Pass             uint32                 `protobuf:"varint,22,opt,name=pass,proto3" json:"pass,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -213,6 +216,27 @@ func (x *Job) GetEstimatedStartUs() int64 {
 	return 0
 }
 
+func (x *Job) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *Job) GetLine() uint32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *Job) GetPass() uint32 {
+	if x != nil {
+		return x.Pass
+	}
+	return 0
+}
+
 // Body is what the client sent and the scheduler carries without reading:
 // the worker, the archive and look-ups need it, no decision does.
 type Body struct {
@@ -221,6 +245,7 @@ type Body struct {
 	SpecObject    string                 `protobuf:"bytes,2,opt,name=spec_object,json=specObject,proto3" json:"spec_object,omitempty"` // key in the bucket of the whole spec, when that is over 16 KiB
 	CustomId      string                 `protobuf:"bytes,3,opt,name=custom_id,json=customId,proto3" json:"custom_id,omitempty"`
 	Metadata      map[string]string      `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Webhook       *Webhook               `protobuf:"bytes,5,opt,name=webhook,proto3" json:"webhook,omitempty"` // unset: nobody but the account's endpoints is told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -283,6 +308,66 @@ func (x *Body) GetMetadata() map[string]string {
 	return nil
 }
 
+func (x *Body) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+// Webhook is whom a job's own end is told to.
+type Webhook struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Events        []string               `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"` // pkg/webhook Type; empty: every end
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Webhook) Reset() {
+	*x = Webhook{}
+	mi := &file_tintype_v1_job_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Webhook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Webhook) ProtoMessage() {}
+
+func (x *Webhook) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_job_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
+func (*Webhook) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Webhook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Webhook) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 type Result struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"` // key in the bucket
@@ -298,7 +383,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_tintype_v1_job_proto_msgTypes[2]
+	mi := &file_tintype_v1_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +395,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_job_proto_msgTypes[2]
+	mi := &file_tintype_v1_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +408,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_job_proto_rawDescGZIP(), []int{2}
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Result) GetObject() string {
@@ -386,7 +471,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_tintype_v1_job_proto_msgTypes[3]
+	mi := &file_tintype_v1_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +483,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_job_proto_msgTypes[3]
+	mi := &file_tintype_v1_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +496,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_job_proto_rawDescGZIP(), []int{3}
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Failure) GetCode() string {
@@ -449,7 +534,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_tintype_v1_job_proto_msgTypes[4]
+	mi := &file_tintype_v1_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +546,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_job_proto_msgTypes[4]
+	mi := &file_tintype_v1_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +559,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_job_proto_rawDescGZIP(), []int{4}
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Timings) GetQueueMs() int64 {
@@ -535,7 +620,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_tintype_v1_job_proto_msgTypes[5]
+	mi := &file_tintype_v1_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +632,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_job_proto_msgTypes[5]
+	mi := &file_tintype_v1_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +645,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_job_proto_rawDescGZIP(), []int{5}
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Fault) GetKind() string {
@@ -618,7 +703,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_tintype_v1_job_proto_msgTypes[6]
+	mi := &file_tintype_v1_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +715,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_job_proto_msgTypes[6]
+	mi := &file_tintype_v1_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +728,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_job_proto_rawDescGZIP(), []int{6}
+	return file_tintype_v1_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Quota) GetUsed() int64 {
@@ -679,7 +764,7 @@ var File_tintype_v1_job_proto protoreflect.FileDescriptor
 const file_tintype_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"\x14tintype/v1/job.proto\x12\n" +
-	"tintype.v1\"\xe0\x04\n" +
+	"tintype.v1\"\x9e\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
@@ -705,16 +790,23 @@ const file_tintype_v1_job_proto_rawDesc = "" +
 	"\afailure\x18\x10 \x01(\v2\x13.tintype.v1.FailureR\afailure\x12-\n" +
 	"\atimings\x18\x11 \x01(\v2\x13.tintype.v1.TimingsR\atimings\x12\x1a\n" +
 	"\bevidence\x18\x12 \x01(\fR\bevidence\x12,\n" +
-	"\x12estimated_start_us\x18\x13 \x01(\x03R\x10estimatedStartUs\"\xd1\x01\n" +
+	"\x12estimated_start_us\x18\x13 \x01(\x03R\x10estimatedStartUs\x12\x14\n" +
+	"\x05batch\x18\x14 \x01(\tR\x05batch\x12\x12\n" +
+	"\x04line\x18\x15 \x01(\rR\x04line\x12\x12\n" +
+	"\x04pass\x18\x16 \x01(\rR\x04pass\"\x80\x02\n" +
 	"\x04Body\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\x12\x1f\n" +
 	"\vspec_object\x18\x02 \x01(\tR\n" +
 	"specObject\x12\x1b\n" +
 	"\tcustom_id\x18\x03 \x01(\tR\bcustomId\x12:\n" +
-	"\bmetadata\x18\x04 \x03(\v2\x1e.tintype.v1.Body.MetadataEntryR\bmetadata\x1a;\n" +
+	"\bmetadata\x18\x04 \x03(\v2\x1e.tintype.v1.Body.MetadataEntryR\bmetadata\x12-\n" +
+	"\awebhook\x18\x05 \x01(\v2\x13.tintype.v1.WebhookR\awebhook\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"3\n" +
+	"\aWebhook\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06events\x18\x02 \x03(\tR\x06events\"\xbe\x01\n" +
 	"\x06Result\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x14\n" +
@@ -762,29 +854,31 @@ func file_tintype_v1_job_proto_rawDescGZIP() []byte {
 	return file_tintype_v1_job_proto_rawDescData
 }
 
-var file_tintype_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_tintype_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_tintype_v1_job_proto_goTypes = []any{
 	(*Job)(nil),     // 0: tintype.v1.Job
 	(*Body)(nil),    // 1: tintype.v1.Body
-	(*Result)(nil),  // 2: tintype.v1.Result
-	(*Failure)(nil), // 3: tintype.v1.Failure
-	(*Timings)(nil), // 4: tintype.v1.Timings
-	(*Fault)(nil),   // 5: tintype.v1.Fault
-	(*Quota)(nil),   // 6: tintype.v1.Quota
-	nil,             // 7: tintype.v1.Body.MetadataEntry
+	(*Webhook)(nil), // 2: tintype.v1.Webhook
+	(*Result)(nil),  // 3: tintype.v1.Result
+	(*Failure)(nil), // 4: tintype.v1.Failure
+	(*Timings)(nil), // 5: tintype.v1.Timings
+	(*Fault)(nil),   // 6: tintype.v1.Fault
+	(*Quota)(nil),   // 7: tintype.v1.Quota
+	nil,             // 8: tintype.v1.Body.MetadataEntry
 }
 var file_tintype_v1_job_proto_depIdxs = []int32{
 	1, // 0: tintype.v1.Job.body:type_name -> tintype.v1.Body
-	2, // 1: tintype.v1.Job.result:type_name -> tintype.v1.Result
-	3, // 2: tintype.v1.Job.failure:type_name -> tintype.v1.Failure
-	4, // 3: tintype.v1.Job.timings:type_name -> tintype.v1.Timings
-	7, // 4: tintype.v1.Body.metadata:type_name -> tintype.v1.Body.MetadataEntry
-	6, // 5: tintype.v1.Fault.quota:type_name -> tintype.v1.Quota
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3, // 1: tintype.v1.Job.result:type_name -> tintype.v1.Result
+	4, // 2: tintype.v1.Job.failure:type_name -> tintype.v1.Failure
+	5, // 3: tintype.v1.Job.timings:type_name -> tintype.v1.Timings
+	8, // 4: tintype.v1.Body.metadata:type_name -> tintype.v1.Body.MetadataEntry
+	2, // 5: tintype.v1.Body.webhook:type_name -> tintype.v1.Webhook
+	7, // 6: tintype.v1.Fault.quota:type_name -> tintype.v1.Quota
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_job_proto_init() }
@@ -798,7 +892,7 @@ func file_tintype_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_job_proto_rawDesc), len(file_tintype_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

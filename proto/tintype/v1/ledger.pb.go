@@ -236,11 +236,19 @@ type Envelope struct {
 	// A refresh of a stale hit that the farm itself wants: it is dropped when its
 	// twin is on the board, and no rate counts it.
 	Revalidate bool `protobuf:"varint,14,opt,name=revalidate,proto3" json:"revalidate,omitempty"`
+	// Of a line of a batch; empty otherwise. Lines wait behind the jobs that their
+	// account sent one by one.
+	Batch string `protobuf:"bytes,15,opt,name=batch,proto3" json:"batch,omitempty"`
+	// Where in the batch's input it begins: 1 is the first line. Set with batch.
+	Line uint32 `protobuf:"varint,16,opt,name=line,proto3" json:"line,omitempty"`
 	// Id of the key that submitted it; empty for an anonymous client.
 	Key string `protobuf:"bytes,17,opt,name=key,proto3" json:"key,omitempty"`
 	// Identity of the client's address: an IPv4 address, or the /64 of an IPv6 one,
 	// as netip writes it; empty when it is nobody's.
-	Address       string `protobuf:"bytes,18,opt,name=address,proto3" json:"address,omitempty"`
+	Address string `protobuf:"bytes,18,opt,name=address,proto3" json:"address,omitempty"`
+	// Which time the line is tried: 1, and one more each time its batch tries what
+	// failed again. Set with batch.
+	Pass          uint32 `protobuf:"varint,19,opt,name=pass,proto3" json:"pass,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +381,20 @@ func (x *Envelope) GetRevalidate() bool {
 	return false
 }
 
+func (x *Envelope) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *Envelope) GetLine() uint32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
 func (x *Envelope) GetKey() string {
 	if x != nil {
 		return x.Key
@@ -385,6 +407,13 @@ func (x *Envelope) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *Envelope) GetPass() uint32 {
+	if x != nil {
+		return x.Pass
+	}
+	return 0
 }
 
 // Hit is a finished job whose artifact answers another one.
@@ -1619,7 +1648,7 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"tintype.v1\x1a\x14tintype/v1/job.proto\"`\n" +
 	"\x06Record\x120\n" +
 	"\benvelope\x18\x01 \x01(\v2\x14.tintype.v1.EnvelopeR\benvelope\x12$\n" +
-	"\x04body\x18\x02 \x01(\v2\x10.tintype.v1.BodyR\x04body\"\xbf\x03\n" +
+	"\x04body\x18\x02 \x01(\v2\x10.tintype.v1.BodyR\x04body\"\xf1\x03\n" +
 	"\bEnvelope\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x10\n" +
@@ -1637,9 +1666,12 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\x03hit\x18\r \x01(\v2\x0f.tintype.v1.HitR\x03hit\x12\x1e\n" +
 	"\n" +
 	"revalidate\x18\x0e \x01(\bR\n" +
-	"revalidate\x12\x10\n" +
+	"revalidate\x12\x14\n" +
+	"\x05batch\x18\x0f \x01(\tR\x05batch\x12\x12\n" +
+	"\x04line\x18\x10 \x01(\rR\x04line\x12\x10\n" +
 	"\x03key\x18\x11 \x01(\tR\x03key\x12\x18\n" +
-	"\aaddress\x18\x12 \x01(\tR\aaddressJ\x04\b\x0f\x10\x10J\x04\b\x10\x10\x11\"\x97\x01\n" +
+	"\aaddress\x18\x12 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04pass\x18\x13 \x01(\rR\x04pass\"\x97\x01\n" +
 	"\x03Hit\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12*\n" +
 	"\x06result\x18\x02 \x01(\v2\x12.tintype.v1.ResultR\x06result\x12\x17\n" +

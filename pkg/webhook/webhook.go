@@ -1,0 +1,84 @@
+// Package webhook is the noun of notifications: what is told, to whom, when a
+// message is tried again, and how it is signed.
+//
+// It promises that a message's id follows from what it says and to whom, that
+// the time of the next attempt is a pure function, and that signatures are those
+// of Standard Webhooks 1.0.0. It knows no transport and no storage.
+package webhook
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"time"
+
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// A Type says what a message tells of.
+type Type string
+
+// Every type.
+const (
+	JobSucceeded   Type = "job.succeeded"
+	JobFailed      Type = "job.failed"
+	JobCanceled    Type = "job.canceled"
+	JobExpired     Type = "job.expired"
+	BatchCompleted Type = "batch.completed" // it has ended, in whatever state
+	QuotaWarning   Type = "quota.warning"   // 80 % of it are used
+	QuotaExceeded  Type = "quota.exceeded"
+	Test           Type = "webhook.test"
+)
+
+// Types are all that an endpoint may be told of; Test goes to any.
+var Types = []Type{JobSucceeded, JobFailed, JobCanceled, JobExpired, BatchCompleted, QuotaWarning, QuotaExceeded}
+
+// OfEnd is the type of a job's end.
+func OfEnd(s job.State) Type { return Type("job." + string(s)) }
+
+// An Endpoint is where an account wants to be told.
+type Endpoint struct {
+	ID              string // we_ and 26 Crockford characters
+	Account         string
+	URL             string
+	Description     string
+	Events          []Type
+	BatchLineEvents bool // also of jobs that are lines of a batch
+	Secrets         Secrets
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+	FailingSince    time.Time // zero: its last delivery arrived
+	DisabledAt      time.Time // zero: it is not
+	DisabledReason  string    // by_owner, gone or failing
+}
+
+// Secrets are what signs, sealed (pkg/seal).
+type Secrets struct {
+	Sealed    []byte
+	OldSealed []byte // signs too, until then; nil: there is none
+	OldUntil  time.Time
+}
+
+// A Delivery is one message to one place.
+type Delivery struct {
+	ID       string // webhook-id
+	Account  string
+	Endpoint string // empty: to URL
+	URL      string // that a job or a batch named itself
+	Lane     string // what fails and waits together
+	Type     Type
+	Subject  string          // id of the job or batch that it is about
+	Data     json.RawMessage // of messages that are about neither
+	Happened time.Time       // what it tells of
+}
+
+// DeliveryID is the id of a message: the same for the same words to the same
+// place. of tells apart what has the same type and subject, such as two ends of
+// a batch; place is the endpoint's id or the URL.
+func DeliveryID(t Type, account, subject, of, place string) string {
+	h := sha256.New()
+	for _, part := range []string{string(t), account, subject, of, place} {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	return "msg_" + job.EncodeBase32([16]byte(h.Sum(nil)[:16]))
+}
