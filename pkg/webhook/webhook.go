@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tintype/tintype/pkg/job"
 )
 
@@ -51,11 +53,13 @@ type Endpoint struct {
 	DisabledReason  string    // by_owner, gone or failing
 }
 
-// Secrets are what signs, sealed (pkg/seal).
-type Secrets struct {
-	Sealed    []byte
-	OldSealed []byte // signs too, until then; nil: there is none
-	OldUntil  time.Time
+// A Change is what becomes of an endpoint. What is nil stays as it is.
+type Change struct {
+	URL             *string
+	Description     *string
+	Events          []Type
+	BatchLineEvents *bool
+	Enabled         *bool // true forgets its failures; false is by its owner
 }
 
 // A Delivery is one message to one place.
@@ -81,4 +85,9 @@ func DeliveryID(t Type, account, subject, of, place string) string {
 		h.Write([]byte{0})
 	}
 	return "msg_" + job.EncodeBase32([16]byte(h.Sum(nil)[:16]))
+}
+
+// NewEndpointID makes the id of an endpoint. Ids rise with time.
+func NewEndpointID() string {
+	return "we_" + job.EncodeBase32(uuid.Must(uuid.NewV7()))
 }
