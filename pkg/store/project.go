@@ -106,6 +106,9 @@ func (s *Store) project(ctx context.Context, from, to Projection, filing Filing,
 		if err := charge(ctx, tx, filing); err != nil {
 			return err
 		}
-		return insertReached(ctx, tx, filing.Reached)
+		if err := insertReached(ctx, tx, filing.Reached); err != nil {
+			return err
+		}
+		return tell(ctx, tx, fresh, filing.Reached)
 	})
 }

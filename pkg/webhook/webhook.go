@@ -9,6 +9,7 @@ package webhook
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"net/url"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,8 +72,18 @@ type Delivery struct {
 	Lane     string // what fails and waits together
 	Type     Type
 	Subject  string          // id of the job or batch that it is about
-	Data     json.RawMessage // of messages that are about neither
+	Data     json.RawMessage // of messages that are not about a job
 	Happened time.Time       // what it tells of
+
+	// What becomes of it; none of it matters in a new one.
+	Body      string // as it was first sent; empty before
+	State     State
+	Attempts  int
+	Tries     int       // of these, since it was made or last replayed
+	NextAt    time.Time // while pending
+	Failure   string    // why nothing more is tried, in words
+	CreatedAt time.Time
+	EndedAt   time.Time // zero while pending
 }
 
 // DeliveryID is the id of a message: the same for the same words to the same
@@ -90,4 +101,51 @@ func DeliveryID(t Type, account, subject, of, place string) string {
 // NewEndpointID makes the id of an endpoint. Ids rise with time.
 func NewEndpointID() string {
 	return "we_" + job.EncodeBase32(uuid.Must(uuid.NewV7()))
+}
+
+// States of a delivery.
+const (
+	Pending   State = "pending"   // it is tried again and again
+	Delivered State = "delivered" // a 2xx was answered
+	Failed    State = "failed"    // nothing more is tried, unless it is replayed
+)
+
+// A State is how far a delivery has come.
+type State string
+
+// An Attempt is one time that a delivery was sent.
+type Attempt struct {
+	Number int // 1 is the first
+	At     time.Time
+	Took   time.Duration
+	Status int    // of the answer; 0: there was none
+	Error  string // why there was none, or it does not count
+	Answer string // its first bytes, as text
+}
+
+// Lane is what a delivery fails and waits together with: all that goes to an
+// endpoint, or all that an account sends to one host without one.
+func Lane(account, endpoint, to string) string {
+	if endpoint != "" {
+		return endpoint
+	}
+	u, err := url.Parse(to)
+	if err != nil {
+		return account
+	}
+	return account + " " + u.Scheme + "://" + u.Host
+}
+
+// A Filter picks deliveries; what is empty does not matter.
+type Filter struct {
+	Endpoint string
+	State    State
+	Type     Type
+	Subject  string
+}
+
+// A Place is one in a list of deliveries, which the newest begin.
+type Place struct {
+	At time.Time
+	ID string
 }

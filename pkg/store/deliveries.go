@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/webhook"
+)
+
+type deliveryRow struct {
+	ID        string
+	Account   string
+	Endpoint  *string
+	URL       *string
+	Lane      string
+	Type      string
+	Subject   string
+	Data      []byte
+	Body      *string
+	State     string
+	Attempts  int
+	Tries     int
+	NextAt    time.Time
+	Failure   string
+	Happened  time.Time
+	CreatedAt time.Time
+	EndedAt   *time.Time
+}
+
+const deliveryColumns = `
+d.id, d.account, d.endpoint, d.url, d.lane, d.type, d.subject, d.data, d.body, d.state, d.attempts, d.tries, d.next_at, d.failure,
+d.happened, d.created_at, d.ended_at`
+
+func (r deliveryRow) delivery() webhook.Delivery {
+	d := webhook.Delivery{
+		ID: r.ID, Account: r.Account, Endpoint: or(r.Endpoint), URL: or(r.URL), Lane: r.Lane, Type: webhook.Type(r.Type), Subject: r.Subject,
+		Data: json.RawMessage(r.Data), Body: or(r.Body), State: webhook.State(r.State), Attempts: r.Attempts, Tries: r.Tries, Failure: r.Failure,
+		Happened: r.Happened.UTC(), CreatedAt: r.CreatedAt.UTC(), EndedAt: deref(r.EndedAt),
+	}
+	if d.State == webhook.Pending {
+		d.NextAt = r.NextAt.UTC()
+	}
+	return d
+}
+
+// shownColumns are those of a list: without bodies, and with the time at which
+// something will really be sent.
+const shownColumns = `
+d.id, d.account, d.endpoint, d.url, d.lane, d.type, d.subject, NULL::json AS data, NULL AS body, d.state, d.attempts, d.tries,
+GREATEST(d.next_at, l.open_until) AS next_at, d.failure, d.happened, d.created_at, d.ended_at`
+
+const selectDeliveries = `
+SELECT ` + shownColumns + `
+FROM deliveries d
+LEFT JOIN delivery_lanes l USING (lane)
+WHERE d.account = @account
+  AND (d.created_at, d.id) < (@before, @before_id)
+  AND (@endpoint = '' OR d.endpoint = @endpoint)
+  AND (@state = '' OR d.state = @state)
+  AND (@type = '' OR d.type = @type)
+  AND (@subject = '' OR d.subject = @subject)
+ORDER BY d.created_at DESC, d.id DESC
+LIMIT @limit`
+
+// Deliveries lists an account's deliveries, newest first, from behind a place in
+// that order on; the zero Place is before all. Their bodies are left out.
+func (s *Store) Deliveries(ctx context.Context, accountID string, of webhook.Filter, after webhook.Place, limit int) ([]webhook.Delivery, error) {
+	if after.At.IsZero() {
+		after.At = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	rows, _ := s.pool.Query(ctx, selectDeliveries, pgx.NamedArgs{
+		"account": accountID, "before": after.At, "before_id": after.ID, "limit": limit,
+		"endpoint": of.Endpoint, "state": string(of.State), "type": string(of.Type), "subject": of.Subject,
+	})
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[deliveryRow])
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	out := make([]webhook.Delivery, len(list))
+	for i, r := range list {
+		out[i] = r.delivery()
+	}
+	return out, nil
+}
+
+const (
+	selectDelivery = `
+SELECT d.id, d.account, d.endpoint, d.url, d.lane, d.type, d.subject, d.data, d.body, d.state, d.attempts, d.tries,
+    GREATEST(d.next_at, l.open_until) AS next_at, d.failure, d.happened, d.created_at, d.ended_at
+FROM deliveries d
+LEFT JOIN delivery_lanes l USING (lane)
+WHERE d.id = @id AND d.account = @account`
+
+	selectAttempts = `
+SELECT attempt, at, took_ms, status, error, answer
+FROM delivery_attempts
+WHERE delivery = @id
+ORDER BY attempt`
+)
+
+// Delivery finds one of an account's deliveries, with every attempt of it.
+func (s *Store) Delivery(ctx context.Context, accountID, id string) (webhook.Delivery, []webhook.Attempt, error) {
+	rows, _ := s.pool.Query(ctx, selectDelivery, pgx.NamedArgs{"account": accountID, "id": id})
+	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[deliveryRow])
+	if err != nil {
+		return webhook.Delivery{}, nil, noDelivery(err)
+	}
+	rows, _ = s.pool.Query(ctx, selectAttempts, pgx.NamedArgs{"id": id})
+	attempts, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (webhook.Attempt, error) {
+		var a webhook.Attempt
+		var ms int64
+		var status *int
+		err := row.Scan(&a.Number, &a.At, &ms, &status, &a.Error, &a.Answer)
+		a.At, a.Took, a.Status = a.At.UTC(), time.Duration(ms)*time.Millisecond, or(status)
+		return a, err
+	})
+	if err != nil {
+		return webhook.Delivery{}, nil, fmt.Errorf("attempts: %w", err)
+	}
+	return r.delivery(), attempts, nil
+}
+
+func noDelivery(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fault.New(fault.NotFound, "there is no such delivery")
+	}
+	return fmt.Errorf("delivery: %w", err)
+}
+
+const (
+	// replayDelivery wakes the lane of one that waits for its breaker too: who
+	// asks for it wants to know now.
+	replayDelivery = `
+WITH replayed AS (
+    UPDATE deliveries
+    SET state = 'pending', next_at = now(), tries = 0, failure = '', ended_at = NULL
+    WHERE id = @id AND account = @account
+    RETURNING *
+), woken AS (
+    INSERT INTO delivery_lanes (lane, account, wake_at)
+    SELECT lane, account, now()
+    FROM replayed
+    ON CONFLICT (lane) DO UPDATE
+    SET wake_at = LEAST(delivery_lanes.wake_at, EXCLUDED.wake_at), open_until = NULL, touched_at = now()
+    WHERE delivery_lanes.holder IS NULL
+)
+SELECT ` + deliveryColumns + `
+FROM replayed d`
+)
+
+// Replay has a delivery sent again under its id, whatever became of it: at
+// once, and by the whole schedule.
+func (s *Store) Replay(ctx context.Context, accountID, id string) (webhook.Delivery, error) {
+	var d webhook.Delivery
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, replayDelivery, pgx.NamedArgs{"account": accountID, "id": id})
+		r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[deliveryRow])
+		if err != nil {
+			return err
+		}
+		d = r.delivery()
+		_, err = tx.Exec(ctx, notifyOutbox, pgx.NamedArgs{"channel": OutboxChannel})
+		return err
+	})
+	if err != nil {
+		return webhook.Delivery{}, noDelivery(err)
+	}
+	return d, nil
+}
