@@ -41,6 +41,7 @@ type board struct {
 	*facts
 	tenants map[string]*tenant // by the holder's name
 	owners  map[string]*owner  // by account: its tenants
+	batches map[string]*batch  // by id: those with lines here
 	tiers   []*tier            // highest first
 	retries retryHeap
 	leases  map[uint64]*entry // open ones by token
@@ -65,7 +66,7 @@ type board struct {
 // counted from now.
 func newBoard(f *facts, queue Queue, threads func(string) int, keyed func(string) bool, emit func(*pb.Event) uint64, now time.Time, nowUS int64) *board {
 	b := &board{
-		facts: f, tenants: map[string]*tenant{}, owners: map[string]*owner{}, leases: map[uint64]*entry{},
+		facts: f, tenants: map[string]*tenant{}, owners: map[string]*owner{}, batches: map[string]*batch{}, leases: map[uint64]*entry{},
 		queue: queue, threads: threads, keyed: keyed, emit: emit,
 	}
 	for el := f.unfinished.Front(); el != nil; el = el.Next() {
@@ -84,6 +85,7 @@ func newBoard(f *facts, queue Queue, threads func(string) int, keyed func(string
 			b.run(e)
 		case b.follows(e):
 			b.stand(e, following)
+			b.hurry(e, now)
 		case e.notBeforeUS > nowUS:
 			b.backOff(e, now.Add(time.Duration(e.notBeforeUS-nowUS)*time.Microsecond))
 		default:
@@ -148,6 +150,7 @@ func (b *board) accept(a *pb.Accepted, body *pb.Body, now time.Time) *entry {
 	case pb.Place_PLACE_CACHED: // it ends in the same step
 	case pb.Place_PLACE_FOLLOWER:
 		b.stand(e, following)
+		b.hurry(e, now)
 	case pb.Place_PLACE_PARKED:
 		b.park(e, now)
 	default:
@@ -169,6 +172,7 @@ func (b *board) stand(e *entry, s standing) {
 		t[s]++
 		t[nowhere] = 0
 	}
+	b.countLine(e, s)
 	e.standing = s
 }
 

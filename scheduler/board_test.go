@@ -470,6 +470,6 @@ func diffFacts(a, b *facts) string {
 	since := max(a.bills.since, b.bills.since)
 	return cmp.Diff(billsText(a, since), billsText(b, since)) + cmp.Diff(list(a), list(b),
 		cmp.AllowUnexported(entry{}, lease{}), protocmp.Transform(),
-		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "tenant", "readyAt", "since", "turn", "waitUntil"),
+		cmpopts.IgnoreFields(entry{}, "element", "pin", "body", "standing", "tenant", "readyAt", "since", "turn", "waitUntil", "hurried"),
 		cmpopts.IgnoreFields(lease{}, "beatBy", "endBy", "assigned"))
 }

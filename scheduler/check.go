@@ -13,7 +13,7 @@ import (
 // check verifies what board promises, by counting anew from the jobs; tests
 // call it after each step.
 func (b *board) check() error {
-	return errors.Join(b.checkPlaces(), b.checkTiers(), b.checkTenants(), b.checkPins(), b.checkBills())
+	return errors.Join(b.checkPlaces(), b.checkTiers(), b.checkTenants(), b.checkBatches(), b.checkPins(), b.checkBills())
 }
 
 // checkPlaces: every unfinished job stands in the one list that its standing

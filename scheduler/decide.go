@@ -126,6 +126,9 @@ func (l *leader) decideOne(r stream.Submitted, t tenantView) {
 	at := l.room(proto.Size(env) + acceptedRoom).body.TimeUs
 	p, ends := periodAt(env.Account, t, at)
 	terms := terms{refuse: t.plan.OverThreads.Action == account.Refuse, backlog: t.plan.OverThreads.Backlog}
+	if env.Batch != "" {
+		terms.backlog = shareOfBacklog(terms.backlog)
+	}
 	a := &pb.Accepted{Envelope: env, JobsSeq: r.Seq, Tier: int32(t.plan.Tier), Bytes: uint32(r.Size), Units: units, Period: p.day}
 	if l.follow(a, r.Record.Body, terms) {
 		return

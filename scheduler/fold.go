@@ -84,6 +84,7 @@ type entry struct {
 	turn      uint64    // in its queue: which join that was
 	waitUntil time.Time // it expires when no worker holds it then
 	arrival   *arrival  // of a standby; nil where it is not remembered
+	hurried   bool      // a line of a batch that a job which is none waits for
 	taken     *taken    // what it gives back unless it ends as a fresh success; nil: nothing
 }
 

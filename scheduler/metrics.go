@@ -147,7 +147,7 @@ func (g gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	projected := g.s.projected.Load()
 	l.enter()
-	q, stored, newest, epoch := l.queue(nil), l.storage, l.seq, l.epoch
+	q, stored, newest, epoch := l.queue(nil, nil), l.storage, l.seq, l.epoch
 	out := map[account.Step]int{account.StepCooling: 0, account.StepBlocked: 0, account.StepBanned: 0}
 	for b := range l.ladder.InForce(l.clock()) {
 		out[b.Step]++

@@ -30,6 +30,8 @@ type mjob struct {
 	key           string // that submitted it
 	picture       string // what it wants; empty: something of its own
 	follower      bool   // accepted to wait for a twin
+	line          bool   // of a batch
+	hurried       bool   // a job that is no line waits for it
 	began         bool
 	tier          int32
 	counts        bool // against the queue's length: accepted into it and never started
@@ -112,12 +114,26 @@ func (m *model) judge(e mjob, force bool, threads int, terms terms) verdict {
 	return mayPark
 }
 
-// settle gives every free slot to the first of those that may take it: those
-// that followed a twin in vain, then by acceptance.
+// rank is whose turn it is first among parked jobs: of those that no batch has,
+// or that such a one waits for, before lines of batches, and of each those that
+// followed a twin in vain before the others.
+func (j mjob) rank() int {
+	rank := 0
+	if j.line && !j.hurried {
+		rank = 2
+	}
+	if !j.follower {
+		rank++
+	}
+	return rank
+}
+
+// settle gives every free slot to the first of those that may take it, by rank
+// and then by acceptance.
 func (m *model) settle(now time.Time, threads func(string) int) {
-	for _, follower := range []bool{true, false} {
+	for rank := range 4 {
 		for i := range m.jobs {
-			if j := &m.jobs[i]; !j.ended && j.standing == parked && j.follower == follower && m.mayTake(*j, threads(j.account)) {
+			if j := &m.jobs[i]; !j.ended && j.standing == parked && j.rank() == rank && m.mayTake(*j, threads(j.account)) {
 				m.enqueue(i, now)
 			}
 		}
@@ -172,6 +188,9 @@ func (m *model) next(now time.Time) int {
 func (m *model) lead(now time.Time, threads func(string) int) {
 	m.starts = 0
 	for i := range m.jobs {
+		m.jobs[i].hurried = false
+	}
+	for i := range m.jobs {
 		j := &m.jobs[i]
 		switch j.waitUntil = j.acceptedAt.Add(m.queue.WaitLimit); {
 		case j.standing == running:
@@ -179,6 +198,7 @@ func (m *model) lead(now time.Time, threads func(string) int) {
 			j.endBy = now.Add(max(leaseFor, time.Minute+wallGrace-now.Sub(j.startedAt)))
 		case j.follower && !j.began && m.twin(j.picture) != i:
 			j.standing = following
+			m.hurry(i)
 		case j.notBefore.After(now):
 			j.standing = retrying
 		default:
@@ -186,6 +206,14 @@ func (m *model) lead(now time.Time, threads func(string) int) {
 		}
 	}
 	m.settle(now, threads)
+}
+
+// hurry lets what job i waits for go before the lines of batches, where it is
+// none itself.
+func (m *model) hurry(i int) {
+	if j := m.jobs[i]; !j.line && !j.ended && j.standing == following {
+		m.jobs[m.twin(j.picture)].hurried = true
+	}
 }
 
 // trim takes back slots beyond so many, of the last accepted first, but for
@@ -267,6 +295,9 @@ func (b *trial) submitBoth(rt *rapid.T, account string, tier int32, host string)
 	}
 	force := rapid.IntRange(0, 5).Draw(rt, "force") == 0
 	env := &pb.Envelope{Account: account, Host: host, Key: j.key, Force: force}
+	if j.line = rapid.IntRange(0, 2).Draw(rt, "line") == 0; j.line {
+		env.Batch, env.Line, env.Pass = rapid.SampledFrom([]string{"batch_1", "batch_2"}).Draw(rt, "batch"), uint32(len(b.model.jobs)+1), 1
+	}
 	if j.picture != "" {
 		j.picture += " of " + account
 		env.CacheKey = []byte(j.picture)
@@ -285,6 +316,7 @@ func (b *trial) submitBoth(rt *rapid.T, account string, tier int32, host string)
 	}
 	j.counts = got == mayQueue
 	b.model.jobs = append(b.model.jobs, j)
+	b.model.hurry(len(b.model.jobs) - 1)
 	if got == mayQueue {
 		b.model.enqueue(len(b.model.jobs)-1, b.now)
 	}
@@ -351,16 +383,10 @@ func (b *trial) compare(rt *rapid.T) {
 			rt.Fatalf("%d jobs count at tier %d, the model says %d", g, n, w)
 		}
 	}
-	heirsFirst := func(j mjob) int {
-		if j.follower {
-			return 0
-		}
-		return 1
-	}
 	for account := range b.slots {
 		for _, one := range []mjob{{account: account, key: "k"}, {account: account, key: "l"}} {
 			key := fmt.Sprintf("parked with %s of %s", one.key, account)
-			want[key] = numbers(func(j mjob) bool { return j.standing == parked && b.model.holds(j, one) }, heirsFirst)
+			want[key] = numbers(func(j mjob) bool { return j.standing == parked && b.model.holds(j, one) }, mjob.rank)
 			got[key] = make([]string, len(want[key]))
 			for i, j := range b.model.jobs {
 				if e := b.at(i); e != nil && e.standing == parked && b.model.holds(j, one) {

@@ -107,7 +107,7 @@ func TestPolicyChangesUnderAReign(t *testing.T) {
 		synctest.Wait()
 		l := s.leader.Load()
 		l.mu.Lock()
-		length, queue := l.board.queue.Length, l.queue(nil)
+		length, queue := l.board.queue.Length, l.queue(nil, nil)
 		l.mu.Unlock()
 		if length != 3 || queue.Length != 3 || len(queue.Tiers) != 2 {
 			t.Errorf("the queue's length is %d, the tiers %v", length, queue.Tiers)

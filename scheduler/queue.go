@@ -18,14 +18,15 @@ func (l *leader) tellQueue(f *frontSession, q *pb.QueueQuery) {
 	if l.over {
 		return
 	}
-	a := &pb.Answer{Call: q.Call, Answer: &pb.Answer_Queue{Queue: l.queue(q.Accounts)}}
+	a := &pb.Answer{Call: q.Call, Answer: &pb.Answer_Queue{Queue: l.queue(q.Accounts, q.Batches)}}
 	f.out.put(proto.Size(a), func(m *pb.FrontDown) { m.Answers = append(m.Answers, a) })
 }
 
-// queue is the board in numbers. What it costs grows with the tiers and the
-// accounts asked for, not with the jobs.
-func (l *leader) queue(accounts []string) *pb.Queue {
-	out := &pb.Queue{Length: uint32(l.board.queue.Length), Seats: uint32(l.seats()), Tiers: l.board.inNumbers(l.plannedTiers(), l.now)}
+// queue is the board in numbers. What it costs grows with the tiers, the
+// accounts and the batches asked for, not with the jobs.
+func (l *leader) queue(accounts []string, batches []*pb.BatchOf) *pb.Queue {
+	out := &pb.Queue{Length: uint32(l.board.queue.Length), Seats: uint32(l.seats()), Batches: l.board.batchesOnWire(batches)}
+	out.Tiers = l.board.inNumbers(l.plannedTiers(), l.now)
 	if out.StorageFull = l.storage.full() != ""; out.StorageFull {
 		for _, t := range out.Tiers {
 			t.Accepting = false

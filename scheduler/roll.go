@@ -58,9 +58,9 @@ func (f *facts) strike(e *entry) {
 }
 
 // list gives known jobs of an account, newest first by id, from before
-// "before" on; in one state, or in any if that is empty. next is where to go
-// on, or empty when there is nothing further.
-func (f *facts) list(account, before string, state job.State, limit int) (ids []string, next string) {
+// "before" on, those that match. next is where to go on, or empty when there is
+// nothing further.
+func (f *facts) list(account, before string, limit int, match func(*entry) bool) (ids []string, next string) {
 	r := f.rolls[account]
 	if r == nil {
 		return nil, ""
@@ -73,7 +73,7 @@ func (f *facts) list(account, before string, state job.State, limit int) (ids []
 		if len(ids) == limit || from-i > walkMost {
 			return ids, r.ids[i+1]
 		}
-		if e := f.entries[r.ids[i]]; e != nil && (state == "" || state == e.state()) {
+		if e := f.entries[r.ids[i]]; e != nil && match(e) {
 			ids = append(ids, e.id)
 		}
 	}
@@ -90,6 +90,21 @@ func (l *leader) list(f *frontSession, q *pb.List) {
 		return
 	}
 	limit := min(max(int(q.Limit), 1), listMost)
-	ids, next := l.board.list(q.Account, q.Before, job.State(q.State), limit)
+	ids, next := l.board.list(q.Account, q.Before, limit, wanted(q))
 	l.answer(f, q.Call, &pb.Answer{Call: q.Call, Answer: &pb.Answer_Listed{Listed: &pb.Listed{Ids: ids, MoreBefore: next}}})
+}
+
+// wanted is which jobs a list asks for.
+func wanted(q *pb.List) func(*entry) bool {
+	return func(e *entry) bool {
+		return (q.State == "" || job.State(q.State) == e.state()) && (!q.Unfinished || e.end == nil) && (q.Batch == "" || q.Batch == e.batch())
+	}
+}
+
+// batch is that whose line e is; empty where it is none.
+func (e *entry) batch() string {
+	if e.env == nil {
+		return e.end.Job.GetBatch()
+	}
+	return e.env.Batch
 }

@@ -74,7 +74,7 @@ func TestRollHolds(t *testing.T) {
 			slices.Reverse(want)
 			limit := rapid.IntRange(1, 7).Draw(t, "limit")
 			for before := ""; ; {
-				ids, next := f.list("acme", before, state, limit)
+				ids, next := f.list("acme", before, limit, wanted(&pb.List{State: string(state)}))
 				if len(ids) > limit || next != "" && len(ids) < limit {
 					t.Fatalf("%d of %d ids, and more before %q", len(ids), limit, next)
 				}
@@ -105,7 +105,7 @@ func TestListIsBounded(t *testing.T) {
 	}
 	questions := 0
 	for before := ""; questions == 0 || before != ""; questions++ {
-		ids, next := f.list("acme", before, job.Running, 10)
+		ids, next := f.list("acme", before, 10, wanted(&pb.List{State: "running"}))
 		if len(ids) != 0 || next != "" && before != "" && next >= before {
 			t.Fatalf("%q, then before %q", ids, next)
 		}

@@ -120,12 +120,32 @@ func (b *board) promote(cacheKey []byte, now time.Time) *tenant {
 }
 
 // byParked is the order in which parked jobs take slots: first those that
-// followed a twin which came to nothing, then by acceptance.
+// somebody sent by itself, or waits for, then lines of batches; of each those
+// that followed a twin which came to nothing, then by acceptance.
 func byParked(e *entry) uint64 {
-	if e.place == pb.Place_PLACE_FOLLOWER {
-		return e.order
+	class := uint64(0)
+	if e.place != pb.Place_PLACE_FOLLOWER {
+		class = 1
 	}
-	return e.order | 1<<63 // which no token reaches
+	if e.env.Batch != "" && !e.hurried {
+		class += 2
+	}
+	return e.order | class<<62 // which no token reaches
+}
+
+// hurry lets the line of a batch that e waits for go before other lines, where
+// e is none itself.
+func (b *board) hurry(e *entry, now time.Time) {
+	twin := b.twin(e.env.CacheKey)
+	if e.env.Batch != "" || e.standing != following || twin == nil || twin == e || twin.env.Batch == "" || twin.hurried {
+		return
+	}
+	if twin.standing == parked { // its place is another one from now on
+		twin.tenant.unpark(twin, now)
+		twin.hurried = true
+		twin.tenant.park(twin, now)
+	}
+	twin.hurried = true
 }
 
 // follow has a job wait for its twin, if it has one and its plan lets jobs

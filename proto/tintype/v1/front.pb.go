@@ -530,9 +530,11 @@ type List struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
 	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	Before        string                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"` // newest first, from before this id on; empty: from the newest
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // pkg/job State; empty: all
-	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`  // ids in the answer, 1 to 1000
+	Before        string                 `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`          // newest first, from before this id on; empty: from the newest
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`            // pkg/job State; empty: all
+	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`           // ids in the answer, 1 to 1000
+	Batch         string                 `protobuf:"bytes,6,opt,name=batch,proto3" json:"batch,omitempty"`            // lines of this batch alone; empty: all
+	Unfinished    bool                   `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"` // those alone that have not ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +602,20 @@ func (x *List) GetLimit() uint32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *List) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *List) GetUnfinished() bool {
+	if x != nil {
+		return x.Unfinished
+	}
+	return false
 }
 
 // QueueQuery asks how busy the farm is. A replica asks it once for all who
@@ -1952,8 +1968,9 @@ type Standing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Waiting       uint32                 `protobuf:"varint,1,opt,name=waiting,proto3" json:"waiting,omitempty"` // for a worker
 	Running       uint32                 `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
-	Parked        uint32                 `protobuf:"varint,3,opt,name=parked,proto3" json:"parked,omitempty"`     // wait for a slot
-	Retrying      uint32                 `protobuf:"varint,4,opt,name=retrying,proto3" json:"retrying,omitempty"` // back off
+	Parked        uint32                 `protobuf:"varint,3,opt,name=parked,proto3" json:"parked,omitempty"`       // wait for a slot
+	Retrying      uint32                 `protobuf:"varint,4,opt,name=retrying,proto3" json:"retrying,omitempty"`   // back off
+	Following     uint32                 `protobuf:"varint,5,opt,name=following,proto3" json:"following,omitempty"` // of a batch alone: wait for a twin
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2012,6 +2029,13 @@ func (x *Standing) GetParked() uint32 {
 func (x *Standing) GetRetrying() uint32 {
 	if x != nil {
 		return x.Retrying
+	}
+	return 0
+}
+
+func (x *Standing) GetFollowing() uint32 {
+	if x != nil {
+		return x.Following
 	}
 	return 0
 }
@@ -2097,13 +2121,17 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x03 \x01(\tR\aaccount\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress\"x\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\"\xae\x01\n" +
 	"\x04List\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
 	"\x06before\x18\x03 \x01(\tR\x06before\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\rR\x05limit\"k\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05batch\x18\x06 \x01(\tR\x05batch\x12\x1e\n" +
+	"\n" +
+	"unfinished\x18\a \x01(\bR\n" +
+	"unfinished\"k\n" +
 	"\n" +
 	"QueueQuery\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x1a\n" +
@@ -2212,12 +2240,13 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\vdrain_per_s\x18\x06 \x01(\x01R\tdrainPerS\"R\n" +
 	"\fQueueAccount\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12(\n" +
-	"\x04jobs\x18\x02 \x01(\v2\x14.tintype.v1.StandingR\x04jobs\"r\n" +
+	"\x04jobs\x18\x02 \x01(\v2\x14.tintype.v1.StandingR\x04jobs\"\x90\x01\n" +
 	"\bStanding\x12\x18\n" +
 	"\awaiting\x18\x01 \x01(\rR\awaiting\x12\x18\n" +
 	"\arunning\x18\x02 \x01(\rR\arunning\x12\x16\n" +
 	"\x06parked\x18\x03 \x01(\rR\x06parked\x12\x1a\n" +
-	"\bretrying\x18\x04 \x01(\rR\bretrying\"%\n" +
+	"\bretrying\x18\x04 \x01(\rR\bretrying\x12\x1c\n" +
+	"\tfollowing\x18\x05 \x01(\rR\tfollowing\"%\n" +
 	"\tNotLeader\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress2B\n" +
 	"\x05Front\x129\n" +
