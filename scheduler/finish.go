@@ -36,7 +36,7 @@ type ending struct {
 // finish appends a job's one end and answers whoever waits for it.
 func (l *leader) finish(e *entry, end ending) {
 	j := l.snapshot(e)
-	nowUS := l.nowUS()
+	nowUS := l.endUS()
 	plan, _ := l.s.tenants.planOf(e.account)
 	j.State, j.WaitingFor, j.Position, j.EstimatedStartUs = string(end.state), "", 0, 0
 	j.FinishedUs, j.ExpiresUs = nowUS, nowUS+plan.Retention.Microseconds()

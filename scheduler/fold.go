@@ -23,7 +23,7 @@ type facts struct {
 	seq    uint64 // last frame
 	chain  stream.Chain
 	jobs   uint64 // every JOBS record up to here is decided
-	timeUS int64  // of the last frame
+	timeUS int64  // of the last frame, or of the last end of a job where that is later
 	bytes  uint64 // of the frames so far, as far as this fold has met them
 	past   []milestone
 
@@ -200,6 +200,7 @@ func counted(r pb.Released_Reason) bool {
 }
 
 func (f *facts) finish(tok uint64, timeUS int64, fin *pb.Finished) {
+	f.timeUS = max(f.timeUS, fin.Job.FinishedUs) // a frame has the time at which it was opened
 	e := f.entries[fin.Job.Id]
 	switch {
 	case e == nil:

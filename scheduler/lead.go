@@ -303,7 +303,7 @@ func (s *Scheduler) lead(stop, now context.Context, f *facts, proved time.Time) 
 // newLeader is a reign that nothing has happened in yet.
 func (s *Scheduler) newLeader(ctx context.Context, f *facts, proved time.Time) *leader {
 	l := &leader{
-		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS,
+		s: s, epoch: f.epoch, decided: f.jobs, seq: f.seq, chain: f.chain, timeUS: f.timeUS, endedUS: f.timeUS,
 		fronts: map[string]*frontSession{}, workers: map[string]*workSession{}, waiting: map[string][]*lookup{}, late: map[string]bool{},
 		sent: make(chan *frame, 1), heir: make(chan struct{}, 1), wakeLate: make(chan struct{}, 1), now: time.Now(), proved: proved,
 		acked: f.seq, ackedBytes: f.bytes, policy: s.policy.Now(), rates: newRates(),

@@ -39,6 +39,7 @@ type leader struct {
 	seq     uint64          // of the newest frame, open or not
 	chain   stream.Chain
 	timeUS  int64
+	endedUS int64     // when the last job ended
 	proved  time.Time // when the last acknowledged append was sent
 	acked   uint64    // the last acknowledged frame
 	over    bool      // the reign has ended: nothing happens any more
@@ -104,6 +105,15 @@ func (l *leader) leave() {
 // nowUS is the ledger's clock: the wall clock, never backwards.
 func (l *leader) nowUS() int64 {
 	l.timeUS = max(l.timeUS, l.now.UnixMicro())
+	return l.timeUS
+}
+
+// endUS is the moment at which one more job ends: later than that of every job
+// before it in the ledger, under any leader. So whoever reads ended jobs in the
+// order of their ends, while the projector files them, misses none.
+func (l *leader) endUS() int64 {
+	l.timeUS = max(l.nowUS(), l.endedUS+1)
+	l.endedUS = l.timeUS
 	return l.timeUS
 }
 
