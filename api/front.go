@@ -256,9 +256,21 @@ func (f *front) lookup(ctx context.Context, id job.ID, account string, wait time
 
 // cancel ends an account's job, and answers with the job as it is then.
 func (f *front) cancel(ctx context.Context, id job.ID, account string) (j *job.Job, known bool, err error) {
+	return f.end(ctx, id, account, false)
+}
+
+// abandon is cancel by a call that does not want its job any more: one that
+// somebody else waits for goes on, and is answered as it is.
+func (f *front) abandon(ctx context.Context, id job.ID, account string) (j *job.Job, known bool, err error) {
+	return f.end(ctx, id, account, true)
+}
+
+func (f *front) end(ctx context.Context, id job.ID, account string, abandoned bool) (*job.Job, bool, error) {
 	who := callerOf(ctx)
 	return f.ask(ctx, 0, id, func(up *pb.FrontUp, call uint64) {
-		up.Cancels = append(up.Cancels, &pb.Cancel{Call: call, Id: string(id), Account: account, Key: who.key, Address: who.address})
+		up.Cancels = append(up.Cancels, &pb.Cancel{
+			Call: call, Id: string(id), Account: account, Key: who.key, Address: who.address, Abandoned: abandoned,
+		})
 	})
 }
 

@@ -377,7 +377,7 @@ func (l *leader) heard(stream pb.Front_ConnectServer, m *pb.FrontUp) {
 			down.Answers = append(down.Answers, l.answer(c.Call, ""))
 			continue
 		}
-		if !job.State(j.State).Terminal() {
+		if !job.State(j.State).Terminal() && !(c.Abandoned && slices.Contains(slices.Collect(maps.Values(l.waiting)), c.Id)) {
 			j.State, j.FinishedUs, j.WaitingFor = "canceled", time.Now().UnixMicro(), ""
 		}
 		down.Answers = append(down.Answers, l.answer(c.Call, c.Id))

@@ -24,9 +24,10 @@ const (
 )
 
 // render is /v1/screenshot and /v1/pdf: submit, wait, and answer with the
-// bytes. The job has nobody but this call: it is canceled when the client
-// goes away, the wait is over, or a drain will not see its end. With an
-// Idempotency-Key it has whoever repeats the call, and goes on.
+// bytes. The job is this call's: it is canceled when the client goes away, the
+// wait is over, or a drain will not see its end, unless somebody else waits for
+// it by then. With an Idempotency-Key it has whoever repeats the call, and goes
+// on.
 func (s *Server) render(format job.Format) handler {
 	return func(w http.ResponseWriter, r *http.Request, c *call) error {
 		in := c.query
@@ -117,9 +118,14 @@ func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration)
 	}
 	ctx, cancel := s.detached(client, cancelWithin, errors.New("the cancel took too long"))
 	defer cancel()
-	ended, known, cancelErr := s.front.cancel(ctx, j.ID, j.Account)
-	if cancelErr == nil && known && ended.State != job.Canceled {
+	ended, known, cancelErr := s.front.abandon(ctx, j.ID, j.Account)
+	goesOn := cancelErr == nil && known && !ended.State.Terminal()
+	if cancelErr == nil && known && ended.State != job.Canceled && !goesOn {
 		return ended, nil // it was faster
+	}
+	became := "was canceled"
+	if goesOn {
+		became = "goes on for somebody else who waits for it"
 	}
 	if cancelErr != nil {
 		s.log.Warn("a job that nobody waits for was not canceled", "job", j.ID, "account", j.Account, "err", cancelErr)
@@ -132,11 +138,11 @@ func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration)
 	case closed(s.draining):
 		err = &fault.Error{
 			Kind: fault.Unavailable, RetryAfter: 2 * time.Second,
-			Detail: "this server is stopping and the job was canceled before its end; send the request again",
+			Detail: "this server is stopping; the job has not ended and " + became + "; send the request again",
 		}
 	default:
 		err = &fault.Error{
-			Kind: fault.Timeout, Detail: fmt.Sprintf("the job did not end within %s and was canceled; POST /v1/jobs waits in the queue for as long as it takes", limit),
+			Kind: fault.Timeout, Detail: fmt.Sprintf("the job did not end within %s and %s; POST /v1/jobs waits in the queue for as long as it takes", limit, became),
 		}
 	}
 	f := fault.From(err)

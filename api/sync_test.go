@@ -152,6 +152,32 @@ func TestRenderIsCanceledWithItsClient(t *testing.T) {
 	(<-done).problem(t, statusClientGone, "canceled")
 }
 
+// A job that somebody else waits for outlives the client that sent it.
+func TestRenderThatSomebodyElseWaitsFor(t *testing.T) {
+	f := newFarm(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	id, done := f.started(ctx, "GET", "/v1/screenshot?html=x", "")
+	other, polled := f.started(t.Context(), "GET", "/v1/jobs/"+id+"?wait=60", "")
+	if other != id {
+		t.Fatalf("the other one waits for %s", other)
+	}
+	cancel()
+	if c := <-f.leader.canceled; c.Id != id || !c.Abandoned {
+		t.Errorf("%v", c)
+	}
+	(<-done).problem(t, statusClientGone, "canceled")
+	f.succeed(id, []byte("png"))
+	if j := (<-polled).job(t, 200); j.Status != "succeeded" {
+		t.Errorf("who waited was told %s", j.Status)
+	}
+	// An owner's cancel asks nobody.
+	id = f.submit(`{"html":"x"}`).Id
+	f.do("DELETE", "/v1/jobs/"+id, "").job(t, 200)
+	if c := <-f.leader.canceled; c.Abandoned {
+		t.Errorf("%v", c)
+	}
+}
+
 // The cancel comes after the decision, also when the client leaves before it.
 func TestClientLeavesBeforeTheDecision(t *testing.T) {
 	f := newFarm(t)

@@ -214,7 +214,10 @@ func (b *board) start(e *entry, worker, boot string, wall time.Duration, now tim
 	b.drain.leave(now)
 	b.tier(e.tier).drain.leave(now)
 	b.dequeue(e, now)
-	b.emit(&pb.Event{Fact: &pb.Event_Started{Started: &pb.Started{Id: e.id, Worker: worker, Boot: boot, WallMs: wall.Milliseconds()}}})
+	b.emit(&pb.Event{Fact: &pb.Event_Started{Started: &pb.Started{
+		Id: e.id, Worker: worker, Boot: boot, WallMs: wall.Milliseconds(),
+		Of: &pb.Of{Account: e.account, Batch: e.env.GetBatch(), Attempts: e.attempts + 1},
+	}}})
 	e.lease.beatBy, e.lease.endBy = now.Add(leaseFor), now.Add(wall+wallGrace)
 	b.run(e)
 	return e.lease
@@ -237,7 +240,12 @@ func (b *board) stop(e *entry, now time.Time) {
 // acceptance among the account's jobs.
 func (b *board) release(e *entry, reason pb.Released_Reason, wait time.Duration, now time.Time, nowUS int64) {
 	defer b.watchRoom(e.tier, now)()
-	ev := &pb.Released{Id: e.id, Token: e.lease.token, Reason: reason}
+	ev := &pb.Released{Id: e.id, Token: e.lease.token, Reason: reason, Of: &pb.Of{
+		Account: e.account, Batch: e.env.GetBatch(), Attempts: e.attempts, StartedUs: e.startedUS,
+	}}
+	if !counted(reason) {
+		ev.Of.Attempts--
+	}
 	if wait > 0 {
 		ev.NotBeforeUs = nowUS + wait.Microseconds()
 	}

@@ -68,8 +68,11 @@ func (l *leader) finish(e *entry, end ending) {
 		l.answer(w.session, w.call, &pb.Answer{Call: w.call, Answer: &pb.Answer_Job{Job: j}, Meters: l.metersOf(w.by)})
 	}
 	delete(l.waiting, e.id)
-	if len(fin.CacheKey) > 0 {
+	switch {
+	case len(fin.CacheKey) > 0:
 		l.endServed(fin.CacheKey)
+	case end.state == job.Canceled, end.state == job.Expired:
+		l.cancelOrphan(e.env.CacheKey)
 	}
 }
 

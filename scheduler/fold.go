@@ -86,6 +86,7 @@ type entry struct {
 	arrival   *arrival  // of a standby; nil where it is not remembered
 	hurried   bool      // a line of a batch that a job which is none waits for
 	taken     *taken    // what it gives back unless it ends as a fresh success; nil: nothing
+	orphan    bool      // its client has gone away, and it goes on for those that follow it
 }
 
 // lease is a job in a worker's hands.

@@ -98,6 +98,9 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	for _, q := range m.Lookups {
 		l.withBody(ctx, q.Id, func(e *entry) { l.lookup(f, q, e) })
 	}
+	if len(m.Forget) > 0 { // before the cancels: who has gone away waits no more
+		l.forgetLookups(f, m.Forget)
+	}
 	for _, c := range m.Cancels {
 		l.withBody(ctx, c.Id, func(e *entry) { l.cancel(f, c, e) })
 	}
@@ -119,13 +122,14 @@ func (l *leader) frontMessage(ctx context.Context, f *frontSession, m *pb.FrontU
 	if len(m.Touched) > 0 {
 		l.touch(ctx, m.Touched)
 	}
-	if len(m.Forget) == 0 {
-		return
-	}
+}
+
+// forgetLookups drops questions whose answers nobody wants any more.
+func (l *leader) forgetLookups(f *frontSession, calls []uint64) {
 	l.enter()
 	defer l.leave()
 	for id := range l.waiting {
-		l.dropLookups(id, func(w *lookup) bool { return w.session == f && slices.Contains(m.Forget, w.call) })
+		l.dropLookups(id, func(w *lookup) bool { return w.session == f && slices.Contains(calls, w.call) })
 	}
 }
 
@@ -180,6 +184,7 @@ func (l *leader) answerNow(f *frontSession, call uint64, e *entry, by asker) {
 
 // answer tells a replica something once all that it shows is durable.
 func (l *leader) answer(f *frontSession, call uint64, a *pb.Answer) {
+	a.Token = l.here()
 	size := proto.Size(a)
 	l.after(func() {
 		f.out.put(size, func(m *pb.FrontDown) { m.Answers = append(m.Answers, a) })
@@ -195,13 +200,31 @@ func (l *leader) cancel(f *frontSession, c *pb.Cancel, e *entry) {
 	case e == nil || e.account != c.Account:
 		l.answerNow(f, c.Call, nil, by)
 		return
-	case e.end == nil:
-		if le := e.lease; le != nil {
-			if w := l.workers[le.worker]; w != nil && le.assigned {
-				defer l.afterTell(w, func(m *pb.WorkDown) { m.Revoke = append(m.Revoke, le.token) })
-			}
-		}
-		l.finish(e, ending{state: job.Canceled})
+	case e.end != nil:
+	case c.Abandoned && len(l.waiting[e.id]) > 0:
+	case c.Abandoned && l.board.followed(e):
+		e.orphan = true
+	default:
+		l.cancelNow(e)
 	}
 	l.answerNow(f, c.Call, e, by)
+}
+
+// cancelNow ends a job that nobody wants any more.
+func (l *leader) cancelNow(e *entry) {
+	if le := e.lease; le != nil {
+		if w := l.workers[le.worker]; w != nil && le.assigned {
+			defer l.afterTell(w, func(m *pb.WorkDown) { m.Revoke = append(m.Revoke, le.token) })
+		}
+	}
+	l.finish(e, ending{state: job.Canceled})
+}
+
+// cancelOrphan ends the oldest job of a picture if whoever sent it has gone away
+// and it went on only for those that followed it, of which none is left.
+func (l *leader) cancelOrphan(cacheKey []byte) {
+	head := l.board.twin(cacheKey)
+	if head != nil && head.orphan && len(l.waiting[head.id]) == 0 && !l.board.followed(head) {
+		l.cancelNow(head)
+	}
 }

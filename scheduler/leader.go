@@ -153,6 +153,15 @@ func (l *leader) seal(f *frame) {
 	f.ends = l.board.bytes
 }
 
+// here is the token of the next event, or one between that and the last: what
+// is known now follows from the events before it.
+func (l *leader) here() uint64 {
+	if n := len(l.frames); n > 0 && l.frames[n-1].sealed.Data == nil {
+		return token(l.frames[n-1].sealed.Seq, len(l.frames[n-1].body.Events))
+	}
+	return token(l.seq+1, 0)
+}
+
 // emit appends an event to the open frame and applies it to the facts.
 func (l *leader) emit(ev *pb.Event) uint64 {
 	size := proto.Size(ev) + 8

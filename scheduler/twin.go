@@ -82,6 +82,20 @@ func (f *facts) follows(e *entry) bool {
 	return e.place == pb.Place_PLACE_FOLLOWER && !e.began && (f.twin(e.env.CacheKey) != e || f.source(e) != nil)
 }
 
+// followed reports whether another job waits for e, the oldest of its picture.
+func (f *facts) followed(e *entry) bool {
+	tail := f.tails[string(e.env.CacheKey)]
+	if tail == nil || f.twin(e.env.CacheKey) != e {
+		return false
+	}
+	for other := range tail.all() {
+		if other != e && f.follows(other) {
+			return true
+		}
+	}
+	return false
+}
+
 // served are the unfinished jobs of a picture that end with the result that has
 // come, the oldest first, and at most so many.
 func (f *facts) served(cacheKey string, most int) []*entry {

@@ -448,12 +448,16 @@ func (x *Lookup) GetAddress() string {
 // a job that had ended already is answered as it is. The replica sends it only
 // after the job's decision has reached it.
 type Cancel struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Call          uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Account       string                 `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"` // another account's job is unknown
-	Key           string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`         // as in a Lookup
-	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Call    uint64                 `protobuf:"varint,1,opt,name=call,proto3" json:"call,omitempty"`
+	Id      string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Account string                 `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"` // another account's job is unknown
+	Key     string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`         // as in a Lookup
+	Address string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// Whoever wanted the job has gone away. It is left alone, and answered as it
+	// is, when a Lookup waits for it, and goes on for those that follow it until
+	// none is left.
+	Abandoned     bool `protobuf:"varint,6,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -521,6 +525,13 @@ func (x *Cancel) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *Cancel) GetAbandoned() bool {
+	if x != nil {
+		return x.Abandoned
+	}
+	return false
 }
 
 // List asks which jobs of an account the leader knows: all that are unfinished
@@ -1482,7 +1493,10 @@ type Answer struct {
 	Answer isAnswer_Answer `protobuf_oneof:"answer"`
 	// Of the account that asked with a Lookup, a Cancel or a Count; also with a
 	// fault.
-	Meters        []*Meter `protobuf:"bytes,8,rep,name=meters,proto3" json:"meters,omitempty"`
+	Meters []*Meter `protobuf:"bytes,8,rep,name=meters,proto3" json:"meters,omitempty"`
+	// A token: what the answer shows follows from all events before it and from
+	// none at or behind it. So who tails the ledger knows which events are news.
+	Token         uint64 `protobuf:"varint,10,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1599,6 +1613,13 @@ func (x *Answer) GetMeters() []*Meter {
 		return x.Meters
 	}
 	return nil
+}
+
+func (x *Answer) GetToken() uint64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
 }
 
 type isAnswer_Answer interface {
@@ -2115,13 +2136,14 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\await_ms\x18\x03 \x01(\rR\x06waitMs\x12\x18\n" +
 	"\aaccount\x18\x04 \x01(\tR\aaccount\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\tR\x03key\x12\x18\n" +
-	"\aaddress\x18\x06 \x01(\tR\aaddress\"r\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\x90\x01\n" +
 	"\x06Cancel\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
 	"\aaccount\x18\x03 \x01(\tR\aaccount\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress\"\xae\x01\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x1c\n" +
+	"\tabandoned\x18\x06 \x01(\bR\tabandoned\"\xae\x01\n" +
 	"\x04List\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
@@ -2207,7 +2229,7 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\rKIND_REQUESTS\x10\x02\x12\x0e\n" +
 	"\n" +
 	"KIND_QUOTA\x10\x03\x12\x10\n" +
-	"\fKIND_THREADS\x10\x04\"\xdd\x02\n" +
+	"\fKIND_THREADS\x10\x04\"\xf3\x02\n" +
 	"\x06Answer\x12\x12\n" +
 	"\x04call\x18\x01 \x01(\x04R\x04call\x12#\n" +
 	"\x03job\x18\x02 \x01(\v2\x0f.tintype.v1.JobH\x00R\x03job\x12)\n" +
@@ -2217,7 +2239,9 @@ const file_tintype_v1_front_proto_rawDesc = "" +
 	"\x05queue\x18\x06 \x01(\v2\x11.tintype.v1.QueueH\x00R\x05queue\x12/\n" +
 	"\acounted\x18\a \x01(\v2\x13.tintype.v1.CountedH\x00R\acounted\x12\x14\n" +
 	"\x04done\x18\t \x01(\bH\x00R\x04done\x12)\n" +
-	"\x06meters\x18\b \x03(\v2\x11.tintype.v1.MeterR\x06metersB\b\n" +
+	"\x06meters\x18\b \x03(\v2\x11.tintype.v1.MeterR\x06meters\x12\x14\n" +
+	"\x05token\x18\n" +
+	" \x01(\x04R\x05tokenB\b\n" +
 	"\x06answer\"\t\n" +
 	"\aCounted\";\n" +
 	"\x06Listed\x12\x10\n" +

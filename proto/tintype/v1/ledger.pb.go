@@ -142,7 +142,7 @@ func (x Released_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Released_Reason.Descriptor instead.
 func (Released_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10, 0}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // Record is one message of the stream JOBS, the door: a submitted job. API
@@ -1154,6 +1154,7 @@ type Started struct {
 	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	Boot          string                 `protobuf:"bytes,3,opt,name=boot,proto3" json:"boot,omitempty"`                    // of the worker's process
 	WallMs        int64                  `protobuf:"varint,4,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"` // budget of this attempt
+	Of            *Of                    `protobuf:"bytes,5,opt,name=of,proto3" json:"of,omitempty"`                        // started_us is not set: it is the frame's time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1216,6 +1217,83 @@ func (x *Started) GetWallMs() int64 {
 	return 0
 }
 
+func (x *Started) GetOf() *Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+// Of says whose an event is, for who tails the ledger and does not fold it from
+// the front. It repeats what a fold knows.
+type Of struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Batch         string                 `protobuf:"bytes,2,opt,name=batch,proto3" json:"batch,omitempty"`                           // as in the job's Envelope
+	Attempts      uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`                    // started and counted, after the event
+	StartedUs     int64                  `protobuf:"varint,4,opt,name=started_us,json=startedUs,proto3" json:"started_us,omitempty"` // of the last attempt
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Of) Reset() {
+	*x = Of{}
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Of) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Of) ProtoMessage() {}
+
+func (x *Of) ProtoReflect() protoreflect.Message {
+	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Of.ProtoReflect.Descriptor instead.
+func (*Of) Descriptor() ([]byte, []int) {
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Of) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Of) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *Of) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Of) GetStartedUs() int64 {
+	if x != nil {
+		return x.StartedUs
+	}
+	return 0
+}
+
 // Released ends a lease without an end of the job: back to its queue.
 type Released struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1223,13 +1301,14 @@ type Released struct {
 	Token         uint64                 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
 	Reason        Released_Reason        `protobuf:"varint,3,opt,name=reason,proto3,enum=tintype.v1.Released_Reason" json:"reason,omitempty"`
 	NotBeforeUs   int64                  `protobuf:"varint,4,opt,name=not_before_us,json=notBeforeUs,proto3" json:"not_before_us,omitempty"` // back-off, in ledger time; 0: at once
+	Of            *Of                    `protobuf:"bytes,5,opt,name=of,proto3" json:"of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1320,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[10]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1333,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Released) GetId() string {
@@ -1285,6 +1364,13 @@ func (x *Released) GetNotBeforeUs() int64 {
 	return 0
 }
 
+func (x *Released) GetOf() *Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
 // Finished is the one end of a job. Whichever is appended first wins.
 type Finished struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1303,7 +1389,7 @@ type Finished struct {
 
 func (x *Finished) Reset() {
 	*x = Finished{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1401,7 @@ func (x *Finished) String() string {
 func (*Finished) ProtoMessage() {}
 
 func (x *Finished) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[11]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1414,7 @@ func (x *Finished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finished.ProtoReflect.Descriptor instead.
 func (*Finished) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Finished) GetToken() uint64 {
@@ -1404,7 +1490,7 @@ type Charged struct {
 
 func (x *Charged) Reset() {
 	*x = Charged{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[12]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1502,7 @@ func (x *Charged) String() string {
 func (*Charged) ProtoMessage() {}
 
 func (x *Charged) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[12]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1515,7 @@ func (x *Charged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charged.ProtoReflect.Descriptor instead.
 func (*Charged) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{12}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Charged) GetId() string {
@@ -1490,7 +1576,7 @@ type QuotaReached struct {
 
 func (x *QuotaReached) Reset() {
 	*x = QuotaReached{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[13]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1588,7 @@ func (x *QuotaReached) String() string {
 func (*QuotaReached) ProtoMessage() {}
 
 func (x *QuotaReached) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[13]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1601,7 @@ func (x *QuotaReached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaReached.ProtoReflect.Descriptor instead.
 func (*QuotaReached) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{13}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *QuotaReached) GetAccount() string {
@@ -1577,7 +1663,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tintype_v1_ledger_proto_msgTypes[14]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1675,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tintype_v1_ledger_proto_msgTypes[14]
+	mi := &file_tintype_v1_ledger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1688,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{14}
+	return file_tintype_v1_ledger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Heartbeat) GetEpoch() uint64 {
@@ -1728,17 +1814,25 @@ const file_tintype_v1_ledger_proto_rawDesc = "" +
 	"\x05bytes\x18\x0e \x01(\rR\x05bytes\x12$\n" +
 	"\x04body\x18\x0f \x01(\v2\x10.tintype.v1.BodyR\x04body\x12\x14\n" +
 	"\x05units\x18\x10 \x01(\x03R\x05units\x12\x16\n" +
-	"\x06period\x18\x11 \x01(\x05R\x06period\"^\n" +
+	"\x06period\x18\x11 \x01(\x05R\x06period\"~\n" +
 	"\aStarted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
 	"\x04boot\x18\x03 \x01(\tR\x04boot\x12\x17\n" +
-	"\awall_ms\x18\x04 \x01(\x03R\x06wallMs\"\x92\x02\n" +
+	"\awall_ms\x18\x04 \x01(\x03R\x06wallMs\x12\x1e\n" +
+	"\x02of\x18\x05 \x01(\v2\x0e.tintype.v1.OfR\x02of\"o\n" +
+	"\x02Of\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05batch\x18\x02 \x01(\tR\x05batch\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\rR\battempts\x12\x1d\n" +
+	"\n" +
+	"started_us\x18\x04 \x01(\x03R\tstartedUs\"\xb2\x02\n" +
 	"\bReleased\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x04R\x05token\x123\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x1b.tintype.v1.Released.ReasonR\x06reason\x12\"\n" +
-	"\rnot_before_us\x18\x04 \x01(\x03R\vnotBeforeUs\"\x86\x01\n" +
+	"\rnot_before_us\x18\x04 \x01(\x03R\vnotBeforeUs\x12\x1e\n" +
+	"\x02of\x18\x05 \x01(\v2\x0e.tintype.v1.OfR\x02of\"\x86\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_UNASSIGNED\x10\x01\x12\x0f\n" +
@@ -1796,7 +1890,7 @@ func file_tintype_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_tintype_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_tintype_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tintype_v1_ledger_proto_goTypes = []any{
 	(Place)(0),           // 0: tintype.v1.Place
 	(Released_Reason)(0), // 1: tintype.v1.Released.Reason
@@ -1810,43 +1904,46 @@ var file_tintype_v1_ledger_proto_goTypes = []any{
 	(*Accepted)(nil),     // 9: tintype.v1.Accepted
 	(*Carried)(nil),      // 10: tintype.v1.Carried
 	(*Started)(nil),      // 11: tintype.v1.Started
-	(*Released)(nil),     // 12: tintype.v1.Released
-	(*Finished)(nil),     // 13: tintype.v1.Finished
-	(*Charged)(nil),      // 14: tintype.v1.Charged
-	(*QuotaReached)(nil), // 15: tintype.v1.QuotaReached
-	(*Heartbeat)(nil),    // 16: tintype.v1.Heartbeat
-	(*Body)(nil),         // 17: tintype.v1.Body
-	(*Result)(nil),       // 18: tintype.v1.Result
-	(*Job)(nil),          // 19: tintype.v1.Job
+	(*Of)(nil),           // 12: tintype.v1.Of
+	(*Released)(nil),     // 13: tintype.v1.Released
+	(*Finished)(nil),     // 14: tintype.v1.Finished
+	(*Charged)(nil),      // 15: tintype.v1.Charged
+	(*QuotaReached)(nil), // 16: tintype.v1.QuotaReached
+	(*Heartbeat)(nil),    // 17: tintype.v1.Heartbeat
+	(*Body)(nil),         // 18: tintype.v1.Body
+	(*Result)(nil),       // 19: tintype.v1.Result
+	(*Job)(nil),          // 20: tintype.v1.Job
 }
 var file_tintype_v1_ledger_proto_depIdxs = []int32{
 	3,  // 0: tintype.v1.Record.envelope:type_name -> tintype.v1.Envelope
-	17, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
+	18, // 1: tintype.v1.Record.body:type_name -> tintype.v1.Body
 	4,  // 2: tintype.v1.Envelope.hit:type_name -> tintype.v1.Hit
-	18, // 3: tintype.v1.Hit.result:type_name -> tintype.v1.Result
+	19, // 3: tintype.v1.Hit.result:type_name -> tintype.v1.Result
 	6,  // 4: tintype.v1.Frame.events:type_name -> tintype.v1.Event
 	7,  // 5: tintype.v1.Event.epoch_opened:type_name -> tintype.v1.EpochOpened
 	9,  // 6: tintype.v1.Event.accepted:type_name -> tintype.v1.Accepted
 	11, // 7: tintype.v1.Event.started:type_name -> tintype.v1.Started
-	12, // 8: tintype.v1.Event.released:type_name -> tintype.v1.Released
-	13, // 9: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
+	13, // 8: tintype.v1.Event.released:type_name -> tintype.v1.Released
+	14, // 9: tintype.v1.Event.finished:type_name -> tintype.v1.Finished
 	10, // 10: tintype.v1.Event.carried:type_name -> tintype.v1.Carried
-	14, // 11: tintype.v1.Event.charged:type_name -> tintype.v1.Charged
+	15, // 11: tintype.v1.Event.charged:type_name -> tintype.v1.Charged
 	8,  // 12: tintype.v1.Event.epoch_closed:type_name -> tintype.v1.EpochClosed
-	15, // 13: tintype.v1.Event.quota_reached:type_name -> tintype.v1.QuotaReached
+	16, // 13: tintype.v1.Event.quota_reached:type_name -> tintype.v1.QuotaReached
 	3,  // 14: tintype.v1.Accepted.envelope:type_name -> tintype.v1.Envelope
 	0,  // 15: tintype.v1.Accepted.place:type_name -> tintype.v1.Place
 	3,  // 16: tintype.v1.Carried.envelope:type_name -> tintype.v1.Envelope
 	0,  // 17: tintype.v1.Carried.place:type_name -> tintype.v1.Place
 	11, // 18: tintype.v1.Carried.started:type_name -> tintype.v1.Started
-	17, // 19: tintype.v1.Carried.body:type_name -> tintype.v1.Body
-	1,  // 20: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
-	19, // 21: tintype.v1.Finished.job:type_name -> tintype.v1.Job
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	18, // 19: tintype.v1.Carried.body:type_name -> tintype.v1.Body
+	12, // 20: tintype.v1.Started.of:type_name -> tintype.v1.Of
+	1,  // 21: tintype.v1.Released.reason:type_name -> tintype.v1.Released.Reason
+	12, // 22: tintype.v1.Released.of:type_name -> tintype.v1.Of
+	20, // 23: tintype.v1.Finished.job:type_name -> tintype.v1.Job
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_tintype_v1_ledger_proto_init() }
@@ -1872,7 +1969,7 @@ func file_tintype_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tintype_v1_ledger_proto_rawDesc), len(file_tintype_v1_ledger_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
