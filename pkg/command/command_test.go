@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -183,6 +184,33 @@ func TestShotShowsWhereItStands(t *testing.T) {
 	}
 	if said := sc.err.String(); !strings.Contains(said, "queued, waiting for a worker, number 2") || !strings.Contains(said, "\r\x1b[K") {
 		t.Errorf("said %q", said)
+	}
+}
+
+// A time to live that is none is said, and one that is not given is not.
+func TestFreshness(t *testing.T) {
+	s := serve(t, `{"id": "job_1", "status": "succeeded", "cached": true, "result": {"size_bytes": 3}}`)
+	for want, change := range map[string]func(*config.Shot){
+		"map[force:true format:png url:http://example.com/]": func(c *config.Shot) { c.Force = true },
+		"map[format:png ttl_s:0 url:http://example.com/]":    func(c *config.Shot) { c.TTL = new(time.Duration) },
+		"map[format:png ttl_s:90 url:http://example.com/]":   func(c *config.Shot) { c.TTL = set(90 * time.Second) },
+	} {
+		var sc screen
+		cfg := shot(s, func(c *config.Shot) { c.Output = filepath.Join(t.TempDir(), "x.png"); change(c) })
+		s.mu.Lock()
+		s.body = nil
+		s.mu.Unlock()
+		if err := Shot(t.Context(), sc.terminal(false), cfg); err != nil {
+			t.Fatal(err)
+		}
+		s.mu.Lock()
+		if got := fmt.Sprint(s.body); got != want {
+			t.Errorf("submitted %s, want %s", got, want)
+		}
+		s.mu.Unlock()
+		if !strings.Contains(sc.err.String(), "1 kB, cached, in ") {
+			t.Errorf("said %q", sc.err.String())
+		}
 	}
 }
 

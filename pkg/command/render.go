@@ -110,7 +110,10 @@ func request(t Terminal, p config.Page) (client.JobRequest, error) {
 	req := client.JobRequest{
 		Url: optional(p.URL), Width: optional(p.Width), Height: optional(p.Height),
 		DelayMs: optional(int(p.Delay.Milliseconds())), TimeoutMs: optional(int(p.Timeout.Milliseconds())),
-		FailOnTimeout: optional(p.Strict),
+		FailOnTimeout: optional(p.Strict), Force: optional(p.Force),
+	}
+	if p.TTL != nil { // none and zero are two things
+		req.TtlS = set(int(*p.TTL / time.Second))
 	}
 	if p.WaitUntil != "" {
 		req.WaitUntil = set(client.WaitUntil(p.WaitUntil))
@@ -189,7 +192,11 @@ func render(ctx context.Context, t Terminal, cfg config.Client, data string, req
 	if cfg.JSON {
 		return printJSON(t.Out, job)
 	}
-	fmt.Fprintf(t.Err, "%s: %s in %s\n", path, describe(job), time.Since(started).Round(time.Millisecond))
+	words := describe(job)
+	if job.Cached {
+		words += ", cached,"
+	}
+	fmt.Fprintf(t.Err, "%s: %s in %s\n", path, words, time.Since(started).Round(time.Millisecond))
 	return nil
 }
 

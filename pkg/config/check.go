@@ -15,6 +15,9 @@ import (
 	"github.com/tintype/tintype/pkg/identity"
 )
 
+// mostTTL is the API's bound of ttl_s, a year.
+const mostTTL = 365 * 24 * time.Hour
+
 // check finds the values of the chosen command that break a rule or do not go
 // together.
 func (p *Parsed) check() []string {
@@ -353,6 +356,9 @@ func (c *checker) page(p Page, json bool) {
 	}
 	if json && p.Output == "-" {
 		c.add("--json and -o - both want standard output")
+	}
+	if ttl := p.TTL; ttl != nil && (*ttl < 0 || *ttl > mostTTL || *ttl%time.Second != 0) {
+		c.add("--ttl %s: want whole seconds, 0s to %s", *ttl, mostTTL)
 	}
 }
 

@@ -79,6 +79,13 @@ type Page struct {
 	WaitUntil string        `help:"What counts as loaded: domcontentloaded, load, networkidle2 or networkidle0." placeholder:"EVENT"`
 	Timeout   time.Duration `help:"Budget of the page, from its start to the end of the capture, at least 1s." placeholder:"DURATION"`
 	Strict    bool          `name:"fail-on-timeout" help:"Fail a page that is painted but not loaded in time; otherwise it is captured as it is."`
+	Freshness
+}
+
+// Freshness is how old a result may be.
+type Freshness struct {
+	TTL   *time.Duration `name:"ttl" help:"Take the account's last result of the same options if it is no older, unbilled, and keep this one for so long; 0s takes and keeps none. Default: as the plan says." placeholder:"DURATION"`
+	Force bool           `help:"Render anew, whatever is cached or under way."`
 }
 
 // Shot takes a screenshot.

@@ -173,6 +173,8 @@ func TestProblems(t *testing.T) {
 		"nats copies":            {map[string]string{"TINTYPE_NATS_URL": "nats://a", "TINTYPE_NATS_REPLICAS": "2"}, []string{"up"}, "want 1 or 3"},
 		"nats copies at home":    {map[string]string{"TINTYPE_NATS_REPLICAS": "3"}, []string{"up"}, "TINTYPE_NATS_URL is not"},
 		"server":                 {nil, []string{"healthcheck", "--server", "localhost:8080"}, "--server: want http(s)://"},
+		"a ttl too fine":         {nil, []string{"shot", "http://x", "--ttl", "1500ms"}, "--ttl 1.5s: want whole seconds"},
+		"a ttl too long":         {nil, []string{"pdf", "http://x", "--ttl", "8761h"}, "--ttl 8761h0m0s: want whole seconds, 0s to 8760h"},
 		"json on the same pipe":  {nil, []string{"shot", "http://x", "--json", "-o", "-"}, "standard output"},
 	} {
 		t.Run(name, func(t *testing.T) {
