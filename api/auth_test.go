@@ -22,7 +22,7 @@ func TestRouteMatrix(t *testing.T) {
 	_, revokedKey := f.store.newAccount("revoked")
 	f.change(expiredKey, func(k *account.Key) { k.ExpiresAt = time.Now().Add(-time.Second) })
 	f.change(revokedKey, func(k *account.Key) { k.RevokedAt = time.Now() })
-	wrongSecret := f.key[:len(f.key)-1] + "0"
+	wrongSecret := anotherSecret(f.key)
 
 	type want struct {
 		status int
