@@ -194,7 +194,7 @@ func TestStandbyKeepsPeers(t *testing.T) {
 			t.Errorf("while another one leads: %v after %s", m, after)
 		}
 		kill()
-		time.Sleep(hintFor)
+		time.Sleep(hintFor + time.Millisecond)
 		w := to(second)
 		b.leading(second)
 		if m, after := next(w); m.Welcome == nil || after != 0 {
@@ -204,7 +204,7 @@ func TestStandbyKeepsPeers(t *testing.T) {
 		killSecond()
 		b.append(unknownEvent()) // so that the next one stands by
 		third, stop, _ := b.run("c", Config{})
-		time.Sleep(hintFor)
+		time.Sleep(hintFor + time.Millisecond)
 		w = to(third)
 		if m, after := next(w); m.NotLeader == nil || m.NotLeader.Address != "" || after != holdFor {
 			t.Errorf("a standby that knows nothing: %v after %s", m, after)
