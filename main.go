@@ -122,6 +122,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*farm.InUse](err); ok {
 		return command.ExitUsage
 	}
+	if _, ok := errors.AsType[*farm.WrongKey](err); ok {
+		return command.ExitUsage
+	}
 	if _, ok := errors.AsType[*account.PolicyError](err); ok {
 		return command.ExitUsage
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tintype/tintype/pkg/seal"
 )
 
 // freeAddress is one of loopback on which nobody listened a moment ago. Its port
@@ -111,7 +114,7 @@ func TestEveryModeInAProcess(t *testing.T) {
 	}
 	stores := w.start(append([]string{"backends"}, ports...)...)
 	env := w.settings()
-	for _, secret := range []string{"nats.token", "nats.url", "postgres.password", "postgres.url", "s3.secret", "worker.token", "admin.token"} {
+	for _, secret := range []string{"nats.token", "nats.url", "postgres.password", "postgres.url", "s3.secret", "worker.token", "admin.token", "secret.key"} {
 		st, err := os.Stat(filepath.Join(w.data(), secret))
 		if err != nil || st.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v; want mode 0600", secret, st, err)
@@ -173,6 +176,11 @@ func TestEveryModeInAProcess(t *testing.T) {
 	}
 	if _, said, code := w.client("http://"+watches["scheduler"], "", "healthcheck"); code != 0 {
 		t.Errorf("healthcheck of the scheduler: %d, %s", code, said)
+	}
+	wrong := w.command("api", "--listen", "127.0.0.1:0")
+	wrong.Env = append(wrong.Env, append(env, "TINTYPE_SECRET_KEY_FILE=", "TINTYPE_SECRET_KEY="+seal.NewKey())...)
+	if said, err := wrong.CombinedOutput(); err == nil || wrong.ProcessState.ExitCode() != 2 || !bytes.Contains(said, []byte("secret key is not the one")) {
+		t.Errorf("with the secret key of another farm api ended with %v: %s", err, said)
 	}
 	leader(syscall.SIGKILL)
 	renders("after the leader was killed")

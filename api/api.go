@@ -36,6 +36,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/object"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -59,6 +60,10 @@ type Config struct {
 	Policies *account.Live
 	// Front dials schedulers. Nil: plain connections, for tests.
 	Front credentials.TransportCredentials
+	// Egress is the way out of webhooks. Nil: public addresses alone.
+	Egress *egress.Guard
+	// WebhookAllowHTTP lets webhooks go to http addresses.
+	WebhookAllowHTTP bool
 	// DrainWithin bounds how long Run waits for requests once its context has
 	// ended. Zero: 30 seconds.
 	DrainWithin time.Duration
@@ -183,6 +188,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	if cfg.Policies == nil {
 		cfg.Policies = account.NewLive(cfg.Policy)
+	}
+	if cfg.Egress == nil {
+		guard, err := egress.New(egress.Config{})
+		if err != nil {
+			return nil, fmt.Errorf("api: %w", err)
+		}
+		cfg.Egress = guard
 	}
 	cfg.Policy = nil // another one may be in force by the time somebody looks
 	if cfg.DrainWithin == 0 {

@@ -19,6 +19,7 @@ bits() { openssl rand -hex 16; }
 for name in nats.token nats.route postgres.password s3.access s3.secret admin.token worker.token; do
 	new "$name" bits
 done
+new secret.key openssl rand -base64 32 # without it what is sealed in the database is lost
 new postgres.url printf 'postgres://tintype:%s@postgres:5432/tintype?sslmode=disable\n' "$(cat "$dir/postgres.password")"
 token=$(cat "$dir/nats.token") route=$(cat "$dir/nats.route")
 new nats.url printf 'nats://%s@nats1:4222,nats://%s@nats2:4222,nats://%s@nats3:4222\n' "$token" "$token" "$token"

@@ -28,6 +28,7 @@ const (
 	chaosWall   = 10 * time.Second
 	chaosAdmin  = "chaos-admin"
 	chaosWorker = "chaos-worker"
+	chaosSecret = "Y2hhb3MgY2hhb3MgY2hhb3MgY2hhb3MgY2hhb3MgY2g=" // 32 bytes
 )
 
 // chaosPlan is a plan of a chaos run, with one account. All are small, so that
@@ -177,7 +178,7 @@ func (a *arena) startCluster(ctx context.Context, disk bool) error {
 	env := []string{
 		"TINTYPE_NATS_URL=" + a.natsURL, "TINTYPE_DATABASE_URL=" + a.databaseURL, "TINTYPE_S3_ENDPOINT=" + a.s3,
 		"TINTYPE_S3_ACCESS_KEY=" + a.access, "TINTYPE_S3_SECRET_KEY=" + a.secret, "TINTYPE_POLICY=" + filepath.Join(a.dir, "policy.yaml"),
-		"TINTYPE_ADMIN_TOKEN=" + chaosAdmin, "TINTYPE_WORKER_TOKEN=" + chaosWorker, "TINTYPE_LOG_LEVEL=info",
+		"TINTYPE_ADMIN_TOKEN=" + chaosAdmin, "TINTYPE_WORKER_TOKEN=" + chaosWorker, "TINTYPE_SECRET_KEY=" + chaosSecret, "TINTYPE_LOG_LEVEL=info",
 	}
 	for i, at := range ports[2:4] {
 		a.add("scheduler", fmt.Sprintf("scheduler%d", i+1), env, "tier", "scheduler", "--cluster-listen", at).address = at

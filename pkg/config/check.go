@@ -13,6 +13,7 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/identity"
+	"github.com/tintype/tintype/pkg/seal"
 )
 
 // mostTTL is the API's bound of ttl_s, a year.
@@ -36,6 +37,9 @@ func (p *Parsed) check() []string {
 		c.drain(p.API.Drain)
 		c.external(p.API.Backends)
 		c.need("TINTYPE_ADMIN_TOKEN", p.API.AdminToken, "the token that opens /admin")
+		c.need("TINTYPE_SECRET_KEY", p.API.SecretKey, "the key that secrets in the database are sealed with, the same for every replica; `head -c 32 /dev/urandom | base64` makes one")
+		c.sealing(p.API.Sealing)
+		c.egress(p.API.Egress)
 	case "scheduler":
 		s := p.Scheduler
 		c.policy(s.Policy)
@@ -104,6 +108,7 @@ func (p *Parsed) check() []string {
 
 func (u *Up) check(c *checker) {
 	c.http(u.HTTP)
+	c.sealing(u.Sealing)
 	c.policy(u.Policy)
 	c.render(u.Render)
 	c.drain(u.Drain)
@@ -190,7 +195,7 @@ func (c *checker) watch(w Watch) {
 // pages: what it does not have cannot be taken from it.
 func (c *checker) bare() {
 	for _, name := range []string{
-		"TINTYPE_NATS_URL", "TINTYPE_DATABASE_URL", "TINTYPE_S3_ACCESS_KEY", "TINTYPE_S3_SECRET_KEY", "TINTYPE_ADMIN_TOKEN",
+		"TINTYPE_NATS_URL", "TINTYPE_DATABASE_URL", "TINTYPE_S3_ACCESS_KEY", "TINTYPE_S3_SECRET_KEY", "TINTYPE_ADMIN_TOKEN", "TINTYPE_SECRET_KEY",
 	} {
 		for _, name := range []string{name, name + "_FILE"} {
 			if os.Getenv(name) != "" {
@@ -216,10 +221,24 @@ func (c *checker) render(r Render) {
 	if r.Seats < 0 || r.Seats > 1000 {
 		c.add("--seats: want 0 to 1000, not %d", r.Seats)
 	}
-	if _, err := egress.New(egress.Config{Allow: r.EgressAllow, DNS: r.EgressDNS}); err != nil {
+	c.egress(r.Egress)
+}
+
+func (c *checker) egress(e Egress) {
+	if _, err := egress.New(egress.Config{Allow: e.EgressAllow, DNS: e.EgressDNS}); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			c.add("%s", strings.TrimSpace(line))
 		}
+	}
+}
+
+// sealing never repeats what may be a key.
+func (c *checker) sealing(s Sealing) {
+	if s.SecretKey == "" {
+		return
+	}
+	if _, err := seal.Parse(s.SecretKey); err != nil {
+		c.add("TINTYPE_SECRET_KEY: %v", err)
 	}
 }
 

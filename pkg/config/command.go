@@ -7,9 +7,11 @@ type Up struct {
 	Folder
 	HTTP
 	Admin
+	Sealing
 	Policy
 	Join
 	Render
+	Webhooks
 	Cluster
 	GRPC
 	Drain
@@ -22,7 +24,10 @@ type Up struct {
 type API struct {
 	HTTP
 	Admin
+	Sealing
 	Policy
+	Egress
+	Webhooks
 	GRPC
 	Drain
 	Backends
@@ -256,9 +261,11 @@ type Show struct {
 	Folder
 	HTTP
 	Admin
+	Sealing
 	Policy
 	Join
 	Render
+	Webhooks
 	Cluster
 	GRPC
 	Drain

@@ -77,6 +77,11 @@ type Join struct {
 	WorkerToken string `help:"Token that workers show to a scheduler. Empty: the one in <data>/worker.token." env:"TINTYPE_WORKER_TOKEN" secret:"" envonly:"" hidden:""`
 }
 
+// Sealing is what the farm keeps secrets with.
+type Sealing struct {
+	SecretKey string `help:"Key that secrets in the database are sealed with, 32 bytes in base64; the same for every API replica, and to be kept with the backups. Empty: the one in <data>/secret.key." env:"TINTYPE_SECRET_KEY" secret:"" envonly:"" hidden:""`
+}
+
 // Policy is who may use how much of the farm. API and schedulers of one farm
 // are given the same file.
 type Policy struct {
@@ -85,10 +90,20 @@ type Policy struct {
 
 // Render is what a worker has to render with.
 type Render struct {
-	Seats       int      `help:"Browsers, each for one job at a time. 0 starts no worker." env:"TINTYPE_SEATS" default:"${seats}" placeholder:"N"`
-	EgressAllow []string `help:"Private destinations that pages may reach: IP, CIDR or NAME, with :PORT or for 80, 443, 8080 and 8443. May be repeated." env:"TINTYPE_EGRESS_ALLOW" placeholder:"IP|CIDR|NAME[:PORT]"`
-	EgressDNS   string   `help:"Resolver for the names of pages. Empty: the system's." env:"TINTYPE_EGRESS_DNS" placeholder:"HOST:PORT"`
-	ChromiumBin string   `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
+	Seats int `help:"Browsers, each for one job at a time. 0 starts no worker." env:"TINTYPE_SEATS" default:"${seats}" placeholder:"N"`
+	Egress
+	ChromiumBin string `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
+}
+
+// Egress is where pages and webhooks lead.
+type Egress struct {
+	EgressAllow []string `help:"Private destinations that pages and webhooks may reach: IP, CIDR or NAME, with :PORT or for 80, 443, 8080 and 8443. May be repeated." env:"TINTYPE_EGRESS_ALLOW" placeholder:"IP|CIDR|NAME[:PORT]"`
+	EgressDNS   string   `help:"Resolver for the names of pages and webhooks. Empty: the system's." env:"TINTYPE_EGRESS_DNS" placeholder:"HOST:PORT"`
+}
+
+// Webhooks is how accounts are told what happened.
+type Webhooks struct {
+	WebhookAllowHTTP bool `name:"webhook-allow-http" help:"Let webhooks go to http addresses: where nobody else reads the network." env:"TINTYPE_WEBHOOK_ALLOW_HTTP"`
 }
 
 // Drain bounds the way down.

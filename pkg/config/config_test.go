@@ -157,6 +157,11 @@ func TestProblems(t *testing.T) {
 		"demo without seats":     {nil, []string{"up", "--demo", "--seats", "0"}, "--demo"},
 		"S3 without endpoint":    {map[string]string{"TINTYPE_S3_SECRET_KEY": "x"}, []string{"up"}, "which server is it for?"},
 		"api alone":              {nil, []string{"api"}, "TINTYPE_NATS_URL is missing"},
+		"api without a key":      {nil, []string{"api"}, "TINTYPE_SECRET_KEY is missing"},
+		"api's bad key":          {map[string]string{"TINTYPE_SECRET_KEY": "too short"}, []string{"api"}, "TINTYPE_SECRET_KEY: want 32 bytes in base64"},
+		"up's bad key":           {map[string]string{"TINTYPE_SECRET_KEY": "too short"}, []string{"up"}, "TINTYPE_SECRET_KEY: want 32 bytes in base64"},
+		"api's way out":          {nil, []string{"api", "--egress-allow", "10.0.0.0/33"}, `egress allow "10.0.0.0/33"`},
+		"worker with the key":    {map[string]string{"TINTYPE_SECRET_KEY": "x"}, []string{"worker"}, "TINTYPE_SECRET_KEY is set: a worker"},
 		"scheduler alone":        {nil, []string{"scheduler"}, "--cluster-listen is missing"},
 		"worker alone":           {nil, []string{"worker"}, "--scheduler is missing"},
 		"worker token":           {nil, []string{"worker", "--scheduler", "localhost:1"}, "--worker-token-file is missing"},
@@ -244,6 +249,7 @@ func TestPrint(t *testing.T) {
 	p, err := parse(t, map[string]string{
 		"TINTYPE_DATA": "/srv/tintype", "TINTYPE_SEATS": "2", "TINTYPE_WORKER_NAME": "w1",
 		"TINTYPE_ADMIN_TOKEN": "hidden", "TINTYPE_NATS_URL": "nats://user:hidden@nats:4222", "TINTYPE_KEY": "hidden",
+		"TINTYPE_SECRET_KEY": "hidden",
 	}, "config", "--listen", "127.0.0.1:9090")
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,10 @@ import (
 	"github.com/tintype/tintype/api"
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/identity"
+	"github.com/tintype/tintype/pkg/seal"
+	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/scheduler"
 )
 
@@ -26,6 +29,14 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 	if err != nil {
 		return err
 	}
+	box, err := seal.Parse(cfg.SecretKey)
+	if err != nil {
+		return fmt.Errorf("TINTYPE_SECRET_KEY: %w", err)
+	}
+	guard, err := egress.New(egress.Config{Allow: cfg.EgressAllow, DNS: cfg.EgressDNS})
+	if err != nil {
+		return err
+	}
 	return p.live(ctx, func(parts *parts) error {
 		policies, err := p.startPolicy(parts, policy, cfg.File)
 		if err != nil {
@@ -36,12 +47,16 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 			return err
 		}
 		parts.opened("http listeners", doors.close)
-		s, err := p.openStores(ctx, parts, cfg.Backends)
+		s, err := p.openStores(ctx, parts, cfg.Backends, store.SecretKey(box))
 		if err != nil {
+			return err
+		}
+		if err := p.startKeyCheck(ctx, parts, s.archive); err != nil {
 			return err
 		}
 		return p.startAPI(parts, s, doors, replica{
 			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, front: peers.dial,
+			guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP,
 		})
 	})
 }
@@ -54,12 +69,16 @@ type replica struct {
 	front      credentials.TransportCredentials
 	redirect   bool                 // results are at the bucket's public address
 	scheduler  *scheduler.Scheduler // in this process; nil elsewhere
+	// Webhooks leave by guard, also to plain http addresses.
+	guard        *egress.Guard
+	webhooksHTTP bool
 }
 
 func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
 	publisher := s.streams.Publisher()
 	server, err := api.New(api.Config{
 		AdminToken: how.adminToken, RedirectResults: how.redirect, Policies: how.policies, Front: how.front,
+		Egress: how.guard, WebhookAllowHTTP: how.webhooksHTTP,
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket,

@@ -233,7 +233,7 @@ func TestPostgresAway(t *testing.T) {
 		return s.Scheduler(ctx, config.Scheduler{Cluster: config.Cluster{ClusterListen: grpc}, Join: config.Join{WorkerToken: "join"}, Backends: stores})
 	})
 	start(t, "api", func(ctx context.Context) error {
-		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Drain: drain, Backends: stores})
+		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Sealing: testSealing, Drain: drain, Backends: stores})
 	})
 	start(t, "worker", func(ctx context.Context) error {
 		return w.Worker(ctx, config.Worker{

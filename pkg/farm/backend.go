@@ -51,17 +51,17 @@ type stores struct {
 }
 
 // openStores connects to what cfg names.
-func (p *Process) openStores(ctx context.Context, parts *parts, cfg config.Backends) (*stores, error) {
+func (p *Process) openStores(ctx context.Context, parts *parts, cfg config.Backends, options ...store.Option) (*stores, error) {
 	nc, err := p.dialNATS(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return p.clients(ctx, parts, nc, cfg)
+	return p.clients(ctx, parts, nc, cfg, options...)
 }
 
 // openEmbedded is openStores with a part of our own for each address that cfg
 // lacks.
-func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, sockets string, cfg config.Up) (*stores, error) {
+func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, sockets string, cfg config.Up, options ...store.Option) (*stores, error) {
 	var nc *natsgo.Conn
 	var err error
 	if cfg.NATSURL != "" {
@@ -89,7 +89,7 @@ func (p *Process) openEmbedded(ctx context.Context, parts *parts, f *folder, soc
 			return nil, err
 		}
 	}
-	s, err := p.clients(ctx, parts, nc, b)
+	s, err := p.clients(ctx, parts, nc, b, options...)
 	if err == nil && cfg.NATSURL == "" {
 		s.disk = f.disk
 	}
@@ -231,7 +231,7 @@ func (p *Process) embeddedBucket(ctx context.Context, parts *parts, f *folder, b
 }
 
 // clients opens the one client of each store. It owns nc.
-func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cfg config.Backends) (*stores, error) {
+func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cfg config.Backends, options ...store.Option) (*stores, error) {
 	parts.opened("nats client", func() error { nc.Close(); return nil })
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, errors.New("the stores did not answer in time"))
 	defer cancel()
@@ -241,7 +241,7 @@ func (p *Process) clients(ctx context.Context, parts *parts, nc *natsgo.Conn, cf
 	if err != nil {
 		return nil, err
 	}
-	archive, err := store.Open(ctx, cfg.DatabaseURL, p.Log)
+	archive, err := store.Open(ctx, cfg.DatabaseURL, p.Log, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -67,6 +67,9 @@ func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, watc
 			return nil, err
 		}
 	}
+	if _, err := f.secretKey(""); err != nil { // for the API
+		return nil, err
+	}
 	var checks []api.Check
 	natsURL, databaseURL, at := cfg.NATSURL, cfg.DatabaseURL, ""
 	var err error
@@ -99,6 +102,7 @@ func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, watc
 		{"TINTYPE_S3_ACCESS_KEY_FILE", f.join("s3.access")},
 		{"TINTYPE_S3_SECRET_KEY_FILE", f.join("s3.secret")},
 		{"TINTYPE_ADMIN_TOKEN_FILE", f.join("admin.token")},
+		{"TINTYPE_SECRET_KEY_FILE", f.join("secret.key")},
 		{"TINTYPE_WORKER_TOKEN_FILE", f.join("worker.token")},
 	}, nil
 }

@@ -63,7 +63,7 @@ func TestLossOfANATSServer(t *testing.T) {
 	drain := config.Drain{DrainLimit: 10 * time.Second}
 	a := process(t, "api")
 	start(t, "api", func(ctx context.Context) error {
-		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Drain: drain, Backends: stores})
+		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Sealing: testSealing, Drain: drain, Backends: stores})
 	})
 	w := process(t, "worker")
 	w.Seats = pngSeats

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tintype/tintype/pkg/seal"
 )
 
 // A folder is the data folder of a farm, held by this process alone.
@@ -23,6 +25,7 @@ import (
 //	lock              the running process's pid; locked as long as it runs
 //	admin.token       opens /admin
 //	worker.token      opens the Work service
+//	secret.key        what secrets in the database are sealed with
 //	s3.access, s3.secret  the embedded bucket's keys
 //	first.key         API key of the account "default"
 //	nats.token, postgres.password, nats.url, postgres.url, backends.env
@@ -133,6 +136,30 @@ func (f *folder) secret(given, name string) (string, error) {
 	}
 	text = strings.ToLower(rand.Text())
 	return text, f.write(name, text)
+}
+
+// secretKey is the box of the given key, or else of what secret.key holds; the
+// first start makes one. Without it what is sealed is lost.
+func (f *folder) secretKey(given string) (*seal.Box, error) {
+	const name = "secret.key"
+	text := given
+	if text == "" {
+		var err error
+		if text, err = f.read(name); err != nil {
+			return nil, err
+		}
+	}
+	if text == "" {
+		text = seal.NewKey()
+		if err := f.write(name, text); err != nil {
+			return nil, err
+		}
+	}
+	box, err := seal.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.join(name), err)
+	}
+	return box, nil
 }
 
 // read gives a small file's text without its line end; "" when it is missing.

@@ -105,7 +105,7 @@ func layTo(t *testing.T, policy string) *siege {
 		door := freeAddress(t)
 		a := process(t, fmt.Sprint("api ", i))
 		start(t, "api", func(ctx context.Context) error {
-			return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Drain: drain, Backends: stores, Policy: file})
+			return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Sealing: testSealing, Drain: drain, Backends: stores, Policy: file})
 		})
 		s.doors = append(s.doors, door)
 	}

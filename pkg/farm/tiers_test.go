@@ -26,6 +26,7 @@ import (
 	"github.com/tintype/tintype/pkg/embed/s3"
 	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/pkg/identity/identitytest"
+	"github.com/tintype/tintype/pkg/seal"
 	"github.com/tintype/tintype/pkg/telemetry"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -128,6 +129,9 @@ func foreignS3(t *testing.T) config.S3 {
 	}
 }
 
+// testSealing is the secret key of every farm of several processes.
+var testSealing = config.Sealing{SecretKey: seal.NewKey()}
+
 // freeAddress is one that nobody listened on a moment ago.
 func freeAddress(t *testing.T) string {
 	t.Helper()
@@ -207,7 +211,7 @@ func TestTiersApart(t *testing.T) {
 	drain := config.Drain{DrainLimit: 10 * time.Second}
 	a := process(t, "api")
 	start(t, "api", func(ctx context.Context) error {
-		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Drain: drain, Backends: stores, GRPC: tls("api")})
+		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Sealing: testSealing, Drain: drain, Backends: stores, GRPC: tls("api")})
 	})
 	w := process(t, "worker")
 	start(t, "worker", func(ctx context.Context) error {

@@ -8,7 +8,9 @@ import (
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/identity"
+	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/worker"
 )
 
@@ -46,6 +48,14 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	if err != nil {
 		return err
 	}
+	box, err := f.secretKey(cfg.SecretKey)
+	if err != nil {
+		return err
+	}
+	guard, err := egress.New(egress.Config{Allow: cfg.EgressAllow, DNS: cfg.EgressDNS})
+	if err != nil {
+		return err
+	}
 	sockets, err := f.socketFolder()
 	if err != nil {
 		return err
@@ -57,11 +67,14 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 		return err
 	}
 	parts.opened("http listeners", doors.close)
-	s, err := p.openEmbedded(ctx, parts, f, sockets, cfg)
+	s, err := p.openEmbedded(ctx, parts, f, sockets, cfg, store.SecretKey(box))
 	if err != nil {
 		return err
 	}
 	if err := p.prepare(ctx, s); err != nil {
+		return err
+	}
+	if err := checkKey(ctx, s.archive, connectWithin); err != nil {
 		return err
 	}
 	keyFile, err := firstAccount(ctx, f, s.archive, policy.Plans[0].Name)
@@ -91,6 +104,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	}
 	if err := p.startAPI(parts, s, doors, replica{
 		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, scheduler: sched, front: peers.dial,
+		guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP,
 	}); err != nil {
 		return err
 	}

@@ -34,13 +34,17 @@ VALUES (@id, @name, @plan, @suspended, COALESCE(NULLIF(@billing_day, 0), extract
 // CreateAccount stores an account with its first key, or neither. A name that
 // is taken is a Conflict.
 func (s *Store) CreateAccount(ctx context.Context, a account.Account, k account.Key) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	key, err := s.keyArgs(ctx, k)
+	if err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, insertAccount, pgx.NamedArgs{
 			"id": a.ID, "name": a.Name, "plan": a.Plan, "suspended": a.Suspended, "billing_day": a.BillingDay,
 		}); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, insertKey, keyArgs(k))
+		_, err := tx.Exec(ctx, insertKey, key)
 		return err
 	})
 	if duplicate(err) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/seal"
 )
 
 type keyRow struct {
@@ -18,48 +19,68 @@ type keyRow struct {
 	Name      string
 	Hash      []byte
 	Scopes    []account.Scope
-	Signing   *string `db:"signing_secret"`
+	Plain     *string `db:"signing_secret"` // of older releases
+	Sealed    []byte  `db:"signing_sealed"`
 	CreatedAt time.Time
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
 }
 
-func (r keyRow) key() account.Key {
+func (s *Store) key(r keyRow) account.Key {
 	k := account.Key{
 		ID: r.ID, Account: r.Account, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes,
 		CreatedAt: r.CreatedAt.UTC(), ExpiresAt: deref(r.ExpiresAt), RevokedAt: deref(r.RevokedAt),
 	}
-	if r.Signing != nil {
-		k.SigningSecret = *r.Signing
+	switch {
+	case r.Plain != nil:
+		k.SigningSecret = *r.Plain
+	case r.Sealed != nil && s.box != nil:
+		secret, err := s.box.Open(r.Sealed, seal.Link, r.ID)
+		if err != nil { // the key opens what it opens, but signs no links
+			s.log.Error("what signs links of a key cannot be read", "key", r.ID, "err", err)
+		}
+		k.SigningSecret = string(secret)
 	}
 	return k
 }
 
 const insertKey = `
-INSERT INTO api_keys (id, account, name, hash, scopes, signing_secret, expires_at)
-VALUES (@id, @account, @name, @hash, @scopes, NULLIF(@signing_secret, ''), @expires_at)`
+INSERT INTO api_keys (id, account, name, hash, scopes, signing_sealed, expires_at)
+VALUES (@id, @account, @name, @hash, @scopes, @signing_sealed, @expires_at)`
 
-func keyArgs(k account.Key) pgx.NamedArgs {
+func (s *Store) keyArgs(ctx context.Context, k account.Key) (pgx.NamedArgs, error) {
 	scopes := k.Scopes
 	if scopes == nil {
 		scopes = []account.Scope{}
 	}
+	var sealed []byte
+	if k.SigningSecret != "" {
+		box, err := s.sealing(ctx)
+		if err != nil {
+			return nil, err
+		}
+		sealed = box.Seal([]byte(k.SigningSecret), seal.Link, k.ID)
+	}
 	return pgx.NamedArgs{
 		"id": k.ID, "account": k.Account, "name": k.Name, "hash": k.Hash, "scopes": scopes,
-		"signing_secret": k.SigningSecret, "expires_at": orNull(k.ExpiresAt),
-	}
+		"signing_sealed": sealed, "expires_at": orNull(k.ExpiresAt),
+	}, nil
 }
 
 // CreateKey stores a further key of an account that exists.
 func (s *Store) CreateKey(ctx context.Context, k account.Key) error {
-	if _, err := s.pool.Exec(ctx, insertKey, keyArgs(k)); err != nil {
+	args, err := s.keyArgs(ctx, k)
+	if err != nil {
+		return err
+	}
+	if _, err := s.pool.Exec(ctx, insertKey, args); err != nil {
 		return fmt.Errorf("create key: %w", err)
 	}
 	return nil
 }
 
 const selectKeys = `
-SELECT id, account, name, hash, scopes, signing_secret, created_at, expires_at, revoked_at
+SELECT id, account, name, hash, scopes, signing_secret, signing_sealed, created_at, expires_at, revoked_at
 FROM api_keys
 WHERE account = @account
 ORDER BY created_at, id`
@@ -73,7 +94,7 @@ func (s *Store) Keys(ctx context.Context, accountID string) ([]account.Key, erro
 	}
 	out := make([]account.Key, len(list))
 	for i, r := range list {
-		out[i] = r.key()
+		out[i] = s.key(r)
 	}
 	return out, nil
 }
@@ -96,7 +117,7 @@ func (s *Store) RevokeKey(ctx context.Context, accountID, keyID string) error {
 }
 
 const selectKey = `
-SELECT k.id, k.account, k.name, k.hash, k.scopes, k.signing_secret, k.created_at, k.expires_at, k.revoked_at,
+SELECT k.id, k.account, k.name, k.hash, k.scopes, k.signing_secret, k.signing_sealed, k.created_at, k.expires_at, k.revoked_at,
        a.name, a.plan, a.suspended, a.billing_day, a.created_at
 FROM api_keys k
 JOIN accounts a ON a.id = k.account
@@ -107,7 +128,7 @@ func (s *Store) Key(ctx context.Context, keyID string) (account.Key, account.Acc
 	var k keyRow
 	var a accountRow
 	err := s.pool.QueryRow(ctx, selectKey, pgx.NamedArgs{"id": keyID}).Scan(
-		&k.ID, &k.Account, &k.Name, &k.Hash, &k.Scopes, &k.Signing, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt,
+		&k.ID, &k.Account, &k.Name, &k.Hash, &k.Scopes, &k.Plain, &k.Sealed, &k.CreatedAt, &k.ExpiresAt, &k.RevokedAt,
 		&a.Name, &a.Plan, &a.Suspended, &a.BillingDay, &a.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return account.Key{}, account.Account{}, fault.New(fault.NotFound, "there is no such key")
@@ -116,7 +137,7 @@ func (s *Store) Key(ctx context.Context, keyID string) (account.Key, account.Acc
 		return account.Key{}, account.Account{}, fmt.Errorf("key: %w", err)
 	}
 	a.ID = k.Account
-	return k.key(), a.account(), nil
+	return s.key(k), a.account(), nil
 }
 
 func deref(t *time.Time) time.Time {

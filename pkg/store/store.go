@@ -6,7 +6,8 @@
 // keeps its money and loses its text, or is left out if it is refused in every
 // form, and stops nothing; and that a look-up
 // which finds nothing says so with fault.NotFound. Any error that is not a
-// fault is the database's own trouble.
+// fault is the database's own trouble. What has to be kept itself to be of use,
+// such as what signs webhooks and links, is sealed (pkg/seal).
 //
 // Unfinished jobs are not here: they are in the ledger.
 package store
@@ -19,6 +20,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,6 +28,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/tintype/tintype/pkg/seal"
 )
 
 //go:embed migration/*.sql
@@ -33,14 +37,16 @@ var migrations embed.FS
 
 // Store is a pool of connections to one database.
 type Store struct {
-	pool *pgxpool.Pool
-	log  *slog.Logger
-	days sync.Map // day partitions known to exist: time.Time → true
+	pool     *pgxpool.Pool
+	log      *slog.Logger
+	days     sync.Map    // day partitions known to exist: time.Time → true
+	box      *seal.Box   // of secrets; nil: they are neither read nor written
+	keyKnown atomic.Bool // the box is the one of this database
 }
 
 // Open connects lazily: a database that is down is found out by the first
 // query, so that a tier can start before it.
-func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
+func Open(ctx context.Context, url string, log *slog.Logger, options ...Option) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
@@ -50,7 +56,11 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	return &Store{pool: pool, log: log}, nil
+	s := &Store{pool: pool, log: log}
+	for _, o := range options {
+		o(s)
+	}
+	return s, nil
 }
 
 // Close waits for connections in use and ends them.

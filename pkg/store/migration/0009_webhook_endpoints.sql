@@ -29,3 +29,15 @@ CREATE TABLE webhook_secrets (
     old_until  timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- By what a start knows whether its secret key is the one that secrets are
+-- sealed with: there is one row, sealed by the first start.
+CREATE TABLE secret_check (
+    one        boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    sealed     bytea       NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- signing_secret, sealed. The plain one of older keys is sealed and taken out
+-- by the next start that has the key.
+ALTER TABLE api_keys ADD COLUMN signing_sealed bytea;

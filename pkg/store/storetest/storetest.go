@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tintype/tintype/pkg/embed/postgres"
+	"github.com/tintype/tintype/pkg/seal"
 	"github.com/tintype/tintype/pkg/store"
 )
 
@@ -27,6 +28,7 @@ var (
 	server  *postgres.Server
 	failure error // why there is none
 	made    atomic.Int64
+	box     *seal.Box // of every store
 )
 
 // Main runs a package's tests beside one cluster and returns the exit code.
@@ -52,7 +54,10 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-func start(dir string) error {
+func start(dir string) (err error) {
+	if box, err = seal.Parse(seal.NewKey()); err != nil {
+		return err
+	}
 	s, err := postgres.New(postgres.Config{Dir: filepath.Join(dir, "pg"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
@@ -112,7 +117,7 @@ func Open(t testing.TB) *store.Store {
 // Connect is a store on a database that URL made, closed with the test.
 func Connect(t testing.TB, url string) *store.Store {
 	t.Helper()
-	s, err := store.Open(context.Background(), url, slog.New(slog.DiscardHandler))
+	s, err := store.Open(context.Background(), url, slog.New(slog.DiscardHandler), store.SecretKey(box))
 	if err != nil {
 		t.Fatal(err)
 	}
