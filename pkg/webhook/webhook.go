@@ -9,7 +9,6 @@ package webhook
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"net/url"
 	"time"
 
 	"github.com/google/uuid"
@@ -121,19 +120,6 @@ type Attempt struct {
 	Status int    // of the answer; 0: there was none
 	Error  string // why there was none, or it does not count
 	Answer string // its first bytes, as text
-}
-
-// Lane is what a delivery fails and waits together with: all that goes to an
-// endpoint, or all that an account sends to one host without one.
-func Lane(account, endpoint, to string) string {
-	if endpoint != "" {
-		return endpoint
-	}
-	u, err := url.Parse(to)
-	if err != nil {
-		return account
-	}
-	return account + " " + u.Scheme + "://" + u.Host
 }
 
 // A Filter picks deliveries; what is empty does not matter.

@@ -1,0 +1,497 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/webhook"
+)
+
+// claimLanes takes lanes where something may be due, the longest waiting first,
+// of no account more than it has room for. It looks at a few times as many as
+// are wanted: accounts without room are left out before, so that their lanes do
+// not stand in front of all others.
+const claimLanes = `
+WITH due AS (
+    SELECT lane, account, wake_at
+    FROM delivery_lanes
+    WHERE standing = @standing AND wake_at <= now() AND account <> ALL(@full::text[])
+    ORDER BY wake_at
+    LIMIT @look
+), ranked AS (
+    SELECT lane, account, wake_at, row_number() OVER (PARTITION BY account ORDER BY wake_at, lane) AS nth
+    FROM due
+), picked AS (
+    SELECT r.lane
+    FROM ranked r
+    LEFT JOIN unnest(@some::text[], @rooms::integer[]) AS b (account, room) USING (account)
+    WHERE r.nth <= COALESCE(b.room, @most)
+    ORDER BY r.nth, r.wake_at
+    LIMIT @want
+), locked AS (
+    SELECT lane
+    FROM delivery_lanes
+    WHERE lane IN (SELECT lane FROM picked) AND wake_at <= now()
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE delivery_lanes l
+SET holder = @holder, wake_at = now() + @lease, touched_at = now()
+FROM locked
+WHERE l.lane = locked.lane
+RETURNING l.lane, l.account, l.standing, l.failures`
+
+// selectDue finds what is due in lanes.
+const selectDue = `
+SELECT ` + deliveryColumns + `
+FROM unnest(@lanes::text[], @most::integer[]) AS held (lane, most)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM deliveries
+    WHERE deliveries.lane = held.lane AND state = 'pending' AND next_at <= now()
+    ORDER BY next_at, id
+    LIMIT held.most
+) d
+ORDER BY d.next_at, d.id`
+
+const selectJobsByID = `
+SELECT ` + jobColumns + `
+FROM jobs
+WHERE id = ANY(@ids) AND day = ANY(@days)`
+
+const (
+	selectEndpointsByID = `
+SELECT id, account, url, events, batch_line_events, secret, old_secret, old_until, disabled_at, disabled_reason
+FROM webhook_endpoints
+WHERE id = ANY(@ids)`
+
+	selectSecrets = `
+SELECT account, secret, old_secret, old_until
+FROM webhook_secrets
+WHERE account = ANY(@accounts)`
+)
+
+// ClaimLanes takes lanes for a sender, with what is due in them, until the end
+// of a lease or until Settle gives them back. A lane that comes with nothing is
+// to be given back too.
+func (s *Store) ClaimLanes(ctx context.Context, holder string, lease time.Duration, wants []webhook.Want) ([]webhook.Bout, error) {
+	var bouts []webhook.Bout
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var most []int
+		for _, w := range wants {
+			got, err := claim(ctx, tx, holder, lease, w)
+			if err != nil {
+				return err
+			}
+			bouts = append(bouts, got...)
+			for range got {
+				most = append(most, w.Deliveries)
+			}
+		}
+		return fillBouts(ctx, tx, bouts, most)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim lanes: %w", err)
+	}
+	return bouts, nil
+}
+
+func claim(ctx context.Context, tx pgx.Tx, holder string, lease time.Duration, w webhook.Want) ([]webhook.Bout, error) {
+	if w.Lanes <= 0 {
+		return nil, nil
+	}
+	full, some, rooms := []string{}, []string{}, []int{}
+	for id, n := range w.Held {
+		if room := w.PerAccount - n; room > 0 {
+			some, rooms = append(some, id), append(rooms, room)
+		} else {
+			full = append(full, id)
+		}
+	}
+	rows, _ := tx.Query(ctx, claimLanes, pgx.NamedArgs{
+		"standing": string(w.Standing), "full": full, "some": some, "rooms": rooms, "most": w.PerAccount, "want": w.Lanes, "look": 4 * w.Lanes,
+		"holder": holder, "lease": lease,
+	})
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (webhook.Bout, error) {
+		var b webhook.Bout
+		err := row.Scan(&b.Lane, &b.Account, (*string)(&b.Health.Standing), &b.Health.Failures)
+		return b, err
+	})
+}
+
+// fillBouts reads what is due in each lane, and all that is needed to send it.
+func fillBouts(ctx context.Context, tx pgx.Tx, bouts []webhook.Bout, most []int) error {
+	if len(bouts) == 0 {
+		return nil
+	}
+	at := make(map[string]*webhook.Bout, len(bouts))
+	lanes, accounts := make([]string, len(bouts)), make([]string, len(bouts))
+	for i := range bouts {
+		lanes[i], accounts[i] = bouts[i].Lane, bouts[i].Account
+		at[bouts[i].Lane] = &bouts[i]
+	}
+	rows, _ := tx.Query(ctx, selectDue, pgx.NamedArgs{"lanes": lanes, "most": most})
+	due, err := pgx.CollectRows(rows, pgx.RowToStructByName[deliveryRow])
+	if err != nil {
+		return err
+	}
+	about := map[string][]*webhook.Bout{} // by the id of a job
+	var ids []string
+	var days []time.Time
+	for _, r := range due {
+		b := at[r.Lane]
+		b.Deliveries = append(b.Deliveries, r.delivery())
+		if id, err := job.ParseID(r.Subject); err == nil && r.Body == nil {
+			ids, days = append(ids, r.Subject), append(days, day(id))
+			about[r.Subject] = append(about[r.Subject], b)
+		}
+	}
+	rows, _ = tx.Query(ctx, selectJobsByID, pgx.NamedArgs{"ids": ids, "days": days})
+	jobs, err := pgx.CollectRows(rows, pgx.RowToStructByName[jobRow])
+	if err != nil {
+		return err
+	}
+	for _, r := range jobs {
+		j, err := r.job()
+		if err != nil {
+			return err
+		}
+		for _, b := range about[r.ID] {
+			if b.Jobs == nil {
+				b.Jobs = map[job.ID]*job.Job{}
+			}
+			b.Jobs[j.ID] = j
+		}
+	}
+	return addSecrets(ctx, tx, at, lanes, accounts)
+}
+
+// addSecrets fills in where lanes lead to and what signs there.
+func addSecrets(ctx context.Context, tx pgx.Tx, bouts map[string]*webhook.Bout, lanes, accounts []string) error {
+	rows, _ := tx.Query(ctx, selectEndpointsByID, pgx.NamedArgs{"ids": lanes})
+	_, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var e webhook.Endpoint
+		var oldUntil, disabled *time.Time
+		var reason *string
+		err := row.Scan(&e.ID, &e.Account, &e.URL, &e.Events, &e.BatchLineEvents, &e.Secrets.Sealed, &e.Secrets.OldSealed, &oldUntil, &disabled, &reason)
+		e.Secrets.OldUntil, e.DisabledAt, e.DisabledReason = deref(oldUntil), deref(disabled), or(reason)
+		if b := bouts[e.ID]; b != nil {
+			b.Endpoint = &e
+		}
+		return struct{}{}, err
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(accounts)
+	rows, _ = tx.Query(ctx, selectSecrets, pgx.NamedArgs{"accounts": slices.Compact(accounts)})
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var id string
+		var secrets webhook.Secrets
+		var oldUntil *time.Time
+		err := row.Scan(&id, &secrets.Sealed, &secrets.OldSealed, &oldUntil)
+		secrets.OldUntil = deref(oldUntil)
+		for _, b := range bouts {
+			if b.Account == id {
+				b.Secrets = secrets
+			}
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+const (
+	// settleOutcomes logs each attempt once, by its start, also when what was
+	// settled before was not heard of; and also one of a sender that had been
+	// taken for dead. That cannot undo what another one has heard, but it can
+	// tell that the message arrived after all.
+	settleOutcomes = `
+WITH came AS (
+    SELECT *
+    FROM unnest(@ids::text[], @at::timestamptz[], @took::integer[], @statuses::integer[], @errors::text[], @answers::text[], @bodies::text[],
+        @states::text[], @waits::interval[], @failures::text[]) AS c (id, at, took_ms, status, error, answer, body, state, wait, failure)
+    WHERE NOT EXISTS (SELECT FROM delivery_attempts a WHERE a.delivery = c.id AND a.at = c.at)
+), settled AS (
+    UPDATE deliveries d
+    SET attempts = d.attempts + 1, tries = d.tries + 1, body = COALESCE(d.body, c.body),
+        state = CASE WHEN d.state = 'pending' OR c.state = 'delivered' THEN c.state ELSE d.state END,
+        next_at = CASE WHEN d.state = 'pending' THEN now() + c.wait ELSE d.next_at END,
+        failure = CASE WHEN c.state = 'delivered' THEN '' WHEN d.state = 'pending' THEN c.failure ELSE d.failure END,
+        ended_at = CASE WHEN d.state = 'pending' AND c.state = 'pending' THEN NULL ELSE COALESCE(d.ended_at, now()) END
+    FROM came c
+    WHERE d.id = c.id
+    RETURNING d.id, d.attempts
+)
+INSERT INTO delivery_attempts (delivery, attempt, at, took_ms, status, error, answer)
+SELECT s.id, s.attempts, c.at, c.took_ms, c.status, c.error, c.answer
+FROM settled s
+JOIN came c USING (id)`
+
+	noteArrived = `
+UPDATE webhook_endpoints
+SET failing_since = NULL
+WHERE id = ANY(@arrived) AND failing_since IS NOT NULL`
+
+	noteFailing = `
+UPDATE webhook_endpoints
+SET failing_since = now()
+WHERE id = ANY(@failed) AND failing_since IS NULL`
+
+	disableGone = `
+UPDATE webhook_endpoints
+SET disabled_at = now(), disabled_reason = 'gone', updated_at = now()
+WHERE id = ANY(@gone) AND disabled_at IS NULL
+RETURNING id, account, disabled_reason AS reason`
+
+	disableFailing = `
+UPDATE webhook_endpoints
+SET disabled_at = now(), disabled_reason = 'failing', updated_at = now()
+WHERE id = ANY(@failed) AND disabled_at IS NULL AND failing_since <= now() - @given_up::interval
+RETURNING id, account, disabled_reason AS reason`
+
+	dropPending = `
+UPDATE deliveries d
+SET state = 'failed', failure = dropped.failure, ended_at = now()
+FROM unnest(@lanes::text[], @failures::text[]) AS dropped (lane, failure)
+WHERE d.lane = dropped.lane AND d.state = 'pending'`
+
+	// lockLanes waits for whoever writes something new into them, so that the
+	// next statement sees it.
+	lockLanes = `
+SELECT lane
+FROM delivery_lanes
+WHERE lane = ANY(@lanes) AND holder = @holder
+ORDER BY lane
+FOR UPDATE`
+
+	releaseLanes = `
+UPDATE delivery_lanes l
+SET holder = NULL, standing = r.standing, failures = r.failures, touched_at = now(),
+    open_until = CASE WHEN r.open > interval '0' THEN now() + r.open END,
+    wake_at = GREATEST(now() + r.open, COALESCE(
+        (SELECT min(next_at) FROM deliveries d WHERE d.lane = l.lane AND d.state = 'pending'), 'infinity'))
+FROM unnest(@lanes::text[], @standings::text[], @failures::integer[], @opens::interval[]) AS r (lane, standing, failures, open)
+WHERE l.lane = r.lane AND l.holder = @holder
+RETURNING l.wake_at <= now()`
+)
+
+// Settle writes what came of attempts, and gives lanes back. It disables
+// endpoints that answered 410, or to which nothing has arrived for
+// webhook.GivenUpAfter, gives up what waits for them, and returns them; due says
+// that something is due in a lane that was given back. To settle the same again
+// changes nothing.
+func (s *Store) Settle(ctx context.Context, holder string, outcomes []webhook.Outcome, released []webhook.Release) (off []webhook.Disabled, due bool, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := settleAttempts(ctx, tx, outcomes); err != nil {
+			return err
+		}
+		if off, err = settleEndpoints(ctx, tx, outcomes); err != nil {
+			return err
+		}
+		due, err = release(ctx, tx, holder, released, off)
+		return err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("settle deliveries: %w", err)
+	}
+	return off, due, nil
+}
+
+func settleAttempts(ctx context.Context, tx pgx.Tx, outcomes []webhook.Outcome) error {
+	if len(outcomes) == 0 {
+		return nil
+	}
+	n := len(outcomes)
+	ids, at, took, statuses, errs := make([]string, n), make([]time.Time, n), make([]int64, n), make([]*int, n), make([]string, n)
+	answers, bodies, states, waits, failures := make([]string, n), make([]*string, n), make([]string, n), make([]time.Duration, n), make([]string, n)
+	for i, o := range outcomes {
+		a := o.Attempt
+		ids[i], at[i], took[i], errs[i], answers[i] = o.Delivery, a.At, a.Took.Milliseconds(), a.Error, a.Answer
+		if a.Status != 0 {
+			statuses[i] = &a.Status
+		}
+		bodies[i], states[i], failures[i] = orNothing(o.Body), string(o.Verdict.State), o.Verdict.Failure
+		if o.Verdict.State == webhook.Pending {
+			waits[i] = o.Verdict.At.Sub(a.At.Add(a.Took)) // by our clock, for the database's
+		}
+	}
+	_, err := tx.Exec(ctx, settleOutcomes, pgx.NamedArgs{
+		"ids": ids, "at": at, "took": took, "statuses": statuses, "errors": errs, "answers": answers, "bodies": bodies,
+		"states": states, "waits": waits, "failures": failures,
+	})
+	return err
+}
+
+func settleEndpoints(ctx context.Context, tx pgx.Tx, outcomes []webhook.Outcome) ([]webhook.Disabled, error) {
+	var arrived, failed, gone []string
+	for _, o := range outcomes {
+		switch {
+		case o.Endpoint == "":
+		case o.Answer.OK():
+			arrived = append(arrived, o.Endpoint)
+		case o.Answer.Gone():
+			gone = append(gone, o.Endpoint)
+		default:
+			failed = append(failed, o.Endpoint)
+		}
+	}
+	if len(arrived)+len(failed)+len(gone) == 0 {
+		return nil, nil
+	}
+	// What arrived is the better news: an endpoint that fails is one to which
+	// nothing does.
+	failed = slices.DeleteFunc(failed, func(id string) bool { return slices.Contains(arrived, id) })
+	for _, note := range []struct {
+		sql  string
+		name string
+		ids  []string
+	}{{noteArrived, "arrived", arrived}, {noteFailing, "failed", failed}} {
+		if len(note.ids) == 0 {
+			continue
+		}
+		if _, err := tx.Exec(ctx, note.sql, pgx.NamedArgs{note.name: note.ids}); err != nil {
+			return nil, err
+		}
+	}
+	var off []webhook.Disabled
+	for _, disable := range []struct {
+		sql  string
+		name string
+		ids  []string
+	}{{disableGone, "gone", gone}, {disableFailing, "failed", failed}} {
+		if len(disable.ids) == 0 {
+			continue
+		}
+		rows, _ := tx.Query(ctx, disable.sql, pgx.NamedArgs{disable.name: disable.ids, "given_up": webhook.GivenUpAfter})
+		more, err := pgx.CollectRows(rows, pgx.RowToStructByName[webhook.Disabled])
+		if err != nil {
+			return nil, err
+		}
+		off = append(off, more...)
+	}
+	for _, d := range off {
+		args, err := auditArgs(account.Audit{
+			ID: "aud_" + job.EncodeBase32(uuid.Must(uuid.NewV7())), At: time.Now().UTC(), Actor: "sender", Action: "disabled",
+			Subject: d.ID, Detail: map[string]any{"account": d.Account, "reason": d.Reason},
+		})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, insertAudit, args); err != nil {
+			return nil, err
+		}
+	}
+	return off, nil
+}
+
+// words of why what waits for an endpoint is given up.
+func dropReason(d webhook.Disabled) string {
+	if d.Reason == webhook.ReasonGone {
+		return "the endpoint answered 410 and was disabled"
+	}
+	return "the endpoint was disabled: for five days nothing arrived there"
+}
+
+func release(ctx context.Context, tx pgx.Tx, holder string, released []webhook.Release, off []webhook.Disabled) (due bool, err error) {
+	var dropped, reasons []string
+	for _, d := range off { // the lane of an endpoint has its id
+		dropped, reasons = append(dropped, d.ID), append(reasons, dropReason(d))
+	}
+	var lanes, standings []string
+	var failures []int
+	var opens []time.Duration
+	for _, r := range released {
+		lanes, standings, failures, opens = append(lanes, r.Lane), append(standings, string(r.Health.Standing)), append(failures, r.Health.Failures), append(opens, r.Health.Open)
+		if r.Drop != "" {
+			dropped, reasons = append(dropped, r.Lane), append(reasons, r.Drop)
+		}
+	}
+	if len(dropped) > 0 {
+		if _, err := tx.Exec(ctx, dropPending, pgx.NamedArgs{"lanes": dropped, "failures": reasons}); err != nil {
+			return false, err
+		}
+	}
+	if len(lanes) == 0 {
+		return false, nil
+	}
+	if _, err := tx.Exec(ctx, lockLanes, pgx.NamedArgs{"lanes": lanes, "holder": holder}); err != nil {
+		return false, err
+	}
+	rows, _ := tx.Query(ctx, releaseLanes, pgx.NamedArgs{"lanes": lanes, "standings": standings, "failures": failures, "opens": opens, "holder": holder})
+	more, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+	return slices.Contains(more, true), err
+}
+
+const (
+	// healLanes wakes lanes that should be awake: after somebody has moved
+	// next_at in a row by hand.
+	healLanes = `
+UPDATE delivery_lanes l
+SET wake_at = now()
+WHERE holder IS NULL AND wake_at > now() AND (open_until IS NULL OR open_until <= now())
+  AND EXISTS (SELECT FROM deliveries d WHERE d.lane = l.lane AND d.state = 'pending' AND d.next_at <= now())`
+
+	trimLanes = `
+DELETE FROM delivery_lanes
+WHERE wake_at = 'infinity' AND holder IS NULL AND touched_at < now() - interval '1 day'`
+
+	selectBacklog = `
+SELECT COALESCE(sum(waiting), 0)::bigint, COALESCE(sum(waiting) FILTER (WHERE standing = 'failing'), 0)::bigint
+FROM (
+    SELECT l.standing, (
+        SELECT count(*)
+        FROM (SELECT FROM deliveries d WHERE d.lane = l.lane AND d.state = 'pending' AND d.next_at <= now() LIMIT 1000) few
+    ) AS waiting
+    FROM delivery_lanes l
+    WHERE l.wake_at < 'infinity'
+) lanes`
+)
+
+// TendLanes wakes lanes that sleep although something is due, forgets those to
+// which nothing was sent for a day, and counts what is due, up to 1,000 of each
+// lane: in all, and in those whose receiver fails.
+func (s *Store) TendLanes(ctx context.Context) (due, failing int64, err error) {
+	for _, sql := range []string{healLanes, trimLanes} {
+		if _, err := s.pool.Exec(ctx, sql); err != nil {
+			return 0, 0, fmt.Errorf("tend lanes: %w", err)
+		}
+	}
+	if err := s.pool.QueryRow(ctx, selectBacklog).Scan(&due, &failing); err != nil {
+		return 0, 0, fmt.Errorf("tend lanes: %w", err)
+	}
+	return due, failing, nil
+}
+
+// ListenOutbox calls heard when something is written into the outbox, until ctx
+// ends or the connection is lost. It calls it at the beginning too: what came
+// before was not heard.
+func (s *Store) ListenOutbox(ctx context.Context, heard func()) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("listen to the outbox: %w", err)
+	}
+	// It is not given back: the next one who gets it would hear too.
+	own := conn.Hijack()
+	defer func() { _ = own.Close(context.WithoutCancel(ctx)) }()
+	if _, err := own.Exec(ctx, "LISTEN "+OutboxChannel); err != nil {
+		return fmt.Errorf("listen to the outbox: %w", err)
+	}
+	heard()
+	for {
+		if _, err := own.WaitForNotification(ctx); err != nil {
+			if errors.Is(err, context.Canceled) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("listen to the outbox: %w", err)
+		}
+		heard()
+	}
+}
