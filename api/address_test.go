@@ -162,7 +162,7 @@ func FuzzClientOf(f *testing.F) {
 // An operator who forgot to name the proxy is told, once.
 func TestProxyThatIsNotTrustedIsWarnedOf(t *testing.T) {
 	for remote, want := range map[string]int{"127.0.0.1:9": 1, "10.1.2.3:9": 1, "203.0.113.7:9": 0} {
-		var log lines
+		var log logged
 		f := newFarm(t, func(_ *Config, deps *Deps) { deps.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 		for range 2 {
 			r := from(remote, "198.51.100.1")
@@ -175,20 +175,20 @@ func TestProxyThatIsNotTrustedIsWarnedOf(t *testing.T) {
 	}
 }
 
-// lines is what was logged.
-type lines struct {
+// logged is what was logged.
+type logged struct {
 	mu   sync.Mutex
 	text []string // guarded by mu
 }
 
-func (l *lines) Write(line []byte) (int, error) {
+func (l *logged) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, string(line))
 	return len(line), nil
 }
 
-func (l *lines) with(part string) (n int) {
+func (l *logged) with(part string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, line := range l.text {

@@ -30,6 +30,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -118,13 +119,17 @@ type Store interface {
 	Keys(ctx context.Context, accountID string) ([]account.Key, error)
 	RevokeKey(ctx context.Context, accountID, keyID string) error
 	Key(ctx context.Context, keyID string) (account.Key, account.Account, error)
+
+	batchStore
 }
 
 // A Bucket holds artifacts and large specs. A missing object is
 // object.ErrNotFound.
 type Bucket interface {
 	Put(ctx context.Context, key string, body io.Reader, size int64, contentType string) error
+	PutStream(ctx context.Context, key string, body io.Reader, contentType string) (int64, error)
 	Get(ctx context.Context, key string) (io.ReadCloser, object.Info, error)
+	Open(ctx context.Context, key string, offset int64) (io.ReadCloser, object.Info, error)
 	Stat(ctx context.Context, key string) (object.Info, error)
 	Delete(ctx context.Context, keys ...string) error
 	PresignGet(key string, ttl time.Duration, disposition string) (string, error)
@@ -151,6 +156,8 @@ type Server struct {
 	blocks    blocks
 	local     localCounts
 	proxied   sync.Once // a proxy that is not trusted was warned of
+
+	jobFields *openapi3.Schema // of a request to POST /v1/jobs, and of a batch's line
 
 	metrics *metrics
 	buffers *buffers
@@ -217,6 +224,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
+	s.jobFields = ops["POST /v1/jobs"].body
 	var main, admin []route
 	for _, rt := range s.routes() {
 		if rt.op = ops[rt.key()]; rt.op == nil {
@@ -290,6 +298,8 @@ func (s *Server) routes() []route {
 		{pattern: "GET /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "HEAD /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
+
+		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
 
 		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},

@@ -20,7 +20,8 @@ var openapiYAML []byte
 
 // An operation is what the contract says a request may hold.
 type operation struct {
-	body  *openapi3.Schema // nil: no body is read
+	body  *openapi3.Schema // of JSON; nil: none is read
+	takes []string         // media types of bodies
 	query *openapi3.Schema // an object with one property a parameter
 	keyed bool             // takes an Idempotency-Key
 }
@@ -46,11 +47,10 @@ func loadContract() (map[string]*operation, error) {
 				op.keyed = op.keyed || p.Value.In == openapi3.ParameterInHeader && p.Value.Name == keyHeader
 			}
 			if o.RequestBody != nil {
-				media := o.RequestBody.Value.Content.Get("application/json")
-				if media == nil {
-					return nil, fmt.Errorf("openapi.yaml: %s %s takes a body that is not JSON", method, path)
+				if media := o.RequestBody.Value.Content["application/json"]; media != nil {
+					op.body = media.Schema.Value
 				}
-				op.body = media.Schema.Value
+				op.takes = slices.Sorted(maps.Keys(o.RequestBody.Value.Content))
 			}
 			ops[method+" "+path] = op
 		}

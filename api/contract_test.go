@@ -86,7 +86,10 @@ func TestExamples(t *testing.T) {
 			if op.RequestBody == nil {
 				continue
 			}
-			media := op.RequestBody.Value.Content.Get("application/json")
+			media := op.RequestBody.Value.Content["application/json"]
+			if media == nil {
+				continue
+			}
 			send := func(value any) answered {
 				body, err := json.Marshal(value)
 				if err != nil {

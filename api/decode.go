@@ -51,26 +51,31 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge
 	}
+	if err != nil {
+		return nil, notArrived(r, err)
+	}
+	return body, nil
+}
+
+// notArrived is what came of a body that could not be read.
+func notArrived(r *http.Request, err error) error {
 	switch {
-	case err == nil:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// Before the context: the server ends that too when the deadline of its
 		// reads has passed, and the client is there to be told.
-		return nil, fault.Wrap(fault.Invalid, err, "the body did not arrive within %v; send it faster, or a smaller one", requestWithin)
+		return fault.Wrap(fault.Invalid, err, "the body did not arrive within %v; send it faster, or a smaller one", requestWithin)
 	case r.Context().Err() != nil:
-		return nil, fault.Wrap(fault.Canceled, err, "the client went away")
-	default:
-		f := malformed("the body did not arrive whole")
-		f.Err = err
-		return nil, f
+		return fault.Wrap(fault.Canceled, err, "the client went away")
 	}
-	return body, nil
+	f := malformed("the body did not arrive whole")
+	f.Err = err
+	return f
 }
 
 // decodeBody checks a body. Its error is a body that is no JSON object at
 // all; anything smaller is a problem of the input.
 func (op *operation) decodeBody(body []byte) (*input, error) {
-	value, problems, err := parseJSON(body)
+	value, problems, err := parseJSON("body", body)
 	if err != nil {
 		return nil, err
 	}

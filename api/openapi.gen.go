@@ -15,6 +15,26 @@ const (
 	Ladder BanActor = "ladder"
 )
 
+// Defines values for BatchFormat.
+const (
+	BatchFormatCsv   BatchFormat = "csv"
+	BatchFormatJsonl BatchFormat = "jsonl"
+	BatchFormatText  BatchFormat = "text"
+)
+
+// Defines values for BatchStatus.
+const (
+	BatchStatusCanceled   BatchStatus = "canceled"
+	BatchStatusCanceling  BatchStatus = "canceling"
+	BatchStatusCompleted  BatchStatus = "completed"
+	BatchStatusExpired    BatchStatus = "expired"
+	BatchStatusFailed     BatchStatus = "failed"
+	BatchStatusFinalizing BatchStatus = "finalizing"
+	BatchStatusPaused     BatchStatus = "paused"
+	BatchStatusRunning    BatchStatus = "running"
+	BatchStatusValidating BatchStatus = "validating"
+)
+
 // Defines values for Format.
 const (
 	FormatJpeg Format = "jpeg"
@@ -49,6 +69,12 @@ const (
 	MeterKindThreads  MeterKind = "threads"
 )
 
+// Defines values for OnError.
+const (
+	Reject OnError = "reject"
+	Skip   OnError = "skip"
+)
+
 // Defines values for OverThreadsAction.
 const (
 	Park   OverThreadsAction = "park"
@@ -68,12 +94,12 @@ const (
 
 // Defines values for Status.
 const (
-	Canceled  Status = "canceled"
-	Expired   Status = "expired"
-	Failed    Status = "failed"
-	Queued    Status = "queued"
-	Running   Status = "running"
-	Succeeded Status = "succeeded"
+	StatusCanceled  Status = "canceled"
+	StatusExpired   Status = "expired"
+	StatusFailed    Status = "failed"
+	StatusQueued    Status = "queued"
+	StatusRunning   Status = "running"
+	StatusSucceeded Status = "succeeded"
 )
 
 // Defines values for WaitUntil.
@@ -269,6 +295,98 @@ type BanRequest struct {
 	// Until When it ends by itself; left out: when it is lifted.
 	Until *Time `json:"until,omitempty"`
 }
+
+// Batch defines model for Batch.
+type Batch struct {
+	// Id `batch_` and 26 Crockford base32 characters.
+	Id string `json:"id"`
+
+	// Status `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
+	// for now. `finalizing`: every job has ended. `completed`, `canceled`, `expired` and `failed`
+	// (no line became a job) are ends; `canceling` is on the way to one.
+	Status BatchStatus `json:"status"`
+
+	// PausedReason Why it is paused: `by_owner`, `quota_exceeded` (until the quota's reset) or `suspended`.
+	PausedReason *string `json:"paused_reason"`
+
+	// ResumeAt When a pause ends by itself.
+	ResumeAt  *Time `json:"resume_at"`
+	CreatedAt Time  `json:"created_at"`
+
+	// StartedAt When its first line was fed.
+	StartedAt  *Time `json:"started_at"`
+	FinishedAt *Time `json:"finished_at"`
+
+	// ExpiresAt What is not finished by then is `expired`.
+	ExpiresAt Time `json:"expires_at"`
+
+	// KeptUntil When the batch and its results go; null before its end.
+	KeptUntil *Time `json:"kept_until"`
+
+	// Format `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
+	Format BatchFormat `json:"format"`
+
+	// OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
+	OnError  OnError           `json:"on_error"`
+	CustomId *string           `json:"custom_id"`
+	Metadata map[string]string `json:"metadata"`
+
+	// Counts Lines with something on them, by where they stand. `total` is their sum; it is 0 until they are read.
+	Counts BatchCounts `json:"counts"`
+
+	// Progress Lines that have ended, as a part of all: 0 to 1.
+	Progress float64 `json:"progress"`
+
+	// EstimatedEndAt From how fast its lines ended in the last minutes; null where that says nothing.
+	EstimatedEndAt *Time `json:"estimated_end_at"`
+
+	// Pass 1; one more each time its failed lines are tried again.
+	Pass int `json:"pass"`
+
+	// InvalidLines Lines that no job can be made of. They count as failed.
+	InvalidLines int64 `json:"invalid_lines"`
+
+	// Failure Why it `failed`, in words.
+	Failure *string    `json:"failure"`
+	Links   BatchLinks `json:"links"`
+}
+
+// BatchCounts Lines with something on them, by where they stand. `total` is their sum; it is 0 until they are read.
+type BatchCounts struct {
+	Total     int64 `json:"total"`
+	Queued    int64 `json:"queued"`
+	Running   int64 `json:"running"`
+	Succeeded int64 `json:"succeeded"`
+	Failed    int64 `json:"failed"`
+	Canceled  int64 `json:"canceled"`
+	Expired   int64 `json:"expired"`
+}
+
+// BatchCustomId Your own name for the batch, up to 255 characters without control characters.
+type BatchCustomId = string
+
+// BatchFormat `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
+type BatchFormat string
+
+// BatchLineEvents Whether the `webhook_url` of each line is told of that line's end.
+type BatchLineEvents = bool
+
+// BatchLinks defines model for BatchLinks.
+type BatchLinks struct {
+	Self        string `json:"self"`
+	Results     string `json:"results"`
+	Errors      string `json:"errors"`
+	Events      string `json:"events"`
+	Cancel      string `json:"cancel"`
+	Pause       string `json:"pause"`
+	Resume      string `json:"resume"`
+	RetryFailed string `json:"retry_failed"`
+}
+
+// BatchStatus `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
+// for now. `finalizing`: every job has ended. `completed`, `canceled`, `expired` and `failed`
+// (no line became a job) are ends; `canceling` is on the way to one.
+type BatchStatus string
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
@@ -570,6 +688,9 @@ type NewKey struct {
 	SigningSecret string `json:"signing_secret"`
 	SignsLinks    bool   `json:"signs_links"`
 }
+
+// OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
+type OnError string
 
 // Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
 type Options struct {
@@ -1281,6 +1402,27 @@ type ListAllUsageEventsParams struct {
 // ListAllUsageEventsParamsFormat defines parameters for ListAllUsageEvents.
 type ListAllUsageEventsParamsFormat string
 
+// CreateBatchTextBody defines parameters for CreateBatch.
+type CreateBatchTextBody = string
+
+// CreateBatchParams defines parameters for CreateBatch.
+type CreateBatchParams struct {
+	// Format How lines are written, where `Content-Type` does not say.
+	Format *BatchFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Defaults Fields for all lines, as JSON; what a line says itself goes before them.
+	Defaults *string        `form:"defaults,omitempty" json:"defaults,omitempty"`
+	OnError  *OnError       `form:"on_error,omitempty" json:"on_error,omitempty"`
+	CustomId *BatchCustomId `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+
+	// Metadata `metadata` of the batch, as JSON.
+	Metadata        *string          `form:"metadata,omitempty" json:"metadata,omitempty"`
+	BatchLineEvents *BatchLineEvents `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
 	// Status Only jobs in this state.
@@ -1431,6 +1573,9 @@ type CreateKeyJSONRequestBody = KeyRequest
 
 // CreateBanJSONRequestBody defines body for CreateBan for application/json ContentType.
 type CreateBanJSONRequestBody = BanRequest
+
+// CreateBatchTextRequestBody defines body for CreateBatch for text/plain ContentType.
+type CreateBatchTextRequestBody = CreateBatchTextBody
 
 // SubmitJobJSONRequestBody defines body for SubmitJob for application/json ContentType.
 type SubmitJobJSONRequestBody = JobRequest

@@ -17,25 +17,31 @@ const (
 	maxValues = 10_000 // values in a body, so that refusing many costs little
 )
 
-// parseJSON reads a body strictly, with its numbers as they were written, and
-// lists what is wrong with single members. Its error is a body that is not
-// JSON, or too much of it.
-func parseJSON(body []byte) (any, []fault.Field, error) {
+// parseJSON reads a body, or what else is called what, strictly, with its
+// numbers as they were written, and lists what is wrong with single members. Its
+// error is one that is not JSON, or too much of it.
+func parseJSON(what string, body []byte) (any, []fault.Field, error) {
 	switch {
 	case len(bytes.TrimSpace(body)) == 0:
-		return nil, nil, malformed("there is no body: send a JSON object")
+		return nil, nil, malformed("there is no %s: send a JSON object", what)
 	case !utf8.Valid(body):
-		return nil, nil, malformed("the body is not valid UTF-8")
+		return nil, nil, malformed("the %s is not valid UTF-8", what)
 	case deep(body):
-		return nil, nil, malformed("the body is nested more than %d deep", maxDepth)
+		return nil, nil, malformed("the %s is nested more than %d deep", what, maxDepth)
 	case !json.Valid(body):
-		return nil, nil, malformed("the body is not JSON: %s", syntaxError(body))
+		err := syntaxError(body)
+		f := malformed("the %s is not JSON: %v", what, err)
+		if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+			f.Detail += fmt.Sprintf(" (at byte %d)", e.Offset)
+		}
+		f.Err = err
+		return nil, nil, f
 	}
 	p := parser{dec: json.NewDecoder(bytes.NewReader(body))}
 	p.dec.UseNumber()
 	value, err := p.value("")
 	if err != nil {
-		return nil, nil, malformed("the body cannot be read: %v", err)
+		return nil, nil, malformed("the %s cannot be read: %v", what, err)
 	}
 	return value, p.problems, nil
 }
@@ -145,13 +151,9 @@ func deep(body []byte) bool {
 }
 
 // syntaxError says where JSON ends to be JSON.
-func syntaxError(body []byte) string {
+func syntaxError(body []byte) error {
 	var v json.RawMessage
-	err := json.Unmarshal(body, &v)
-	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Sprintf("%v (at byte %d)", e, e.Offset)
-	}
-	return fmt.Sprint(err)
+	return json.Unmarshal(body, &v)
 }
 
 // escape writes a name as a reference token of a JSON pointer (RFC 6901

@@ -26,6 +26,7 @@ var matrix = map[string][len(callers)]int{
 	"GET /v1/jobs/{id}/result":    {401, 401, 401, 404, 200, 401},
 	"HEAD /v1/jobs/{id}/result":   {401, 401, 401, 404, 200, 401},
 	"DELETE /v1/jobs/{id}/result": {401, 401, 401, 404, 403, 401},
+	"POST /v1/batches":            {401, 401, 401, 400, 403, 401}, // of no format
 	"GET /v1/queue":               {401, 401, 401, 200, 200, 401},
 	"GET /v1/usage":               {401, 401, 401, 200, 200, 401},
 	"GET /v1/usage/events":        {401, 401, 401, 200, 200, 401},

@@ -29,6 +29,26 @@ const (
 	Ladder BanActor = "ladder"
 )
 
+// Defines values for BatchFormat.
+const (
+	BatchFormatCsv   BatchFormat = "csv"
+	BatchFormatJsonl BatchFormat = "jsonl"
+	BatchFormatText  BatchFormat = "text"
+)
+
+// Defines values for BatchStatus.
+const (
+	BatchStatusCanceled   BatchStatus = "canceled"
+	BatchStatusCanceling  BatchStatus = "canceling"
+	BatchStatusCompleted  BatchStatus = "completed"
+	BatchStatusExpired    BatchStatus = "expired"
+	BatchStatusFailed     BatchStatus = "failed"
+	BatchStatusFinalizing BatchStatus = "finalizing"
+	BatchStatusPaused     BatchStatus = "paused"
+	BatchStatusRunning    BatchStatus = "running"
+	BatchStatusValidating BatchStatus = "validating"
+)
+
 // Defines values for Format.
 const (
 	FormatJpeg Format = "jpeg"
@@ -58,6 +78,12 @@ const (
 	MeterKindThreads  MeterKind = "threads"
 )
 
+// Defines values for OnError.
+const (
+	Reject OnError = "reject"
+	Skip   OnError = "skip"
+)
+
 // Defines values for OverThreadsAction.
 const (
 	Park   OverThreadsAction = "park"
@@ -71,12 +97,12 @@ const (
 
 // Defines values for Status.
 const (
-	Canceled  Status = "canceled"
-	Expired   Status = "expired"
-	Failed    Status = "failed"
-	Queued    Status = "queued"
-	Running   Status = "running"
-	Succeeded Status = "succeeded"
+	StatusCanceled  Status = "canceled"
+	StatusExpired   Status = "expired"
+	StatusFailed    Status = "failed"
+	StatusQueued    Status = "queued"
+	StatusRunning   Status = "running"
+	StatusSucceeded Status = "succeeded"
 )
 
 // Defines values for WaitUntil.
@@ -272,6 +298,98 @@ type BanRequest struct {
 	// Until When it ends by itself; left out: when it is lifted.
 	Until *time.Time `json:"until,omitempty"`
 }
+
+// Batch defines model for Batch.
+type Batch struct {
+	// Id `batch_` and 26 Crockford base32 characters.
+	Id string `json:"id"`
+
+	// Status `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
+	// for now. `finalizing`: every job has ended. `completed`, `canceled`, `expired` and `failed`
+	// (no line became a job) are ends; `canceling` is on the way to one.
+	Status BatchStatus `json:"status"`
+
+	// PausedReason Why it is paused: `by_owner`, `quota_exceeded` (until the quota's reset) or `suspended`.
+	PausedReason *string `json:"paused_reason"`
+
+	// ResumeAt When a pause ends by itself.
+	ResumeAt  *time.Time `json:"resume_at"`
+	CreatedAt time.Time  `json:"created_at"`
+
+	// StartedAt When its first line was fed.
+	StartedAt  *time.Time `json:"started_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+
+	// ExpiresAt What is not finished by then is `expired`.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// KeptUntil When the batch and its results go; null before its end.
+	KeptUntil *time.Time `json:"kept_until"`
+
+	// Format `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
+	Format BatchFormat `json:"format"`
+
+	// OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
+	OnError  OnError           `json:"on_error"`
+	CustomId *string           `json:"custom_id"`
+	Metadata map[string]string `json:"metadata"`
+
+	// Counts Lines with something on them, by where they stand. `total` is their sum; it is 0 until they are read.
+	Counts BatchCounts `json:"counts"`
+
+	// Progress Lines that have ended, as a part of all: 0 to 1.
+	Progress float64 `json:"progress"`
+
+	// EstimatedEndAt From how fast its lines ended in the last minutes; null where that says nothing.
+	EstimatedEndAt *time.Time `json:"estimated_end_at"`
+
+	// Pass 1; one more each time its failed lines are tried again.
+	Pass int `json:"pass"`
+
+	// InvalidLines Lines that no job can be made of. They count as failed.
+	InvalidLines int64 `json:"invalid_lines"`
+
+	// Failure Why it `failed`, in words.
+	Failure *string    `json:"failure"`
+	Links   BatchLinks `json:"links"`
+}
+
+// BatchCounts Lines with something on them, by where they stand. `total` is their sum; it is 0 until they are read.
+type BatchCounts struct {
+	Total     int64 `json:"total"`
+	Queued    int64 `json:"queued"`
+	Running   int64 `json:"running"`
+	Succeeded int64 `json:"succeeded"`
+	Failed    int64 `json:"failed"`
+	Canceled  int64 `json:"canceled"`
+	Expired   int64 `json:"expired"`
+}
+
+// BatchCustomId Your own name for the batch, up to 255 characters without control characters.
+type BatchCustomId = string
+
+// BatchFormat `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
+type BatchFormat string
+
+// BatchLineEvents Whether the `webhook_url` of each line is told of that line's end.
+type BatchLineEvents = bool
+
+// BatchLinks defines model for BatchLinks.
+type BatchLinks struct {
+	Self        string `json:"self"`
+	Results     string `json:"results"`
+	Errors      string `json:"errors"`
+	Events      string `json:"events"`
+	Cancel      string `json:"cancel"`
+	Pause       string `json:"pause"`
+	Resume      string `json:"resume"`
+	RetryFailed string `json:"retry_failed"`
+}
+
+// BatchStatus `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
+// for now. `finalizing`: every job has ended. `completed`, `canceled`, `expired` and `failed`
+// (no line became a job) are ends; `canceling` is on the way to one.
+type BatchStatus string
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
@@ -565,6 +683,9 @@ type NewKey struct {
 	SigningSecret string `json:"signing_secret"`
 	SignsLinks    bool   `json:"signs_links"`
 }
+
+// OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
+type OnError string
 
 // Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
 type Options struct {
@@ -1238,6 +1359,27 @@ type ListAllUsageEventsParams struct {
 // ListAllUsageEventsParamsFormat defines parameters for ListAllUsageEvents.
 type ListAllUsageEventsParamsFormat string
 
+// CreateBatchTextBody defines parameters for CreateBatch.
+type CreateBatchTextBody = string
+
+// CreateBatchParams defines parameters for CreateBatch.
+type CreateBatchParams struct {
+	// Format How lines are written, where `Content-Type` does not say.
+	Format *BatchFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Defaults Fields for all lines, as JSON; what a line says itself goes before them.
+	Defaults *string        `form:"defaults,omitempty" json:"defaults,omitempty"`
+	OnError  *OnError       `form:"on_error,omitempty" json:"on_error,omitempty"`
+	CustomId *BatchCustomId `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+
+	// Metadata `metadata` of the batch, as JSON.
+	Metadata        *string          `form:"metadata,omitempty" json:"metadata,omitempty"`
+	BatchLineEvents *BatchLineEvents `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+
+	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
 	// Status Only jobs in this state.
@@ -1326,6 +1468,9 @@ type CreateKeyJSONRequestBody = KeyRequest
 
 // CreateBanJSONRequestBody defines body for CreateBan for application/json ContentType.
 type CreateBanJSONRequestBody = BanRequest
+
+// CreateBatchTextRequestBody defines body for CreateBatch for text/plain ContentType.
+type CreateBatchTextRequestBody = CreateBatchTextBody
 
 // SubmitJobJSONRequestBody defines body for SubmitJob for application/json ContentType.
 type SubmitJobJSONRequestBody = JobRequest
@@ -1582,6 +1727,54 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/account (the `GetAccount` operationId).
 	GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBatchWithBody Upload a batch
+	//
+	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
+	// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
+	// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+	// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
+	// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
+	// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
+	//
+	// `202` means that the input is stored; its lines are read next (`validating`), each is judged
+	// as `POST /v1/jobs` would, and what is wrong is told by line and column. With
+	// `on_error=reject` one wrong line fails the batch before any job is made, with `skip` it
+	// fails alone. Jobs are made little by little, behind those that the account sends one by one;
+	// they count as submitted by the key that uploaded the batch. What is not finished after 7
+	// days is `expired`.
+	//
+	// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
+	// `202` before. Another input, or other settings, under the key is `422`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
+	CreateBatchWithBody(ctx context.Context, params *CreateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBatchWithTextBody Upload a batch
+	//
+	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
+	// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
+	// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+	// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
+	// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
+	// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
+	//
+	// `202` means that the input is stored; its lines are read next (`validating`), each is judged
+	// as `POST /v1/jobs` would, and what is wrong is told by line and column. With
+	// `on_error=reject` one wrong line fails the batch before any job is made, with `skip` it
+	// fails alone. Jobs are made little by little, behind those that the account sends one by one;
+	// they count as submitted by the key that uploaded the batch. What is not finished after 7
+	// days is `expired`.
+	//
+	// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
+	// `202` before. Another input, or other settings, under the key is `422`.
+	//
+	// Takes a body of the `text/plain` content type.
+	//
+	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
+	CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListJobs List jobs
 	//
@@ -2107,6 +2300,74 @@ func (c *Raw) Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 // Corresponds with GET /v1/account (the `GetAccount` operationId).
 func (c *Raw) GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetAccountRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBatchWithBody Upload a batch
+//
+// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
+// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
+// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
+// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
+// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
+//
+// `202` means that the input is stored; its lines are read next (`validating`), each is judged
+// as `POST /v1/jobs` would, and what is wrong is told by line and column. With
+// `on_error=reject` one wrong line fails the batch before any job is made, with `skip` it
+// fails alone. Jobs are made little by little, behind those that the account sends one by one;
+// they count as submitted by the key that uploaded the batch. What is not finished after 7
+// days is `expired`.
+//
+// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
+// `202` before. Another input, or other settings, under the key is `422`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
+func (c *Raw) CreateBatchWithBody(ctx context.Context, params *CreateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBatchRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBatchWithTextBody Upload a batch
+//
+// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
+// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
+// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
+// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
+// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
+//
+// `202` means that the input is stored; its lines are read next (`validating`), each is judged
+// as `POST /v1/jobs` would, and what is wrong is told by line and column. With
+// `on_error=reject` one wrong line fails the batch before any job is made, with `skip` it
+// fails alone. Jobs are made little by little, behind those that the account sends one by one;
+// they count as submitted by the key that uploaded the batch. What is not finished after 7
+// days is `expired`.
+//
+// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
+// `202` before. Another input, or other settings, under the key is `422`.
+//
+// Takes a body of the `text/plain` content type.
+//
+// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
+func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBatchRequestWithTextBody(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3249,6 +3510,148 @@ func NewGetAccountRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateBatchRequestWithTextBody calls the generic CreateBatch builder with text/plain body
+func NewCreateBatchRequestWithTextBody(server string, params *CreateBatchParams, body CreateBatchTextRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	if stringer, ok := interface{}(body).(fmt.Stringer); ok {
+		bodyReader = strings.NewReader(stringer.String())
+	} else {
+		bodyReader = strings.NewReader(fmt.Sprint(body))
+	}
+	return NewCreateBatchRequestWithBody(server, params, "text/plain", bodyReader)
+}
+
+// NewCreateBatchRequestWithBody constructs an http.Request for the CreateBatch method, with any body, and a specified content type
+func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Defaults != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "defaults", *params.Defaults, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.OnError != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "on_error", *params.OnError, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CustomId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "custom_id", *params.CustomId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Metadata != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "metadata", *params.Metadata, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.BatchLineEvents != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "batch_line_events", *params.BatchLineEvents, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
