@@ -96,6 +96,7 @@ func insertJobs(ctx context.Context, tx pgx.Tx, ends []Ended) ([]Ended, error) {
 // wrote. What is refused all the same is left out: the job's charge is kept,
 // and one row does not keep all others out of the archive.
 func (s *Store) insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended) (fresh []Ended, stripped int, err error) {
+	var rowless []Ended
 	inserted := int64(0)
 	try := func(args pgx.NamedArgs) error {
 		return pgx.BeginFunc(ctx, tx, func(sp pgx.Tx) error {
@@ -114,6 +115,7 @@ func (s *Store) insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended)
 		}
 		if refused(err) {
 			s.log.Error("the database takes no row of a job in any form; its charge is kept", "job", e.Job.ID, "account", e.Job.Account, "err", err)
+			rowless = append(rowless, e)
 			continue
 		}
 		if err != nil {
@@ -121,6 +123,13 @@ func (s *Store) insertJobsOneByOne(ctx context.Context, tx pgx.Tx, ends []Ended)
 		}
 		if inserted > 0 {
 			fresh = append(fresh, e)
+		}
+	}
+	// A batch waits for the ends of all its lines.
+	for _, e := range rowless {
+		err := pgx.BeginFunc(ctx, tx, func(sp pgx.Tx) error { return countBatchEnds(ctx, sp, []Ended{e}) })
+		if err != nil && !refused(err) { // it may be of no batch that there can be
+			return nil, stripped, err
 		}
 	}
 	return fresh, stripped, nil

@@ -100,6 +100,9 @@ func (s *Store) project(ctx context.Context, from, to Projection, filing Filing,
 		if err := countOutcomes(ctx, tx, fresh); err != nil {
 			return err
 		}
+		if err := countBatchEnds(ctx, tx, fresh); err != nil {
+			return err
+		}
 		if err := keepArtifacts(ctx, tx, fresh); err != nil {
 			return err
 		}
