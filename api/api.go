@@ -121,6 +121,7 @@ type Store interface {
 	Key(ctx context.Context, keyID string) (account.Key, account.Account, error)
 
 	batchStore
+	resultStore
 }
 
 // A Bucket holds artifacts and large specs. A missing object is
@@ -300,6 +301,7 @@ func (s *Server) routes() []route {
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
 
 		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
+		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
 
 		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/object"
@@ -39,6 +40,7 @@ type memStore struct {
 
 	artifacts map[string]*job.Artifact // by account and cache key
 	batches   []memBatch
+	refusals  map[string][]batch.Refusal // by batch
 }
 
 type keyedJob struct {

@@ -131,6 +131,18 @@ const (
 	ListAllUsageEventsParamsFormatJsonl ListAllUsageEventsParamsFormat = "jsonl"
 )
 
+// Defines values for GetBatchResultsParamsFormat.
+const (
+	GetBatchResultsParamsFormatCsv   GetBatchResultsParamsFormat = "csv"
+	GetBatchResultsParamsFormatJsonl GetBatchResultsParamsFormat = "jsonl"
+)
+
+// Defines values for GetBatchResultsParamsOrder.
+const (
+	Ended GetBatchResultsParamsOrder = "ended"
+	Line  GetBatchResultsParamsOrder = "line"
+)
+
 // Defines values for GetUsageParamsFormat.
 const (
 	GetUsageParamsFormatCsv  GetUsageParamsFormat = "csv"
@@ -368,6 +380,21 @@ type BatchCustomId = string
 // BatchFormat `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
 type BatchFormat string
 
+// BatchLineError Why there is no result.
+type BatchLineError struct {
+	// Code That of the failed job; `canceled` or `expired` like the job; `gone` (the artifact was
+	// deleted, or its retention ended); of a line without a job, what `POST /v1/jobs` would have said (`invalid_input`, …),
+	// `batch_canceled`, `batch_expired` or `batch_failed`.
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+
+	// Stage Of the failed job.
+	Stage *string `json:"stage"`
+
+	// Retryable Whether the same line may succeed another time.
+	Retryable bool `json:"retryable"`
+}
+
 // BatchLineEvents Whether the `webhook_url` of each line is told of that line's end.
 type BatchLineEvents = bool
 
@@ -381,6 +408,28 @@ type BatchLinks struct {
 	Pause       string `json:"pause"`
 	Resume      string `json:"resume"`
 	RetryFailed string `json:"retry_failed"`
+}
+
+// BatchResult defines model for BatchResult.
+type BatchResult struct {
+	// Line Its number in the input, blank lines counted; 1 is the first.
+	Line     int     `json:"line"`
+	CustomId *string `json:"custom_id"`
+
+	// JobId The job that it became at last; null if it became none.
+	JobId *string `json:"job_id"`
+
+	// Status `queued` and `running` change; the others are ends.
+	Status Status `json:"status"`
+
+	// Result The artifact.
+	Result *Result `json:"result"`
+
+	// Error Why there is no result.
+	Error *BatchLineError `json:"error"`
+
+	// Cursor With `order=ended`: `after` of whatever comes behind it.
+	Cursor *string `json:"cursor,omitempty"`
 }
 
 // BatchStatus `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
@@ -1282,6 +1331,9 @@ type Width = int
 // AccountId defines model for AccountId.
 type AccountId = string
 
+// BatchId defines model for BatchId.
+type BatchId = string
+
 // EventsAfter defines model for EventsAfter.
 type EventsAfter = string
 
@@ -1422,6 +1474,24 @@ type CreateBatchParams struct {
 	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// GetBatchResultsParams defines parameters for GetBatchResults.
+type GetBatchResultsParams struct {
+	// Format `jsonl` or `csv`. Left out: by `Accept`, else `jsonl`.
+	Format *GetBatchResultsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Order `line`, or `ended` to follow a batch that runs.
+	Order *GetBatchResultsParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
+	// After `cursor` of the last result that was read; with `order=ended`.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// GetBatchResultsParamsFormat defines parameters for GetBatchResults.
+type GetBatchResultsParamsFormat string
+
+// GetBatchResultsParamsOrder defines parameters for GetBatchResults.
+type GetBatchResultsParamsOrder string
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {

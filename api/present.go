@@ -73,7 +73,7 @@ func presentBare(j *job.Job, base string) *Job {
 	v := &Job{
 		Id: string(j.ID), Status: Status(j.State), Tier: j.Tier, Attempts: j.Attempts, Cached: j.Cached, Billable: j.Billable,
 		CreatedAt: Time{j.CreatedAt}, StartedAt: timeOrNull(j.StartedAt), FinishedAt: timeOrNull(j.FinishedAt), ExpiresAt: timeOrNull(j.ExpiresAt),
-		CustomId: orNull(j.CustomID), Metadata: j.Metadata,
+		CustomId: orNull(j.CustomID), BatchId: orNull(j.Batch), Metadata: j.Metadata,
 		Error: presentFailure(j.Failure), Evidence: presentEvidence(j.Evidence),
 		Links: Links{Self: self, Result: self + "/result"},
 	}
@@ -84,10 +84,7 @@ func presentBare(j *job.Job, base string) *Job {
 		v.Metadata = map[string]string{}
 	}
 	if r := j.Result; r != nil {
-		v.Result = &Result{
-			Url: v.Links.Result, ContentType: r.ContentType, SizeBytes: r.SizeBytes, Sha256: r.SHA256,
-			Width: orNull(r.Width), Height: orNull(r.Height), Pages: orNull(r.Pages),
-		}
+		v.Result = presentResult(r, v.Links.Result)
 	}
 	if t := j.Timings; t != nil {
 		v.Timings = &Timings{
@@ -96,6 +93,13 @@ func presentBare(j *job.Job, base string) *Job {
 		}
 	}
 	return v
+}
+
+func presentResult(r *job.Result, url string) *Result {
+	return &Result{
+		Url: url, ContentType: r.ContentType, SizeBytes: r.SizeBytes, Sha256: r.SHA256,
+		Width: orNull(r.Width), Height: orNull(r.Height), Pages: orNull(r.Pages),
+	}
 }
 
 func presentFailure(f *job.Failure) *Failure {

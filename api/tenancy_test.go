@@ -19,22 +19,23 @@ var callers = [...]string{"none", "malformed", "revoked", "other account", "read
 // route names one of them. 401 is no key or a bad one; the admin token is no
 // key, and a key is no admin token.
 var matrix = map[string][len(callers)]int{
-	"POST /v1/jobs":               {401, 401, 401, 200, 403, 401},
-	"GET /v1/jobs":                {401, 401, 401, 200, 200, 401},
-	"GET /v1/jobs/{id}":           {401, 401, 401, 404, 200, 401},
-	"DELETE /v1/jobs/{id}":        {401, 401, 401, 404, 403, 401},
-	"GET /v1/jobs/{id}/result":    {401, 401, 401, 404, 200, 401},
-	"HEAD /v1/jobs/{id}/result":   {401, 401, 401, 404, 200, 401},
-	"DELETE /v1/jobs/{id}/result": {401, 401, 401, 404, 403, 401},
-	"POST /v1/batches":            {401, 401, 401, 400, 403, 401}, // of no format
-	"GET /v1/queue":               {401, 401, 401, 200, 200, 401},
-	"GET /v1/usage":               {401, 401, 401, 200, 200, 401},
-	"GET /v1/usage/events":        {401, 401, 401, 200, 200, 401},
-	"GET /v1/account":             {401, 401, 401, 200, 200, 401},
-	"GET /v1/screenshot":          {401, 401, 401, linked, 403, 401},
-	"POST /v1/screenshot":         {401, 401, 401, linked, 403, 401},
-	"GET /v1/pdf":                 {401, 401, 401, linked, 403, 401},
-	"POST /v1/pdf":                {401, 401, 401, linked, 403, 401},
+	"POST /v1/jobs":                {401, 401, 401, 200, 403, 401},
+	"GET /v1/jobs":                 {401, 401, 401, 200, 200, 401},
+	"GET /v1/jobs/{id}":            {401, 401, 401, 404, 200, 401},
+	"DELETE /v1/jobs/{id}":         {401, 401, 401, 404, 403, 401},
+	"GET /v1/jobs/{id}/result":     {401, 401, 401, 404, 200, 401},
+	"HEAD /v1/jobs/{id}/result":    {401, 401, 401, 404, 200, 401},
+	"DELETE /v1/jobs/{id}/result":  {401, 401, 401, 404, 403, 401},
+	"POST /v1/batches":             {401, 401, 401, 400, 403, 401}, // of no format
+	"GET /v1/batches/{id}/results": {401, 401, 401, 404, 200, 401},
+	"GET /v1/queue":                {401, 401, 401, 200, 200, 401},
+	"GET /v1/usage":                {401, 401, 401, 200, 200, 401},
+	"GET /v1/usage/events":         {401, 401, 401, 200, 200, 401},
+	"GET /v1/account":              {401, 401, 401, 200, 200, 401},
+	"GET /v1/screenshot":           {401, 401, 401, linked, 403, 401},
+	"POST /v1/screenshot":          {401, 401, 401, linked, 403, 401},
+	"GET /v1/pdf":                  {401, 401, 401, linked, 403, 401},
+	"POST /v1/pdf":                 {401, 401, 401, linked, 403, 401},
 
 	"POST /admin/v1/accounts":                      {401, 401, 401, 401, 401, 201},
 	"GET /admin/v1/accounts":                       {401, 401, 401, 401, 401, 200},
@@ -91,6 +92,9 @@ func TestTenancy(t *testing.T) {
 			id := string(j.ID)
 			if strings.HasPrefix(path, "/admin/") {
 				id = f.acct.ID
+			}
+			if strings.HasPrefix(path, "/v1/batches/") {
+				id = f.batch(line(1, "")).ID
 			}
 			path = strings.NewReplacer("{id}", id, "{key_id}", k.ID, "{$}", "").Replace(path)
 			if row[3] == linked && method == "GET" { // the query of a render is its request

@@ -134,6 +134,18 @@ const (
 	ListAllUsageEventsParamsFormatJsonl ListAllUsageEventsParamsFormat = "jsonl"
 )
 
+// Defines values for GetBatchResultsParamsFormat.
+const (
+	GetBatchResultsParamsFormatCsv   GetBatchResultsParamsFormat = "csv"
+	GetBatchResultsParamsFormatJsonl GetBatchResultsParamsFormat = "jsonl"
+)
+
+// Defines values for GetBatchResultsParamsOrder.
+const (
+	Ended GetBatchResultsParamsOrder = "ended"
+	Line  GetBatchResultsParamsOrder = "line"
+)
+
 // Defines values for GetUsageParamsFormat.
 const (
 	GetUsageParamsFormatCsv  GetUsageParamsFormat = "csv"
@@ -371,6 +383,21 @@ type BatchCustomId = string
 // BatchFormat `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
 type BatchFormat string
 
+// BatchLineError Why there is no result.
+type BatchLineError struct {
+	// Code That of the failed job; `canceled` or `expired` like the job; `gone` (the artifact was
+	// deleted, or its retention ended); of a line without a job, what `POST /v1/jobs` would have said (`invalid_input`, …),
+	// `batch_canceled`, `batch_expired` or `batch_failed`.
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+
+	// Stage Of the failed job.
+	Stage *string `json:"stage"`
+
+	// Retryable Whether the same line may succeed another time.
+	Retryable bool `json:"retryable"`
+}
+
 // BatchLineEvents Whether the `webhook_url` of each line is told of that line's end.
 type BatchLineEvents = bool
 
@@ -384,6 +411,28 @@ type BatchLinks struct {
 	Pause       string `json:"pause"`
 	Resume      string `json:"resume"`
 	RetryFailed string `json:"retry_failed"`
+}
+
+// BatchResult defines model for BatchResult.
+type BatchResult struct {
+	// Line Its number in the input, blank lines counted; 1 is the first.
+	Line     int     `json:"line"`
+	CustomId *string `json:"custom_id"`
+
+	// JobId The job that it became at last; null if it became none.
+	JobId *string `json:"job_id"`
+
+	// Status `queued` and `running` change; the others are ends.
+	Status Status `json:"status"`
+
+	// Result The artifact.
+	Result *Result `json:"result"`
+
+	// Error Why there is no result.
+	Error *BatchLineError `json:"error"`
+
+	// Cursor With `order=ended`: `after` of whatever comes behind it.
+	Cursor *string `json:"cursor,omitempty"`
 }
 
 // BatchStatus `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
@@ -1248,6 +1297,9 @@ type Width = int
 // AccountId defines model for AccountId.
 type AccountId = string
 
+// BatchId defines model for BatchId.
+type BatchId = string
+
 // EventsAfter defines model for EventsAfter.
 type EventsAfter = string
 
@@ -1379,6 +1431,24 @@ type CreateBatchParams struct {
 	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// GetBatchResultsParams defines parameters for GetBatchResults.
+type GetBatchResultsParams struct {
+	// Format `jsonl` or `csv`. Left out: by `Accept`, else `jsonl`.
+	Format *GetBatchResultsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Order `line`, or `ended` to follow a batch that runs.
+	Order *GetBatchResultsParamsOrder `form:"order,omitempty" json:"order,omitempty"`
+
+	// After `cursor` of the last result that was read; with `order=ended`.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// GetBatchResultsParamsFormat defines parameters for GetBatchResults.
+type GetBatchResultsParamsFormat string
+
+// GetBatchResultsParamsOrder defines parameters for GetBatchResults.
+type GetBatchResultsParamsOrder string
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
@@ -1775,6 +1845,25 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 	CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBatchResults Results of a batch
+	//
+	// A result for each line of the input, in its order, streamed: as JSON lines or as CSV, whose
+	// cells no spreadsheet takes for formulas. Once the batch has ended every line that has
+	// something on it is there, once; before that the lines that have ended are
+	// (`X-Results-Complete: false`). A line has a `result` or an `error`, never both.
+	//
+	// To follow a batch while it runs, ask for `order=ended`: results in the order in which their
+	// jobs ended, each with a `cursor`, which is `after` of the next request. However often it is
+	// asked, and whatever ends meanwhile, each end is there once and none is missed. Lines that
+	// never became a job (they were wrong, refused or left out) follow when the batch has ended. A
+	// line that is tried again (`retry-failed`) comes again with its new end, which is the one
+	// that counts; lines without a job may come again then, too.
+	//
+	// An answer that breaks off was not the whole list.
+	//
+	// Corresponds with GET /v1/batches/{id}/results (the `GetBatchResults` operationId).
+	GetBatchResults(ctx context.Context, id BatchId, params *GetBatchResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListJobs List jobs
 	//
@@ -2368,6 +2457,35 @@ func (c *Raw) CreateBatchWithBody(ctx context.Context, params *CreateBatchParams
 // Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateBatchRequestWithTextBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBatchResults Results of a batch
+//
+// A result for each line of the input, in its order, streamed: as JSON lines or as CSV, whose
+// cells no spreadsheet takes for formulas. Once the batch has ended every line that has
+// something on it is there, once; before that the lines that have ended are
+// (`X-Results-Complete: false`). A line has a `result` or an `error`, never both.
+//
+// To follow a batch while it runs, ask for `order=ended`: results in the order in which their
+// jobs ended, each with a `cursor`, which is `after` of the next request. However often it is
+// asked, and whatever ends meanwhile, each end is there once and none is missed. Lines that
+// never became a job (they were wrong, refused or left out) follow when the batch has ended. A
+// line that is tried again (`retry-failed`) comes again with its new end, which is the one
+// that counts; lines without a job may come again then, too.
+//
+// An answer that breaks off was not the whole list.
+//
+// Corresponds with GET /v1/batches/{id}/results (the `GetBatchResults` operationId).
+func (c *Raw) GetBatchResults(ctx context.Context, id BatchId, params *GetBatchResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBatchResultsRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3652,6 +3770,91 @@ func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, con
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetBatchResultsRequest constructs an http.Request for the GetBatchResults method
+func NewGetBatchResultsRequest(server string, id BatchId, params *GetBatchResultsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/results", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Order != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "order", *params.Order, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
