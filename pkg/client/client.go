@@ -257,6 +257,19 @@ func open(ctx context.Context, send func() (*http.Response, error)) (io.ReadClos
 	return resp.Body, nil
 }
 
+// request is one that the generated half has no words for.
+func (c *Client) request(ctx context.Context, method, path string, q url.Values, body io.Reader) (*http.Request, error) {
+	target := strings.TrimSuffix(c.raw.Server, "/") + path
+	if len(q) > 0 {
+		target += "?" + q.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return req, c.raw.applyEditors(ctx, req, nil)
+}
+
 // ListBans lists who is kept out, the newest first.
 func (c *Client) ListBans(ctx context.Context) ([]Ban, error) {
 	all, limit := []Ban{}, 200
@@ -308,10 +321,11 @@ func call[T any](ctx context.Context, within time.Duration, send func(context.Co
 	if resp.StatusCode == http.StatusNoContent {
 		return v, nil
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, unreachable(ctx, err) // it broke off
+	}
+	if err := json.Unmarshal(body, v); err != nil {
 		return nil, fmt.Errorf("the server's answer is not Tintype's: %w", err)
 	}
 	return v, nil

@@ -43,7 +43,8 @@ func (c *Client) Wait(ctx context.Context, id string, progress func(*Job)) (*Job
 		if ctx.Err() != nil { // also where the last answer was a refusal
 			return nil, context.Cause(ctx)
 		}
-		pause, passing := passes(err)
+		pause, passing := Passes(err)
+		pause = min(pause, mostPause)
 		if !passing || time.Since(seen) > absentFor {
 			return nil, err
 		}
@@ -55,12 +56,13 @@ func (c *Client) Wait(ctx context.Context, id string, progress func(*Job)) (*Job
 	}
 }
 
-// passes reports an error that is worth asking again after, and when.
-func passes(err error) (time.Duration, bool) {
+// Passes reports an error that is worth asking again after, and when: not
+// before the server's Retry-After.
+func Passes(err error) (time.Duration, bool) {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		switch p.Status {
 		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return min(max(p.RetryAfter, pauseFor), mostPause), true
+			return max(p.RetryAfter, pauseFor), true
 		}
 		return 0, false
 	}
