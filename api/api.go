@@ -98,6 +98,8 @@ type Door interface {
 // have is a fault of kind NotFound; any error that is no fault is its own
 // trouble.
 type Store interface {
+	endpointStore
+
 	Job(ctx context.Context, id job.ID) (*job.Job, error)
 	Artifact(ctx context.Context, accountID string, cacheKey []byte) (*job.Artifact, error)
 	JobByKey(ctx context.Context, accountID string, keyHash []byte) (j *job.Job, fingerprint []byte, err error)
@@ -307,6 +309,16 @@ func (s *Server) routes() []route {
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},
 		{pattern: "GET /v1/usage/events", class: classAPI, auth: byKey, handle: s.listUsageEvents},
 		{pattern: "GET /v1/account", class: classAPI, auth: byKey, handle: s.getAccount},
+
+		{pattern: "GET /v1/account/webhook-secret", class: classAPI, auth: byKey, handle: s.getWebhookSecret},
+		{pattern: "POST /v1/account/webhook-secret/rotate", class: classAPI, auth: byKey, handle: s.rotateWebhookSecret},
+
+		{pattern: "POST /v1/webhook-endpoints", class: classAPI, auth: byKey, handle: s.createEndpoint},
+		{pattern: "GET /v1/webhook-endpoints", class: classAPI, auth: byKey, handle: s.listEndpoints},
+		{pattern: "GET /v1/webhook-endpoints/{id}", class: classAPI, auth: byKey, handle: s.getEndpoint},
+		{pattern: "PATCH /v1/webhook-endpoints/{id}", class: classAPI, auth: byKey, handle: s.updateEndpoint},
+		{pattern: "DELETE /v1/webhook-endpoints/{id}", class: classAPI, auth: byKey, handle: s.deleteEndpoint},
+		{pattern: "POST /v1/webhook-endpoints/{id}/rotate", class: classAPI, auth: byKey, handle: s.rotateEndpoint},
 
 		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG), asks: true},
 		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG), asks: true},

@@ -122,6 +122,8 @@ func words(e *openapi3.SchemaError) string {
 		return fmt.Sprintf("must be at most %d characters long", *s.MaxLength)
 	case "maxItems":
 		return fmt.Sprintf("must have at most %d entries", *s.MaxItems)
+	case "minItems":
+		return "must not be empty"
 	case "uniqueItems":
 		return "has an entry twice"
 	case "maxProperties":

@@ -95,11 +95,15 @@ func TestExamples(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				target := strings.Replace(path, "{id}", f.acct.ID, 1)
+				id := f.acct.ID
+				if strings.HasPrefix(path, "/v1/webhook-endpoints/") {
+					id = f.newEndpoint().ID
+				}
+				target := strings.Replace(path, "{id}", id, 1)
 				if strings.HasPrefix(path, "/admin") {
 					return f.admin(method, target, string(body))
 				}
-				if strings.HasPrefix(path, "/v1/jobs") {
+				if strings.HasPrefix(path, "/v1/jobs") || strings.HasPrefix(path, "/v1/webhook-endpoints") {
 					return f.do(method, target, string(body))
 				}
 				// A render answers when its job has ended.

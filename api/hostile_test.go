@@ -21,9 +21,13 @@ import (
 func TestHostileBodies(t *testing.T) {
 	f := newFarm(t)
 	deepLists, deepObjects := strings.Repeat("[", 10_000), strings.Repeat(`{"a":`, 10_000)
+	ops, err := loadContract()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, rt := range f.server.routes() {
 		method, path, _ := strings.Cut(rt.pattern, " ")
-		if method != "POST" && method != "PATCH" {
+		if ops[rt.key()].body == nil { // none is read
 			continue
 		}
 		path = strings.ReplaceAll(path, "{id}", f.acct.ID)

@@ -23,6 +23,8 @@ import (
 // memStore is the archive in memory. down makes every method fail as a
 // database that does not answer does.
 type memStore struct {
+	memEndpoints
+
 	mu       sync.Mutex
 	down     bool
 	asked    int // how often Key was called

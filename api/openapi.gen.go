@@ -110,6 +110,17 @@ const (
 	Networkidle2     WaitUntil = "networkidle2"
 )
 
+// Defines values for WebhookEvent.
+const (
+	BatchCompleted WebhookEvent = "batch.completed"
+	JobCanceled    WebhookEvent = "job.canceled"
+	JobExpired     WebhookEvent = "job.expired"
+	JobFailed      WebhookEvent = "job.failed"
+	JobSucceeded   WebhookEvent = "job.succeeded"
+	QuotaExceeded  WebhookEvent = "quota.exceeded"
+	QuotaWarning   WebhookEvent = "quota.warning"
+)
+
 // Defines values for Export.
 const (
 	ExportCsv   Export = "csv"
@@ -668,7 +679,7 @@ type KeyRequest struct {
 	// Name What the key is for.
 	Name *string `json:"name,omitempty"`
 
-	// Scopes What it opens: `read` looks at jobs, results, usage and the account; `render` submits, cancels and deletes. Left out or empty: everything.
+	// Scopes What it opens: `read` looks at jobs, results, usage and the account; `render` submits, cancels, deletes and changes webhooks. Left out or empty: everything.
 	Scopes *[]KeyRequestScopes `json:"scopes,omitempty"`
 }
 
@@ -736,6 +747,25 @@ type NewKey struct {
 	// SigningSecret Signs links in the name of the key. It is shown here and never again.
 	SigningSecret string `json:"signing_secret"`
 	SignsLinks    bool   `json:"signs_links"`
+}
+
+// NewWebhookEndpoint defines model for NewWebhookEndpoint.
+type NewWebhookEndpoint struct {
+	Id                      string   `json:"id"`
+	Url                     string   `json:"url"`
+	Description             string   `json:"description"`
+	Events                  []string `json:"events"`
+	BatchLineEvents         bool     `json:"batch_line_events"`
+	Enabled                 bool     `json:"enabled"`
+	DisabledAt              *Time    `json:"disabled_at"`
+	DisabledReason          *string  `json:"disabled_reason"`
+	FailingSince            *Time    `json:"failing_since"`
+	PreviousSecretExpiresAt *Time    `json:"previous_secret_expires_at"`
+	CreatedAt               Time     `json:"created_at"`
+	UpdatedAt               Time     `json:"updated_at"`
+
+	// Secret Verifies what is sent: `whsec_` and base64. It is shown here and never again.
+	Secret string `json:"secret"`
 }
 
 // OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
@@ -1325,6 +1355,101 @@ type UsageEventList struct {
 // no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
 type WaitUntil string
 
+// WebhookDescription What it is for, in up to 200 characters without control characters.
+type WebhookDescription = string
+
+// WebhookEndpoint defines model for WebhookEndpoint.
+type WebhookEndpoint struct {
+	Id              string   `json:"id"`
+	Url             string   `json:"url"`
+	Description     string   `json:"description"`
+	Events          []string `json:"events"`
+	BatchLineEvents bool     `json:"batch_line_events"`
+
+	// Enabled Whether anything is sent there.
+	Enabled    bool  `json:"enabled"`
+	DisabledAt *Time `json:"disabled_at"`
+
+	// DisabledReason `by_owner`, `gone` (it answered 410) or `failing` (nothing arrived for five days).
+	DisabledReason *string `json:"disabled_reason"`
+
+	// FailingSince The first failure since the last delivery that arrived; null when that did.
+	FailingSince *Time `json:"failing_since"`
+
+	// PreviousSecretExpiresAt Until when the secret before the last rotation signs as well.
+	PreviousSecretExpiresAt *Time `json:"previous_secret_expires_at"`
+	CreatedAt               Time  `json:"created_at"`
+	UpdatedAt               Time  `json:"updated_at"`
+}
+
+// WebhookEndpointList defines model for WebhookEndpointList.
+type WebhookEndpointList struct {
+	Data       []WebhookEndpoint `json:"data"`
+	HasMore    bool              `json:"has_more"`
+	NextCursor *string           `json:"next_cursor"`
+}
+
+// WebhookEndpointRequest defines model for WebhookEndpointRequest.
+type WebhookEndpointRequest struct {
+	// BatchLineEvents Whether it is also told of the jobs that are lines of a batch. Left out they are not told.
+	BatchLineEvents *WebhookLineEvents `json:"batch_line_events,omitempty"`
+
+	// Description What it is for, in up to 200 characters without control characters.
+	Description *WebhookDescription `json:"description,omitempty"`
+
+	// Events What it is told of.
+	Events WebhookEvents `json:"events"`
+
+	// Url Where messages are posted to: an absolute `https` URL without credentials, `http` where the
+	// installation permits it. Where it leads is judged when it is dialled: private addresses are
+	// refused there.
+	Url WebhookUrl `json:"url"`
+}
+
+// WebhookEndpointUpdate defines model for WebhookEndpointUpdate.
+type WebhookEndpointUpdate struct {
+	// BatchLineEvents Whether it is also told of the jobs that are lines of a batch. Left out they are not told.
+	BatchLineEvents *WebhookLineEvents `json:"batch_line_events,omitempty"`
+
+	// Description What it is for, in up to 200 characters without control characters.
+	Description *WebhookDescription `json:"description,omitempty"`
+
+	// Enabled `false` sends nothing more there; `true` begins anew.
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// Events What it is told of.
+	Events *WebhookEvents `json:"events,omitempty"`
+
+	// Url Where messages are posted to: an absolute `https` URL without credentials, `http` where the
+	// installation permits it. Where it leads is judged when it is dialled: private addresses are
+	// refused there.
+	Url *WebhookUrl `json:"url,omitempty"`
+}
+
+// WebhookEvent `batch.completed` is of a batch that has ended, in whatever state. `quota.warning` is of 80 % of a
+// period's quota, `quota.exceeded` of all of it.
+type WebhookEvent string
+
+// WebhookEvents What it is told of.
+type WebhookEvents = []WebhookEvent
+
+// WebhookLineEvents Whether it is also told of the jobs that are lines of a batch. Left out they are not told.
+type WebhookLineEvents = bool
+
+// WebhookSecret defines model for WebhookSecret.
+type WebhookSecret struct {
+	// Secret Verifies what is sent to the `webhook_url` of jobs and batches: `whsec_` and base64.
+	Secret string `json:"secret"`
+
+	// PreviousSecretExpiresAt Until when the secret before the last rotation signs as well.
+	PreviousSecretExpiresAt *Time `json:"previous_secret_expires_at"`
+}
+
+// WebhookUrl Where messages are posted to: an absolute `https` URL without credentials, `http` where the
+// installation permits it. Where it leads is judged when it is dialled: private addresses are
+// refused there.
+type WebhookUrl = string
+
 // Width Width of the window in CSS pixels, 1 to 10,000.
 type Width = int
 
@@ -1369,6 +1494,9 @@ type Prefer = string
 
 // Wait seconds, with or without s, such as 30s
 type Wait = string
+
+// WebhookEndpointId defines model for WebhookEndpointId.
+type WebhookEndpointId = string
 
 // Refused RFC 9457. Single codes add members of their own, such as `job_id`.
 type Refused = Problem
@@ -1632,6 +1760,15 @@ type ListUsageEventsParams struct {
 // ListUsageEventsParamsFormat defines parameters for ListUsageEvents.
 type ListUsageEventsParamsFormat string
 
+// ListWebhookEndpointsParams defines parameters for ListWebhookEndpoints.
+type ListWebhookEndpointsParams struct {
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = AccountRequest
 
@@ -1655,3 +1792,9 @@ type PostPdfJSONRequestBody = PdfRequest
 
 // PostScreenshotJSONRequestBody defines body for PostScreenshot for application/json ContentType.
 type PostScreenshotJSONRequestBody = ScreenshotRequest
+
+// CreateWebhookEndpointJSONRequestBody defines body for CreateWebhookEndpoint for application/json ContentType.
+type CreateWebhookEndpointJSONRequestBody = WebhookEndpointRequest
+
+// UpdateWebhookEndpointJSONRequestBody defines body for UpdateWebhookEndpoint for application/json ContentType.
+type UpdateWebhookEndpointJSONRequestBody = WebhookEndpointUpdate

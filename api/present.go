@@ -192,9 +192,9 @@ func presentKey(k account.Key) Key {
 }
 
 // texts are the scopes of a key as it was made; none of it is an empty list.
-func texts(scopes []account.Scope) []string {
-	out := make([]string, len(scopes))
-	for i, s := range scopes {
+func texts[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
 		out[i] = string(s)
 	}
 	return out

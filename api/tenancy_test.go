@@ -37,6 +37,15 @@ var matrix = map[string][len(callers)]int{
 	"GET /v1/pdf":                  {401, 401, 401, linked, 403, 401},
 	"POST /v1/pdf":                 {401, 401, 401, linked, 403, 401},
 
+	"GET /v1/account/webhook-secret":         {401, 401, 401, 200, 403, 401},
+	"POST /v1/account/webhook-secret/rotate": {401, 401, 401, 200, 403, 401},
+	"POST /v1/webhook-endpoints":             {401, 401, 401, 201, 403, 401},
+	"GET /v1/webhook-endpoints":              {401, 401, 401, 200, 200, 401},
+	"GET /v1/webhook-endpoints/{id}":         {401, 401, 401, 404, 200, 401},
+	"PATCH /v1/webhook-endpoints/{id}":       {401, 401, 401, 404, 403, 401},
+	"DELETE /v1/webhook-endpoints/{id}":      {401, 401, 401, 404, 403, 401},
+	"POST /v1/webhook-endpoints/{id}/rotate": {401, 401, 401, 404, 403, 401},
+
 	"POST /admin/v1/accounts":                      {401, 401, 401, 401, 401, 201},
 	"GET /admin/v1/accounts":                       {401, 401, 401, 401, 401, 200},
 	"GET /admin/v1/accounts/{id}":                  {401, 401, 401, 401, 401, 200},
@@ -75,6 +84,7 @@ func TestTenancy(t *testing.T) {
 	}
 	bodies := map[string]string{
 		"POST /admin/v1/accounts": `{"name":"new"}`, "PATCH /admin/v1/accounts/{id}": `{"suspended":false}`, "POST /admin/v1/accounts/{id}/keys": `{}`,
+		"POST /v1/webhook-endpoints": `{"url":"https://example.com/","events":["job.failed"]}`, "PATCH /v1/webhook-endpoints/{id}": `{"enabled":false}`,
 		"POST /admin/v1/bans": `{"subject":"address:203.0.113.7","reason":"hammering"}`,
 	}
 	rows := slices.Sorted(maps.Keys(matrix))
@@ -95,6 +105,8 @@ func TestTenancy(t *testing.T) {
 			}
 			if strings.HasPrefix(path, "/v1/batches/") {
 				id = f.batch(line(1, "")).ID
+			if strings.HasPrefix(path, "/v1/webhook-endpoints/") {
+				id = f.newEndpoint().ID
 			}
 			path = strings.NewReplacer("{id}", id, "{key_id}", k.ID, "{$}", "").Replace(path)
 			if row[3] == linked && method == "GET" { // the query of a render is its request

@@ -34,7 +34,7 @@ type Scope string
 const (
 	// ScopeRead looks at jobs, results, usage and the account.
 	ScopeRead Scope = "read"
-	// ScopeRender submits, cancels and deletes.
+	// ScopeRender submits, cancels, deletes and changes webhooks.
 	ScopeRender Scope = "render"
 )
 

@@ -113,6 +113,17 @@ const (
 	Networkidle2     WaitUntil = "networkidle2"
 )
 
+// Defines values for WebhookEvent.
+const (
+	BatchCompleted WebhookEvent = "batch.completed"
+	JobCanceled    WebhookEvent = "job.canceled"
+	JobExpired     WebhookEvent = "job.expired"
+	JobFailed      WebhookEvent = "job.failed"
+	JobSucceeded   WebhookEvent = "job.succeeded"
+	QuotaExceeded  WebhookEvent = "quota.exceeded"
+	QuotaWarning   WebhookEvent = "quota.warning"
+)
+
 // Defines values for Export.
 const (
 	ExportCsv   Export = "csv"
@@ -663,7 +674,7 @@ type KeyRequest struct {
 	// Name What the key is for.
 	Name *string `json:"name,omitempty"`
 
-	// Scopes What it opens: `read` looks at jobs, results, usage and the account; `render` submits, cancels and deletes. Left out or empty: everything.
+	// Scopes What it opens: `read` looks at jobs, results, usage and the account; `render` submits, cancels, deletes and changes webhooks. Left out or empty: everything.
 	Scopes *[]KeyRequestScopes `json:"scopes,omitempty"`
 }
 
@@ -731,6 +742,25 @@ type NewKey struct {
 	// SigningSecret Signs links in the name of the key. It is shown here and never again.
 	SigningSecret string `json:"signing_secret"`
 	SignsLinks    bool   `json:"signs_links"`
+}
+
+// NewWebhookEndpoint defines model for NewWebhookEndpoint.
+type NewWebhookEndpoint struct {
+	Id                      string     `json:"id"`
+	Url                     string     `json:"url"`
+	Description             string     `json:"description"`
+	Events                  []string   `json:"events"`
+	BatchLineEvents         bool       `json:"batch_line_events"`
+	Enabled                 bool       `json:"enabled"`
+	DisabledAt              *time.Time `json:"disabled_at"`
+	DisabledReason          *string    `json:"disabled_reason"`
+	FailingSince            *time.Time `json:"failing_since"`
+	PreviousSecretExpiresAt *time.Time `json:"previous_secret_expires_at"`
+	CreatedAt               time.Time  `json:"created_at"`
+	UpdatedAt               time.Time  `json:"updated_at"`
+
+	// Secret Verifies what is sent: `whsec_` and base64. It is shown here and never again.
+	Secret string `json:"secret"`
 }
 
 // OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
@@ -1291,6 +1321,101 @@ type UsageEventList struct {
 // no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
 type WaitUntil string
 
+// WebhookDescription What it is for, in up to 200 characters without control characters.
+type WebhookDescription = string
+
+// WebhookEndpoint defines model for WebhookEndpoint.
+type WebhookEndpoint struct {
+	Id              string   `json:"id"`
+	Url             string   `json:"url"`
+	Description     string   `json:"description"`
+	Events          []string `json:"events"`
+	BatchLineEvents bool     `json:"batch_line_events"`
+
+	// Enabled Whether anything is sent there.
+	Enabled    bool       `json:"enabled"`
+	DisabledAt *time.Time `json:"disabled_at"`
+
+	// DisabledReason `by_owner`, `gone` (it answered 410) or `failing` (nothing arrived for five days).
+	DisabledReason *string `json:"disabled_reason"`
+
+	// FailingSince The first failure since the last delivery that arrived; null when that did.
+	FailingSince *time.Time `json:"failing_since"`
+
+	// PreviousSecretExpiresAt Until when the secret before the last rotation signs as well.
+	PreviousSecretExpiresAt *time.Time `json:"previous_secret_expires_at"`
+	CreatedAt               time.Time  `json:"created_at"`
+	UpdatedAt               time.Time  `json:"updated_at"`
+}
+
+// WebhookEndpointList defines model for WebhookEndpointList.
+type WebhookEndpointList struct {
+	Data       []WebhookEndpoint `json:"data"`
+	HasMore    bool              `json:"has_more"`
+	NextCursor *string           `json:"next_cursor"`
+}
+
+// WebhookEndpointRequest defines model for WebhookEndpointRequest.
+type WebhookEndpointRequest struct {
+	// BatchLineEvents Whether it is also told of the jobs that are lines of a batch. Left out they are not told.
+	BatchLineEvents *WebhookLineEvents `json:"batch_line_events,omitempty"`
+
+	// Description What it is for, in up to 200 characters without control characters.
+	Description *WebhookDescription `json:"description,omitempty"`
+
+	// Events What it is told of.
+	Events WebhookEvents `json:"events"`
+
+	// Url Where messages are posted to: an absolute `https` URL without credentials, `http` where the
+	// installation permits it. Where it leads is judged when it is dialled: private addresses are
+	// refused there.
+	Url WebhookUrl `json:"url"`
+}
+
+// WebhookEndpointUpdate defines model for WebhookEndpointUpdate.
+type WebhookEndpointUpdate struct {
+	// BatchLineEvents Whether it is also told of the jobs that are lines of a batch. Left out they are not told.
+	BatchLineEvents *WebhookLineEvents `json:"batch_line_events,omitempty"`
+
+	// Description What it is for, in up to 200 characters without control characters.
+	Description *WebhookDescription `json:"description,omitempty"`
+
+	// Enabled `false` sends nothing more there; `true` begins anew.
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// Events What it is told of.
+	Events *WebhookEvents `json:"events,omitempty"`
+
+	// Url Where messages are posted to: an absolute `https` URL without credentials, `http` where the
+	// installation permits it. Where it leads is judged when it is dialled: private addresses are
+	// refused there.
+	Url *WebhookUrl `json:"url,omitempty"`
+}
+
+// WebhookEvent `batch.completed` is of a batch that has ended, in whatever state. `quota.warning` is of 80 % of a
+// period's quota, `quota.exceeded` of all of it.
+type WebhookEvent string
+
+// WebhookEvents What it is told of.
+type WebhookEvents = []WebhookEvent
+
+// WebhookLineEvents Whether it is also told of the jobs that are lines of a batch. Left out they are not told.
+type WebhookLineEvents = bool
+
+// WebhookSecret defines model for WebhookSecret.
+type WebhookSecret struct {
+	// Secret Verifies what is sent to the `webhook_url` of jobs and batches: `whsec_` and base64.
+	Secret string `json:"secret"`
+
+	// PreviousSecretExpiresAt Until when the secret before the last rotation signs as well.
+	PreviousSecretExpiresAt *time.Time `json:"previous_secret_expires_at"`
+}
+
+// WebhookUrl Where messages are posted to: an absolute `https` URL without credentials, `http` where the
+// installation permits it. Where it leads is judged when it is dialled: private addresses are
+// refused there.
+type WebhookUrl = string
+
 // Width Width of the window in CSS pixels, 1 to 10,000.
 type Width = int
 
@@ -1326,6 +1451,9 @@ type Prefer = string
 
 // Wait seconds, with or without s, such as 30s
 type Wait = string
+
+// WebhookEndpointId defines model for WebhookEndpointId.
+type WebhookEndpointId = string
 
 // Refused RFC 9457. Single codes add members of their own, such as `job_id`.
 type Refused = Problem
@@ -1527,6 +1655,15 @@ type ListUsageEventsParams struct {
 // ListUsageEventsParamsFormat defines parameters for ListUsageEvents.
 type ListUsageEventsParamsFormat string
 
+// ListWebhookEndpointsParams defines parameters for ListWebhookEndpoints.
+type ListWebhookEndpointsParams struct {
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = AccountRequest
 
@@ -1550,6 +1687,12 @@ type PostPdfJSONRequestBody = PdfRequest
 
 // PostScreenshotJSONRequestBody defines body for PostScreenshot for application/json ContentType.
 type PostScreenshotJSONRequestBody = ScreenshotRequest
+
+// CreateWebhookEndpointJSONRequestBody defines body for CreateWebhookEndpoint for application/json ContentType.
+type CreateWebhookEndpointJSONRequestBody = WebhookEndpointRequest
+
+// UpdateWebhookEndpointJSONRequestBody defines body for UpdateWebhookEndpoint for application/json ContentType.
+type UpdateWebhookEndpointJSONRequestBody = WebhookEndpointUpdate
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1798,6 +1941,23 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/account (the `GetAccount` operationId).
 	GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetWebhookSecret What signs for jobs' own webhook_url
+	//
+	// Deliveries to the `webhook_url` of a job or a batch are signed with the account's secret; the
+	// first request makes it. Deliveries to an endpoint are signed with the endpoint's own. A key needs
+	// the scope `render`: whoever knows the secret can sign.
+	//
+	// Corresponds with GET /v1/account/webhook-secret (the `GetWebhookSecret` operationId).
+	GetWebhookSecret(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateWebhookSecret Replace the account's webhook secret
+	//
+	// From now on everything is signed with a new secret and, for 24 hours, with the one before as
+	// well. Of two rotations within that time the first one's predecessor signs no more.
+	//
+	// Corresponds with POST /v1/account/webhook-secret/rotate (the `RotateWebhookSecret` operationId).
+	RotateWebhookSecret(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateBatchWithBody Upload a batch
 	//
 	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
@@ -2014,6 +2174,71 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
 	ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListWebhookEndpoints List webhook endpoints
+	//
+	// Corresponds with GET /v1/webhook-endpoints (the `ListWebhookEndpoints` operationId).
+	ListWebhookEndpoints(ctx context.Context, params *ListWebhookEndpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhookEndpointWithBody Add a webhook endpoint
+	//
+	// From now on events of these types are sent there, signed by Standard Webhooks with the
+	// endpoint's own secret. An account has at most 50 endpoints.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+	CreateWebhookEndpointWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhookEndpoint Add a webhook endpoint
+	//
+	// From now on events of these types are sent there, signed by Standard Webhooks with the
+	// endpoint's own secret. An account has at most 50 endpoints.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+	CreateWebhookEndpoint(ctx context.Context, body CreateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteWebhookEndpoint Remove a webhook endpoint
+	//
+	// Nothing is sent there any more, not even what waits to be tried again.
+	//
+	// Corresponds with DELETE /v1/webhook-endpoints/{id} (the `DeleteWebhookEndpoint` operationId).
+	DeleteWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetWebhookEndpoint Look at a webhook endpoint
+	//
+	// Corresponds with GET /v1/webhook-endpoints/{id} (the `GetWebhookEndpoint` operationId).
+	GetWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhookEndpointWithBody Change a webhook endpoint
+	//
+	// What is left out stays as it is. `enabled: true` switches on what was switched off, by you or
+	// because nothing arrived, and forgets its failures.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+	UpdateWebhookEndpointWithBody(ctx context.Context, id WebhookEndpointId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhookEndpoint Change a webhook endpoint
+	//
+	// What is left out stays as it is. `enabled: true` switches on what was switched off, by you or
+	// because nothing arrived, and forgets its failures.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+	UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, body UpdateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateWebhookEndpoint Replace a webhook endpoint's secret
+	//
+	// From now on everything is signed with a new secret and, for 24 hours, with the one before as
+	// well. Of two rotations within that time the first one's predecessor signs no more.
+	//
+	// Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
+	RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccounts List accounts
@@ -2389,6 +2614,43 @@ func (c *Raw) Pressure(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 // Corresponds with GET /v1/account (the `GetAccount` operationId).
 func (c *Raw) GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetAccountRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhookSecret What signs for jobs' own webhook_url
+//
+// Deliveries to the `webhook_url` of a job or a batch are signed with the account's secret; the
+// first request makes it. Deliveries to an endpoint are signed with the endpoint's own. A key needs
+// the scope `render`: whoever knows the secret can sign.
+//
+// Corresponds with GET /v1/account/webhook-secret (the `GetWebhookSecret` operationId).
+func (c *Raw) GetWebhookSecret(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWebhookSecretRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateWebhookSecret Replace the account's webhook secret
+//
+// From now on everything is signed with a new secret and, for 24 hours, with the one before as
+// well. Of two rotations within that time the first one's predecessor signs no more.
+//
+// Corresponds with POST /v1/account/webhook-secret/rotate (the `RotateWebhookSecret` operationId).
+func (c *Raw) RotateWebhookSecret(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateWebhookSecretRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2776,6 +3038,151 @@ func (c *Raw) GetUsage(ctx context.Context, params *GetUsageParams, reqEditors .
 // Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
 func (c *Raw) ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListUsageEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListWebhookEndpoints List webhook endpoints
+//
+// Corresponds with GET /v1/webhook-endpoints (the `ListWebhookEndpoints` operationId).
+func (c *Raw) ListWebhookEndpoints(ctx context.Context, params *ListWebhookEndpointsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListWebhookEndpointsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookEndpointWithBody Add a webhook endpoint
+//
+// From now on events of these types are sent there, signed by Standard Webhooks with the
+// endpoint's own secret. An account has at most 50 endpoints.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+func (c *Raw) CreateWebhookEndpointWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookEndpointRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookEndpoint Add a webhook endpoint
+//
+// From now on events of these types are sent there, signed by Standard Webhooks with the
+// endpoint's own secret. An account has at most 50 endpoints.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/webhook-endpoints (the `CreateWebhookEndpoint` operationId).
+func (c *Raw) CreateWebhookEndpoint(ctx context.Context, body CreateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookEndpointRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWebhookEndpoint Remove a webhook endpoint
+//
+// Nothing is sent there any more, not even what waits to be tried again.
+//
+// Corresponds with DELETE /v1/webhook-endpoints/{id} (the `DeleteWebhookEndpoint` operationId).
+func (c *Raw) DeleteWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteWebhookEndpointRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhookEndpoint Look at a webhook endpoint
+//
+// Corresponds with GET /v1/webhook-endpoints/{id} (the `GetWebhookEndpoint` operationId).
+func (c *Raw) GetWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWebhookEndpointRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpointWithBody Change a webhook endpoint
+//
+// What is left out stays as it is. `enabled: true` switches on what was switched off, by you or
+// because nothing arrived, and forgets its failures.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpointWithBody(ctx context.Context, id WebhookEndpointId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookEndpointRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookEndpoint Change a webhook endpoint
+//
+// What is left out stays as it is. `enabled: true` switches on what was switched off, by you or
+// because nothing arrived, and forgets its failures.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/webhook-endpoints/{id} (the `UpdateWebhookEndpoint` operationId).
+func (c *Raw) UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, body UpdateWebhookEndpointJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookEndpointRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateWebhookEndpoint Replace a webhook endpoint's secret
+//
+// From now on everything is signed with a new secret and, for 24 hours, with the one before as
+// well. Of two rotations within that time the first one's predecessor signs no more.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
+func (c *Raw) RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateWebhookEndpointRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3626,6 +4033,60 @@ func NewGetAccountRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetWebhookSecretRequest constructs an http.Request for the GetWebhookSecret method
+func NewGetWebhookSecretRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/account/webhook-secret")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRotateWebhookSecretRequest constructs an http.Request for the RotateWebhookSecret method
+func NewRotateWebhookSecretRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/account/webhook-secret/rotate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -4495,6 +4956,261 @@ func NewListUsageEventsRequest(server string, params *ListUsageEventsParams) (*h
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListWebhookEndpointsRequest constructs an http.Request for the ListWebhookEndpoints method
+func NewListWebhookEndpointsRequest(server string, params *ListWebhookEndpointsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateWebhookEndpointRequest calls the generic CreateWebhookEndpoint builder with application/json body
+func NewCreateWebhookEndpointRequest(server string, body CreateWebhookEndpointJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateWebhookEndpointRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateWebhookEndpointRequestWithBody constructs an http.Request for the CreateWebhookEndpoint method, with any body, and a specified content type
+func NewCreateWebhookEndpointRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteWebhookEndpointRequest constructs an http.Request for the DeleteWebhookEndpoint method
+func NewDeleteWebhookEndpointRequest(server string, id WebhookEndpointId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetWebhookEndpointRequest constructs an http.Request for the GetWebhookEndpoint method
+func NewGetWebhookEndpointRequest(server string, id WebhookEndpointId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateWebhookEndpointRequest calls the generic UpdateWebhookEndpoint builder with application/json body
+func NewUpdateWebhookEndpointRequest(server string, id WebhookEndpointId, body UpdateWebhookEndpointJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateWebhookEndpointRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewUpdateWebhookEndpointRequestWithBody constructs an http.Request for the UpdateWebhookEndpoint method, with any body, and a specified content type
+func NewUpdateWebhookEndpointRequestWithBody(server string, id WebhookEndpointId, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRotateWebhookEndpointRequest constructs an http.Request for the RotateWebhookEndpoint method
+func NewRotateWebhookEndpointRequest(server string, id WebhookEndpointId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/rotate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
