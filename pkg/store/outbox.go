@@ -120,7 +120,7 @@ func tellAll(ctx context.Context, tx pgx.Tx, list []told) error {
 }
 
 // OutboxChannel is what senders listen on: there is something to send.
-const OutboxChannel = "tintype_outbox"
+const OutboxChannel = "outbox_written"
 
 const (
 	// insertDeliveryList wakes the lanes too. One that somebody holds is looked
