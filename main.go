@@ -80,6 +80,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.Shot(ctx, t, cfg.Shot)
 	case "pdf":
 		return command.PDF(ctx, t, cfg.PDF)
+	case "batch":
+		return command.Batch(ctx, t, cfg.Batch)
 	case "usage":
 		return command.ShowUsage(ctx, t, cfg.Usage)
 	case "account create":

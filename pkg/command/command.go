@@ -55,6 +55,9 @@ func ExitCode(err error) int {
 	if errors.Is(err, context.Canceled) {
 		return ExitInterrupted
 	}
+	if _, ok := errors.AsType[*Paused](err); ok {
+		return ExitRefused
+	}
 	if errors.Is(err, client.ErrUnreachable) {
 		return ExitUnreachable
 	}

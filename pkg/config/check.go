@@ -63,6 +63,9 @@ func (p *Parsed) check() []string {
 	case "pdf":
 		c.server(p.PDF.Server)
 		c.page(p.PDF.Page, p.PDF.JSON)
+	case "batch":
+		c.server(p.Batch.Server)
+		c.batch(p.Batch)
 	case "account create":
 		c.server(p.Account.Create.Server)
 	case "account list":
@@ -378,6 +381,30 @@ func (c *checker) page(p Page, json bool) {
 	}
 	if ttl := p.TTL; ttl != nil && (*ttl < 0 || *ttl > mostTTL || *ttl%time.Second != 0) {
 		c.add("--ttl %s: want whole seconds, 0s to %s", *ttl, mostTTL)
+	}
+}
+
+func (c *checker) batch(b Batch) {
+	switch {
+	case b.Attach == "" && b.File == "":
+		c.add("what is to be rendered? Give a FILE of lines, - for standard input, or --batch ID")
+	case b.Attach != "" && b.File != "":
+		c.add("give a FILE or --batch ID, not both")
+	case b.Attach != "" && (b.DryRun || b.Format != "" || b.Defaults != "" || len(b.Options) > 0 || b.OnError != ""):
+		c.add("--batch follows a batch that is there; --format, --defaults, --option, --on-error and --dry-run go with a FILE")
+	}
+	switch {
+	case b.Output == "" && !b.DryRun:
+		c.add("where do the results go? Give -o DIR, or -o - for a line of JSON for each job")
+	case b.Output != "" && b.DryRun:
+		c.add("--dry-run makes nothing that could go to -o %s; leave one out", b.Output)
+	case b.Output == "-" && b.JSON:
+		c.add("--json and -o - both want standard output")
+	}
+	switch b.OnError {
+	case "", "reject", "skip":
+	default:
+		c.add("--on-error %s: want reject or skip", b.OnError)
 	}
 }
 

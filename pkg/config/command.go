@@ -111,6 +111,20 @@ type PDF struct {
 	Page
 }
 
+// Batch renders a file of pages.
+type Batch struct {
+	Client
+	Folder
+	File     string   `arg:"" optional:"" help:"File with a job a line: JSON objects, CSV or URLs; gzip too; - reads standard input."`
+	Output   string   `short:"o" help:"Folder of the results, made if missing; the same command goes on in it where it was interrupted. - writes a line of JSON for each job, and no artifacts, to standard output." placeholder:"DIR|-"`
+	Format   string   `help:"How the file is written: jsonl, csv or text. Default: by its name, else by its first line." placeholder:"FORMAT"`
+	Defaults string   `help:"Fields for all lines, a JSON object or a file with one." placeholder:"JSON|@FILE"`
+	Options  []string `name:"option" sep:"none" help:"A field for all lines, such as format=pdf or width=800; repeatable." placeholder:"NAME=VALUE"`
+	OnError  string   `help:"What lines do that no job can be made of: reject the whole batch, or skip, where they fail alone. Default: reject." placeholder:"reject|skip"`
+	DryRun   bool     `help:"Say what would be made of the file and what it would cost; make nothing."`
+	Attach   string   `name:"batch" help:"Follow this batch instead of uploading a file." placeholder:"ID"`
+}
+
 // AdminClient is a client command that uses the admin API.
 type AdminClient struct {
 	Target

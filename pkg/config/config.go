@@ -35,6 +35,7 @@ type Config struct {
 
 	Shot        Shot        `cmd:"" help:"Take a screenshot of a page and write it to a file."`
 	PDF         PDF         `cmd:"" name:"pdf" help:"Print a page to a PDF file."`
+	Batch       Batch       `cmd:"" help:"Render a file of pages, a job a line, and write the results into a folder."`
 	Usage       Usage       `cmd:"" help:"Show what was used, what is pending and what is left."`
 	Account     Account     `cmd:"" help:"Create, list, show and change accounts."`
 	Key         Key         `cmd:"" help:"Create, list and revoke API keys."`

@@ -180,6 +180,13 @@ func TestProblems(t *testing.T) {
 		"server":                 {nil, []string{"healthcheck", "--server", "localhost:8080"}, "--server: want http(s)://"},
 		"a ttl too fine":         {nil, []string{"shot", "http://x", "--ttl", "1500ms"}, "--ttl 1.5s: want whole seconds"},
 		"a ttl too long":         {nil, []string{"pdf", "http://x", "--ttl", "8761h"}, "--ttl 8761h0m0s: want whole seconds, 0s to 8760h"},
+		"no batch":               {nil, []string{"batch", "-o", "x"}, "Give a FILE of lines"},
+		"two batches":            {nil, []string{"batch", "f", "--batch", "b", "-o", "x"}, "not both"},
+		"no folder":              {nil, []string{"batch", "f"}, "Give -o DIR"},
+		"an attached dry run":    {nil, []string{"batch", "--batch", "b", "--dry-run"}, "go with a FILE"},
+		"a dry run into folder":  {nil, []string{"batch", "f", "--dry-run", "-o", "x"}, "--dry-run makes nothing"},
+		"batch on the same pipe": {nil, []string{"batch", "f", "--json", "-o", "-"}, "standard output"},
+		"on error":               {nil, []string{"batch", "f", "-o", "x", "--on-error", "ignore"}, "want reject or skip"},
 		"json on the same pipe":  {nil, []string{"shot", "http://x", "--json", "-o", "-"}, "standard output"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,6 +210,7 @@ func TestCommands(t *testing.T) {
 		"account create": {"account", "create", "acme", "--plan", "pro"},
 		"key revoke":     {"key", "revoke", "acme", "k1"},
 		"shot":           {"shot", "https://example.com", "-o", "x.png", "--full-page"},
+		"batch":          {"batch", "f.csv", "-o", "d", "--option", "a=1,2", "--option", "b=2"},
 		"worker":         {"worker", "--scheduler", "localhost:1,localhost:2", "--worker-token-file", writeToken(t)},
 	} {
 		p, err := parse(t, nil, args...)
@@ -212,6 +220,9 @@ func TestCommands(t *testing.T) {
 		}
 		if p.Command != want {
 			t.Errorf("%q is command %q, want %q", args, p.Command, want)
+		}
+		if want == "batch" && (len(p.Batch.Options) != 2 || p.Batch.Options[0] != "a=1,2") {
+			t.Errorf("batch: %+v", p.Batch)
 		}
 		if want == "worker" && (p.Worker.WorkerToken != "tok" || len(p.Worker.Schedulers) != 2) {
 			t.Errorf("worker: %+v", p.Worker)
