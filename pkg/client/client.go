@@ -24,6 +24,9 @@ const (
 	// callWithin bounds a call that the server answers at once, or after the
 	// ten seconds that a decision may take.
 	callWithin = 30 * time.Second
+	// keptConnections are not closed between calls: as many as a caller uses at
+	// a time.
+	keptConnections = 16
 	// maxAnswer bounds what is read of an answer that is no artifact.
 	maxAnswer = 64 << 20
 )
@@ -86,7 +89,9 @@ func New(server, key string) (*Client, error) {
 		return nil, errors.New("key: holds characters that no key has; is it the right file?")
 	}
 	// Its own transport: Close ends this client's connections and no others.
-	doer := &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = keptConnections
+	doer := &http.Client{Transport: transport}
 	raw, err := NewClient(u.String(), WithHTTPClient(doer), WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
 		if key != "" {
 			r.Header.Set("Authorization", "Bearer "+key)
