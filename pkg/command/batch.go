@@ -3,8 +3,11 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tintype/tintype/pkg/client"
@@ -42,6 +45,7 @@ func Batch(ctx context.Context, t Terminal, cfg config.Batch) error {
 		return &Usage{"--server: " + err.Error()}
 	}
 	defer c.Close()
+	cfg.Server = strings.TrimRight(cfg.Server, "/") // one server has one name in the folder
 	b := &batchRun{c: c, t: t, cfg: cfg, show: newBatchProgress(t)}
 	defer b.show.clear()
 	if cfg.Attach != "" {
@@ -96,10 +100,13 @@ func (b *batchRun) upload(ctx context.Context, in *input, defaults json.RawMessa
 		made, err = b.c.CreateBatch(ctx, b.input(in, defaults, key))
 		return err
 	})
+	b.show.clear()
 	if err != nil {
+		if ctx.Err() != nil && folder != nil {
+			b.show.say("the upload was interrupted; the same command goes on, and whatever has arrived makes one batch")
+		}
 		return err
 	}
-	b.show.clear()
 	b.show.say("%s: %s is uploaded", made.Id, in.name)
 	if folder != nil {
 		folder.state.Batch = made.Id
@@ -148,24 +155,36 @@ func (b *batchRun) follow(ctx context.Context, id string, folder *resultFolder) 
 	end, err := f.run(ctx)
 	b.show.clear()
 	if err != nil {
-		if ctx.Err() != nil {
-			b.show.say("%s goes on without this command; %s", id, again(folder != nil, id))
-		}
-		return err
+		return f.left(ctx, err)
 	}
 	if b.cfg.JSON {
 		if err := printJSON(b.t.Out, end); err != nil {
 			return err
 		}
 	}
-	return f.report(ctx, end)
+	if err := f.report(ctx, end); err != nil {
+		return f.left(ctx, err)
+	}
+	return nil
 }
 
-func again(folder bool, id string) string {
-	if folder {
-		return "the same command again takes up where this one was"
+// left says how to go on, where that is possible, when err ends the command.
+func (f *follower) left(ctx context.Context, err error) error {
+	p, refused := errors.AsType[*client.Problem](err)
+	_, failed := errors.AsType[*LinesFailed](err)
+	_, paused := errors.AsType[*Paused](err)
+	switch {
+	case failed, paused: // that says it itself
+	case refused && (p.Status == http.StatusNotFound || p.Status == http.StatusGone):
+		if f.folder != nil {
+			f.show.say("remove %s to begin anew", f.folder.join(stateFile))
+		}
+	case f.folder != nil:
+		f.show.say("%s goes on without this command; the same command again takes up where this one was", f.id)
+	case ctx.Err() != nil:
+		f.show.say("%s goes on without this command; follow it with --batch %s", f.id, f.id)
 	}
-	return "follow it with --batch " + id
+	return err
 }
 
 // dryRun says what would be made of the file.

@@ -354,6 +354,35 @@ func TestBatchAttaches(t *testing.T) {
 	}
 }
 
+// A batch that is gone, and a farm that is, are told from each other.
+func TestBatchIsGone(t *testing.T) {
+	f := serveBatch(t, good)
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == "POST" {
+			return false
+		}
+		w.WriteHeader(http.StatusGone)
+		fmt.Fprint(w, `{"code": "gone", "detail": "its retention ended"}`)
+		return true
+	}
+	dir := t.TempDir()
+	var sc screen
+	err := runBatch(t.Context(), t, f, &sc, into(dir))
+	if ExitCode(err) != ExitFailed || !strings.Contains(sc.err.String(), "remove "+filepath.Join(dir, stateFile)) || strings.Contains(sc.err.String(), "goes on") {
+		t.Errorf("%v: said %q", err, sc.err.String())
+	}
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"code": "suspended", "detail": "the account is suspended"}`)
+		return true
+	}
+	sc = screen{}
+	err = runBatch(t.Context(), t, f, &sc, into(dir))
+	if ExitCode(err) != ExitRefused || !strings.Contains(sc.err.String(), "batch_1 goes on without this command") {
+		t.Errorf("%v: said %q", err, sc.err.String())
+	}
+}
+
 // A pause that lasts is told, and waited through by nobody.
 func TestBatchPause(t *testing.T) {
 	now := time.Now()
