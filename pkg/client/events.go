@@ -97,12 +97,19 @@ func (c *Client) stream(ctx context.Context, path string, s *eventStream, each f
 	if s.last != "" {
 		req.Header.Set("Last-Event-ID", s.last)
 	}
-	body, err := open(ctx, func() (*http.Response, error) { return c.raw.Client.Do(req) })
+	resp, err := c.raw.Client.Do(req)
 	if err != nil {
-		return err
+		return unreachable(ctx, err)
 	}
-	defer body.Close()
-	err = s.read(body, each)
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNoContent: // there is nothing behind the last event
+		return errEnough
+	default:
+		return problem(resp)
+	}
+	err = s.read(resp.Body, each)
 	s.seen = time.Now()
 	if err != nil && !errors.Is(err, errEnough) {
 		return unreachable(ctx, err)

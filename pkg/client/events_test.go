@@ -163,6 +163,14 @@ func TestQuietEvents(t *testing.T) {
 	})
 }
 
+// Behind the last event of a job there is nothing.
+func TestEventsAfterTheEnd(t *testing.T) {
+	c := against(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for e, err := range c.JobEvents(t.Context(), "job_1", "7-end") {
+		t.Errorf("%v, %v", e, err)
+	}
+}
+
 // Who stops reading has stopped.
 func TestEventsStop(t *testing.T) {
 	calls := 0
