@@ -14,7 +14,8 @@
 // accepted is lost, I2 the queue's length, I3 threads, I4 one lease, I5 one
 // end, I6 stale tokens and what the cache answers with, I7 money and quotas, I8
 // the chain, I9 and I13 what clients read, I10 keys, I14 attempts, I15 leases
-// end; and "rate", that no more was accepted than a plan's rate allows.
+// end, I17 webhooks; "rate", that no more was accepted than a plan's rate allows;
+// and "batch", that each line is one job and has one result.
 package audit
 
 import (
@@ -40,6 +41,12 @@ type Run struct {
 	Submissions []Submission
 	Looks       []Look
 	Kills       []Kill
+
+	Batches    []Batch
+	Places     map[string]Place // where messages go; a job names one as HookURL and the place
+	HookURL    string
+	Hooks      []Hook
+	Deliveries []Delivery
 }
 
 // Rules are the published ones that the farm ran by.
@@ -211,6 +218,12 @@ type Report struct {
 	Looks      int            `json:"looks"`
 	Kills      map[string]int `json:"kills"`
 	Windows    map[string]int `json:"windows"` // kills that fell between two things
+	Batches    int            `json:"batches"`
+	BatchLines int            `json:"batch_lines"`
+	BatchJobs  int            `json:"batch_jobs"`
+	Hooks      int            `json:"hooks"`
+	HooksAgain int            `json:"hooks_again"` // of these, that had arrived before
+	HooksAsked int            `json:"hooks_asked"` // of these, that the archive was asked about
 }
 
 // mostSaid bounds the violations of one check; the rest is a number.
@@ -247,6 +260,8 @@ func (r *Run) Check() Report {
 	a.usages()
 	a.rates()
 	a.objects()
+	a.batches()
+	a.hooks()
 	a.windows()
 	for name, n := range a.said {
 		if n > mostSaid {

@@ -98,7 +98,8 @@ func (a *auditor) read() *books {
 			continue
 		}
 		b.bySeq[m.Seq] = r
-		if id := r.Envelope.GetId(); published[id] {
+		// A line of a batch that was refused is offered again under its id.
+		if id := r.Envelope.GetId(); published[id] && r.Envelope.GetBatch() == "" {
 			a.wrong("I1", "%s was published twice", id)
 		} else {
 			published[id] = true

@@ -5,6 +5,7 @@ import "time"
 // Windows are the moments that a run must have killed in.
 var Windows = []string{
 	"open lease", "unacked publish", "accepted and unanswered", "refused and unanswered", "finished and not projected", "during an upload",
+	"told and not marked", "batch half fed",
 }
 
 // windows counts the kills that fell between two things, by what the records
@@ -21,6 +22,7 @@ func (a *auditor) windows() {
 			"accepted and unanswered":    func(k Kill) bool { return a.unanswered(k, true) },
 			"refused and unanswered":     func(k Kill) bool { return a.unanswered(k, false) },
 			"finished and not projected": a.unprojected, "during an upload": a.uploading,
+			"told and not marked": a.untold, "batch half fed": a.fed,
 		} {
 			if hit(k) {
 				a.report.Windows[name]++
