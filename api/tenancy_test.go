@@ -100,12 +100,12 @@ func TestTenancy(t *testing.T) {
 			k, _ := f.newKey(nil)
 			method, path, _ := strings.Cut(rt.pattern, " ")
 			id := string(j.ID)
-			if strings.HasPrefix(path, "/admin/") {
+			switch {
+			case strings.HasPrefix(path, "/admin/"):
 				id = f.acct.ID
-			}
-			if strings.HasPrefix(path, "/v1/batches/") {
+			case strings.HasPrefix(path, "/v1/batches/"):
 				id = f.batch(line(1, "")).ID
-			if strings.HasPrefix(path, "/v1/webhook-endpoints/") {
+			case strings.HasPrefix(path, "/v1/webhook-endpoints/"):
 				id = f.newEndpoint().ID
 			}
 			path = strings.NewReplacer("{id}", id, "{key_id}", k.ID, "{$}", "").Replace(path)
