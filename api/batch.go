@@ -154,6 +154,7 @@ type batchSettings struct {
 	format     batch.Format // empty: by the input's media type
 	onError    batch.OnError
 	defaults   json.RawMessage // fields of POST /v1/jobs; nil: none
+	webhook    *job.Webhook    // that of the defaults
 	customID   string
 	metadata   map[string]string
 	lineEvents bool
@@ -179,7 +180,7 @@ func (s *Server) batchSettings(c *call, in *input) (*batchSettings, error) {
 	}
 	if defaults := in.object("defaults", nil); defaults != nil {
 		var err error
-		if set.defaults, err = s.judgeDefaults(c, in, defaults); err != nil {
+		if set.defaults, set.webhook, err = s.judgeDefaults(c, in, defaults); err != nil {
 			return nil, err
 		}
 	}
@@ -190,7 +191,7 @@ func (s *Server) batchSettings(c *call, in *input) (*batchSettings, error) {
 func (set *batchSettings) batch(id string, c *call) *batch.Batch {
 	return &batch.Batch{
 		ID: id, Account: c.account.ID, Key: c.who.key, Address: c.who.address,
-		Format: set.format, OnError: set.onError, Defaults: set.defaults, LineEvents: set.lineEvents,
+		Format: set.format, OnError: set.onError, Defaults: set.defaults, Webhook: set.webhook, LineEvents: set.lineEvents,
 		CustomID: set.customID, Metadata: set.metadata,
 	}
 }
@@ -216,8 +217,9 @@ func (set *batchSettings) fingerprint(r *http.Request, input []byte) []byte {
 }
 
 // judgeDefaults checks what is to be in every line, as far as that can be told
-// without one, and gives it in the form that is kept.
-func (s *Server) judgeDefaults(c *call, in *input, defaults map[string]any) (json.RawMessage, error) {
+// without one, and gives it in the form that is kept, and whom it wants told:
+// that one is told of the batch's end, too.
+func (s *Server) judgeDefaults(c *call, in *input, defaults map[string]any) (json.RawMessage, *job.Webhook, error) {
 	sub := &input{members: maps.Clone(defaults), prefix: in.prefix + "defaults/"}
 	if _, ok := defaults["custom_id"]; ok {
 		sub.add(sub.prefix+"custom_id", "must be another one in each line; leave it out of the defaults")
@@ -226,7 +228,7 @@ func (s *Server) judgeDefaults(c *call, in *input, defaults map[string]any) (jso
 	sub.check(s.jobFields)
 	raw, err := json.Marshal(sub.members)
 	if err != nil {
-		return nil, fmt.Errorf("defaults: %w", err)
+		return nil, nil, fmt.Errorf("defaults: %w", err)
 	}
 	if len(raw) > maxDefaults {
 		sub.add(in.prefix+"defaults", fmt.Sprintf("must be at most %d bytes long", maxDefaults))
@@ -234,14 +236,14 @@ func (s *Server) judgeDefaults(c *call, in *input, defaults map[string]any) (jso
 	if sub.members["url"] == nil && sub.members["html"] == nil {
 		sub.members["html"] = "that of the line" // or it would be missed here
 	}
-	_, err = submissionFrom(sub, job.PNG, c.plan)
+	told, err := submissionFrom(sub, job.PNG, s.terms(c.account.ID, c.plan))
 	if f := fault.From(err); f != nil {
 		if len(f.Fields) == 0 {
-			return nil, err
+			return nil, nil, err
 		}
 		in.problems = append(in.problems, f.Fields...)
 	}
-	return raw, nil
+	return raw, told.webhook, nil
 }
 
 // object is a member that is an object: as such in a body, as JSON in a text.

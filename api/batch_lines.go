@@ -11,7 +11,6 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/tintype/tintype/api/lines"
-	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
@@ -21,7 +20,7 @@ import (
 // POST /v1/jobs, judged by the same code. It is read by many at once.
 type lineReading struct {
 	fields   *openapi3.Schema // of such a request
-	plan     account.Plan
+	terms    terms
 	defaults map[string]any
 	format   batch.Format
 	columns  []string // of CSV
@@ -87,7 +86,7 @@ func (lr *lineReading) read(l lines.Line) batch.Line {
 		return out
 	}
 	in.check(lr.fields)
-	sub, err := submissionFrom(in, job.PNG, lr.plan)
+	sub, err := submissionFrom(in, job.PNG, lr.terms)
 	if sub != nil && !in.has("/custom_id") {
 		out.CustomID = sub.customID
 	}
@@ -96,6 +95,7 @@ func (lr *lineReading) read(l lines.Line) batch.Line {
 		return out
 	}
 	out.Metadata, out.Spec, out.TTLS, out.Force = sub.metadata, sub.spec.Marshal(), sub.ttlS, sub.force
+	out.Webhook = sub.webhook
 	return out
 }
 

@@ -56,7 +56,7 @@ func (s *Server) validate(ctx context.Context, b *batch.Batch) error {
 		return err
 	})
 	g.Go(func() error {
-		err := s.judge(ctx, source, s.reading(b.Format, plan, defaults, len(b.Defaults)), sum.writeTo(writer))
+		err := s.judge(ctx, source, s.reading(b.Format, s.terms(b.Account, plan), defaults, len(b.Defaults)), sum.writeTo(writer))
 		writer.CloseWithError(err)
 		return err
 	})
@@ -77,8 +77,8 @@ func (s *Server) validate(ctx context.Context, b *batch.Batch) error {
 }
 
 // reading is how lines of that format are understood.
-func (s *Server) reading(format batch.Format, plan account.Plan, defaults map[string]any, size int) *lineReading {
-	return &lineReading{fields: s.jobFields, plan: plan, defaults: defaults, format: format, defaultsSize: size}
+func (s *Server) reading(format batch.Format, by terms, defaults map[string]any, size int) *lineReading {
+	return &lineReading{fields: s.jobFields, terms: by, defaults: defaults, format: format, defaultsSize: size}
 }
 
 // planOf is the plan of an account that is not the caller's.

@@ -30,7 +30,7 @@ func FuzzBody(f *testing.F) {
 		in, err := op.decodeBody(body)
 		if err == nil {
 			var sub *submission
-			sub, err = submissionFrom(in, job.PNG, account.Default())
+			sub, err = submissionFrom(in, job.PNG, terms{plan: account.Default()})
 			if err == nil {
 				if !json.Valid(body) || !utf8.Valid(body) {
 					t.Fatalf("accepted %q", body)
@@ -70,7 +70,7 @@ func FuzzQuery(f *testing.F) {
 	}
 	op := ops["GET /v1/screenshot"]
 	f.Fuzz(func(t *testing.T, query string) {
-		if _, err := submissionFrom(op.decodeQuery(query), job.PNG, account.Default()); err != nil && !fault.Is(err, fault.Invalid) {
+		if _, err := submissionFrom(op.decodeQuery(query), job.PNG, terms{plan: account.Default()}); err != nil && !fault.Is(err, fault.Invalid) {
 			t.Fatalf("%q: %v", query, err)
 		}
 	})
@@ -128,7 +128,7 @@ func TestProblemsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = submissionFrom(in, job.PNG, account.Default())
+	_, err = submissionFrom(in, job.PNG, terms{plan: account.Default()})
 	bad := fault.From(err)
 	if len(bad.Fields) != maxProblems || len(in.problems) < 5000 {
 		t.Errorf("%d of %d problems", len(bad.Fields), len(in.problems))
@@ -153,7 +153,7 @@ func BenchmarkDecode(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := submissionFrom(in, job.PNG, account.Default()); err != nil {
+		if _, err := submissionFrom(in, job.PNG, terms{plan: account.Default()}); err != nil {
 			b.Fatal(err)
 		}
 	}

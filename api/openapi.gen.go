@@ -647,9 +647,25 @@ type JobRequest struct {
 	// no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
+	// WebhookEvents Which ends `webhook_url` is told of. Left out, of every one.
+	WebhookEvents *JobWebhookEvents `json:"webhook_events,omitempty"`
+
+	// WebhookUrl Where this job's end is told to, beside the account's endpoints: an absolute `https` URL without
+	// credentials, `http` where the installation permits it. Signed with the account's secret
+	// (`GET /v1/account/webhook-secret`); it needs a key.
+	WebhookUrl *JobWebhookUrl `json:"webhook_url,omitempty"`
+
 	// Width Width of the window in CSS pixels, 1 to 10,000.
 	Width *Width `json:"width,omitempty"`
 }
+
+// JobWebhookEvents Which ends `webhook_url` is told of. Left out, of every one.
+type JobWebhookEvents = []string
+
+// JobWebhookUrl Where this job's end is told to, beside the account's endpoints: an absolute `https` URL without
+// credentials, `http` where the installation permits it. Signed with the account's secret
+// (`GET /v1/account/webhook-secret`); it needs a key.
+type JobWebhookUrl = string
 
 // Key defines model for Key.
 type Key struct {

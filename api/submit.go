@@ -36,7 +36,8 @@ type submission struct {
 	metadata map[string]string
 	ttlS     *int // nil: as the plan says
 	force    bool
-	stale    bool // what is cached is older than it may be
+	stale    bool         // what is cached is older than it may be
+	webhook  *job.Webhook // told of the end; nil: only endpoints are
 }
 
 // submitJob is POST /v1/jobs.
@@ -53,7 +54,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err != nil {
 		return err
 	}
-	sub, err := submissionFrom(in, job.PNG, c.plan)
+	sub, err := submissionFrom(in, job.PNG, s.terms(c.account.ID, c.plan))
 	if err != nil {
 		return err
 	}
@@ -85,9 +86,23 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	return s.writeJob(w, status, j, applied)
 }
 
+// terms are what a request is held against beside the contract.
+type terms struct {
+	plan    account.Plan
+	allHTTP bool // webhooks may go to http addresses
+	keyless bool // it is of a client without a key, who is told nothing
+}
+
+// terms are those of an account on this plan.
+func (s *Server) terms(accountID string, plan account.Plan) terms {
+	return terms{plan: plan, allHTTP: s.cfg.WebhookAllowHTTP, keyless: account.Anonymous(accountID)}
+}
+
 // submissionFrom reads the request out of the input. Its error tells all that
 // is wrong, of the input and of the spec.
-func submissionFrom(in *input, format job.Format, plan account.Plan) (*submission, error) {
+func submissionFrom(in *input, format job.Format, by terms) (*submission, error) {
+	plan := by.plan
+	in.receiver("webhook_url", by.allHTTP)
 	var req JobRequest
 	if err := in.into(&req); err != nil {
 		return nil, err
@@ -97,6 +112,7 @@ func submissionFrom(in *input, format job.Format, plan account.Plan) (*submissio
 		sub.metadata = *req.Metadata
 	}
 	sub.ttlS, sub.force = req.TtlS, deref(req.Force)
+	sub.webhook = in.webhook(&req, by.keyless)
 	spec := &sub.spec
 	spec.Format = format
 	set(&spec.URL, req.Url)
@@ -132,6 +148,25 @@ func submissionFrom(in *input, format job.Format, plan account.Plan) (*submissio
 		}
 	}
 	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())))
+}
+
+// webhook is whom the request wants told of its end.
+func (in *input) webhook(req *JobRequest, keyless bool) *job.Webhook {
+	switch {
+	case req.WebhookUrl == nil:
+		if req.WebhookEvents != nil && !in.saidOf("webhook_url") {
+			in.add(in.prefix+"webhook_events", "says what webhook_url is told of, and there is none; give both")
+		}
+		return nil
+	case keyless:
+		in.add(in.prefix+"webhook_url", "is signed with an account's secret: send an API key, or leave it out and poll")
+		return nil
+	}
+	w := &job.Webhook{URL: *req.WebhookUrl}
+	for _, e := range deref(req.WebhookEvents) {
+		w.Events = append(w.Events, string(e))
+	}
+	return w
 }
 
 // formatsOf are those of a plan that has not all, as text.
@@ -217,7 +252,7 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 		return nil, false, err
 	}
 	defer decision.forget()
-	rec := &pb.Record{Envelope: env, Body: &pb.Body{CustomId: sub.customID, Metadata: sub.metadata}}
+	rec := &pb.Record{Envelope: env, Body: &pb.Body{CustomId: sub.customID, Metadata: sub.metadata, Webhook: wire.Webhook(sub.webhook)}}
 	if err := s.placeSpec(ctx, j, sub.spec, rec.Body); err != nil {
 		return nil, false, err
 	}

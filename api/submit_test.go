@@ -112,7 +112,7 @@ func TestBadSubmissions(t *testing.T) {
 		{"NUL", `{"url":"https://example.com/","custom_id":"a\u0000b"}`, "invalid_input", []string{"/custom_id"}},
 		{"NUL name", `{"url":"https://example.com/","metadata":{"a\u0000":"b"}}`, "invalid_input", []string{"/metadata/a\u0000"}},
 		{"control character", `{"url":"https://example.com/","custom_id":"a\nb"}`, "invalid_input", []string{"/custom_id"}},
-		{"later issue", `{"url":"https://example.com/","ttl_s":1,"force":true,"webhook_url":"https://e.com/"}`, "invalid_input", []string{"/webhook_url"}},
+		{"later issue", `{"url":"https://example.com/","ttl_s":1,"force":true,"cookies":"a=b"}`, "invalid_input", []string{"/cookies"}},
 		{"no url scheme and a width", `{"url":"example.com","width":0}`, "invalid_input", []string{"/url", "/width"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -43,7 +43,7 @@ func (s *Server) render(format job.Format) handler {
 				return err
 			}
 		}
-		sub, err := submissionFrom(in, format, c.plan)
+		sub, err := submissionFrom(in, format, s.terms(c.account.ID, c.plan))
 		if err != nil {
 			return err
 		}
