@@ -99,6 +99,7 @@ type Door interface {
 // trouble.
 type Store interface {
 	endpointStore
+	deliveryStore
 
 	Job(ctx context.Context, id job.ID) (*job.Job, error)
 	Artifact(ctx context.Context, accountID string, cacheKey []byte) (*job.Artifact, error)
@@ -304,6 +305,10 @@ func (s *Server) routes() []route {
 
 		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
 		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
+
+		{pattern: "GET /v1/deliveries", class: classAPI, auth: byKey, handle: s.listDeliveries},
+		{pattern: "GET /v1/deliveries/{id}", class: classAPI, auth: byKey, handle: s.getDelivery},
+		{pattern: "POST /v1/deliveries/{id}/replay", class: classAPI, auth: byKey, handle: s.replayDelivery},
 
 		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},

@@ -24,6 +24,7 @@ import (
 // database that does not answer does.
 type memStore struct {
 	memEndpoints
+	memDeliveries
 
 	mu       sync.Mutex
 	down     bool

@@ -35,6 +35,13 @@ const (
 	BatchStatusValidating BatchStatus = "validating"
 )
 
+// Defines values for DeliveryState.
+const (
+	DeliveryStateDelivered DeliveryState = "delivered"
+	DeliveryStateFailed    DeliveryState = "failed"
+	DeliveryStatePending   DeliveryState = "pending"
+)
+
 // Defines values for Format.
 const (
 	FormatJpeg Format = "jpeg"
@@ -112,13 +119,13 @@ const (
 
 // Defines values for WebhookEvent.
 const (
-	BatchCompleted WebhookEvent = "batch.completed"
-	JobCanceled    WebhookEvent = "job.canceled"
-	JobExpired     WebhookEvent = "job.expired"
-	JobFailed      WebhookEvent = "job.failed"
-	JobSucceeded   WebhookEvent = "job.succeeded"
-	QuotaExceeded  WebhookEvent = "quota.exceeded"
-	QuotaWarning   WebhookEvent = "quota.warning"
+	WebhookEventBatchCompleted WebhookEvent = "batch.completed"
+	WebhookEventJobCanceled    WebhookEvent = "job.canceled"
+	WebhookEventJobExpired     WebhookEvent = "job.expired"
+	WebhookEventJobFailed      WebhookEvent = "job.failed"
+	WebhookEventJobSucceeded   WebhookEvent = "job.succeeded"
+	WebhookEventQuotaExceeded  WebhookEvent = "quota.exceeded"
+	WebhookEventQuotaWarning   WebhookEvent = "quota.warning"
 )
 
 // Defines values for Export.
@@ -152,6 +159,18 @@ const (
 const (
 	Ended GetBatchResultsParamsOrder = "ended"
 	Line  GetBatchResultsParamsOrder = "line"
+)
+
+// Defines values for ListDeliveriesParamsType.
+const (
+	ListDeliveriesParamsTypeBatchCompleted ListDeliveriesParamsType = "batch.completed"
+	ListDeliveriesParamsTypeJobCanceled    ListDeliveriesParamsType = "job.canceled"
+	ListDeliveriesParamsTypeJobExpired     ListDeliveriesParamsType = "job.expired"
+	ListDeliveriesParamsTypeJobFailed      ListDeliveriesParamsType = "job.failed"
+	ListDeliveriesParamsTypeJobSucceeded   ListDeliveriesParamsType = "job.succeeded"
+	ListDeliveriesParamsTypeQuotaExceeded  ListDeliveriesParamsType = "quota.exceeded"
+	ListDeliveriesParamsTypeQuotaWarning   ListDeliveriesParamsType = "quota.warning"
+	ListDeliveriesParamsTypeWebhookTest    ListDeliveriesParamsType = "webhook.test"
 )
 
 // Defines values for GetUsageParamsFormat.
@@ -453,6 +472,67 @@ type CustomId = string
 
 // DelayMs Milliseconds to wait once the page is ready, 0 to 30,000.
 type DelayMs = int
+
+// Delivery defines model for Delivery.
+type Delivery struct {
+	// Id The message's `webhook-id`: the same each time it is sent.
+	Id   string `json:"id"`
+	Type string `json:"type"`
+
+	// State `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
+	State DeliveryState `json:"state"`
+
+	// EndpointId Null where the job or batch named the URL itself.
+	EndpointId *string `json:"endpoint_id"`
+
+	// Url That URL; null where it goes to an endpoint, wherever that is by then.
+	Url *string `json:"url"`
+
+	// Subject The job or batch that it is about.
+	Subject *string `json:"subject"`
+
+	// HappenedAt What it tells of.
+	HappenedAt Time `json:"happened_at"`
+	CreatedAt  Time `json:"created_at"`
+
+	// NextAttemptAt While it is pending.
+	NextAttemptAt *Time `json:"next_attempt_at"`
+	EndedAt       *Time `json:"ended_at"`
+
+	// Failure Why nothing more is tried, in words.
+	Failure  *string           `json:"failure"`
+	Attempts []DeliveryAttempt `json:"attempts"`
+
+	// Body What is sent, byte for byte. Null in lists, and before the first attempt.
+	Body *string `json:"body"`
+}
+
+// DeliveryAttempt defines model for DeliveryAttempt.
+type DeliveryAttempt struct {
+	// Number 1 is the first.
+	Number int   `json:"number"`
+	At     Time  `json:"at"`
+	TookMs int64 `json:"took_ms"`
+
+	// Status The HTTP status of the answer; null where there was none.
+	Status *int `json:"status"`
+
+	// Error Why there was none, or it does not count, in words.
+	Error *string `json:"error"`
+
+	// Answer The first 1024 bytes of the answer.
+	Answer string `json:"answer"`
+}
+
+// DeliveryList defines model for DeliveryList.
+type DeliveryList struct {
+	Data       []Delivery `json:"data"`
+	HasMore    bool       `json:"has_more"`
+	NextCursor *string    `json:"next_cursor"`
+}
+
+// DeliveryState `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
+type DeliveryState string
 
 // DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
 type DeviceScaleFactor = float64
@@ -1475,6 +1555,9 @@ type AccountId = string
 // BatchId defines model for BatchId.
 type BatchId = string
 
+// DeliveryId defines model for DeliveryId.
+type DeliveryId = string
+
 // EventsAfter defines model for EventsAfter.
 type EventsAfter = string
 
@@ -1636,6 +1719,30 @@ type GetBatchResultsParamsFormat string
 
 // GetBatchResultsParamsOrder defines parameters for GetBatchResults.
 type GetBatchResultsParamsOrder string
+
+// ListDeliveriesParams defines parameters for ListDeliveries.
+type ListDeliveriesParams struct {
+	// Endpoint Only those to this endpoint.
+	Endpoint *string `form:"endpoint,omitempty" json:"endpoint,omitempty"`
+
+	// State Only those in this state.
+	State *DeliveryState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Type Only those of this type.
+	Type *ListDeliveriesParamsType `form:"type,omitempty" json:"type,omitempty"`
+
+	// Subject Only those about this job or batch.
+	Subject *string `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListDeliveriesParamsType defines parameters for ListDeliveries.
+type ListDeliveriesParamsType string
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {

@@ -19,23 +19,26 @@ var callers = [...]string{"none", "malformed", "revoked", "other account", "read
 // route names one of them. 401 is no key or a bad one; the admin token is no
 // key, and a key is no admin token.
 var matrix = map[string][len(callers)]int{
-	"POST /v1/jobs":                {401, 401, 401, 200, 403, 401},
-	"GET /v1/jobs":                 {401, 401, 401, 200, 200, 401},
-	"GET /v1/jobs/{id}":            {401, 401, 401, 404, 200, 401},
-	"DELETE /v1/jobs/{id}":         {401, 401, 401, 404, 403, 401},
-	"GET /v1/jobs/{id}/result":     {401, 401, 401, 404, 200, 401},
-	"HEAD /v1/jobs/{id}/result":    {401, 401, 401, 404, 200, 401},
-	"DELETE /v1/jobs/{id}/result":  {401, 401, 401, 404, 403, 401},
-	"POST /v1/batches":             {401, 401, 401, 400, 403, 401}, // of no format
-	"GET /v1/batches/{id}/results": {401, 401, 401, 404, 200, 401},
-	"GET /v1/queue":                {401, 401, 401, 200, 200, 401},
-	"GET /v1/usage":                {401, 401, 401, 200, 200, 401},
-	"GET /v1/usage/events":         {401, 401, 401, 200, 200, 401},
-	"GET /v1/account":              {401, 401, 401, 200, 200, 401},
-	"GET /v1/screenshot":           {401, 401, 401, linked, 403, 401},
-	"POST /v1/screenshot":          {401, 401, 401, linked, 403, 401},
-	"GET /v1/pdf":                  {401, 401, 401, linked, 403, 401},
-	"POST /v1/pdf":                 {401, 401, 401, linked, 403, 401},
+	"POST /v1/jobs":                   {401, 401, 401, 200, 403, 401},
+	"GET /v1/jobs":                    {401, 401, 401, 200, 200, 401},
+	"GET /v1/jobs/{id}":               {401, 401, 401, 404, 200, 401},
+	"DELETE /v1/jobs/{id}":            {401, 401, 401, 404, 403, 401},
+	"GET /v1/jobs/{id}/result":        {401, 401, 401, 404, 200, 401},
+	"HEAD /v1/jobs/{id}/result":       {401, 401, 401, 404, 200, 401},
+	"DELETE /v1/jobs/{id}/result":     {401, 401, 401, 404, 403, 401},
+	"POST /v1/batches":                {401, 401, 401, 400, 403, 401}, // of no format
+	"GET /v1/batches/{id}/results":    {401, 401, 401, 404, 200, 401},
+	"GET /v1/deliveries":              {401, 401, 401, 200, 200, 401},
+	"GET /v1/deliveries/{id}":         {401, 401, 401, 404, 200, 401},
+	"POST /v1/deliveries/{id}/replay": {401, 401, 401, 404, 403, 401},
+	"GET /v1/queue":                   {401, 401, 401, 200, 200, 401},
+	"GET /v1/usage":                   {401, 401, 401, 200, 200, 401},
+	"GET /v1/usage/events":            {401, 401, 401, 200, 200, 401},
+	"GET /v1/account":                 {401, 401, 401, 200, 200, 401},
+	"GET /v1/screenshot":              {401, 401, 401, linked, 403, 401},
+	"POST /v1/screenshot":             {401, 401, 401, linked, 403, 401},
+	"GET /v1/pdf":                     {401, 401, 401, linked, 403, 401},
+	"POST /v1/pdf":                    {401, 401, 401, linked, 403, 401},
 
 	"GET /v1/account/webhook-secret":         {401, 401, 401, 200, 403, 401},
 	"POST /v1/account/webhook-secret/rotate": {401, 401, 401, 200, 403, 401},
@@ -105,6 +108,8 @@ func TestTenancy(t *testing.T) {
 				id = f.acct.ID
 			case strings.HasPrefix(path, "/v1/batches/"):
 				id = f.batch(line(1, "")).ID
+			case strings.HasPrefix(path, "/v1/deliveries/"):
+				id = f.newDelivery().ID
 			case strings.HasPrefix(path, "/v1/webhook-endpoints/"):
 				id = f.newEndpoint().ID
 			}

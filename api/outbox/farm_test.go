@@ -238,9 +238,10 @@ func (f *farm) until(account string, what string, ok func(webhook.Delivery, []we
 		var d webhook.Delivery
 		var attempts []webhook.Attempt
 		if len(list) > 0 {
-			if d, attempts, err = f.store.Delivery(f.Context(), account, list[0].ID); err != nil {
+			if d, err = f.store.Delivery(f.Context(), account, list[0].ID); err != nil {
 				f.Fatal(err)
 			}
+			attempts = d.Log
 			if ok(d, attempts) {
 				return d, attempts
 			}

@@ -49,6 +49,13 @@ const (
 	BatchStatusValidating BatchStatus = "validating"
 )
 
+// Defines values for DeliveryState.
+const (
+	DeliveryStateDelivered DeliveryState = "delivered"
+	DeliveryStateFailed    DeliveryState = "failed"
+	DeliveryStatePending   DeliveryState = "pending"
+)
+
 // Defines values for Format.
 const (
 	FormatJpeg Format = "jpeg"
@@ -115,13 +122,13 @@ const (
 
 // Defines values for WebhookEvent.
 const (
-	BatchCompleted WebhookEvent = "batch.completed"
-	JobCanceled    WebhookEvent = "job.canceled"
-	JobExpired     WebhookEvent = "job.expired"
-	JobFailed      WebhookEvent = "job.failed"
-	JobSucceeded   WebhookEvent = "job.succeeded"
-	QuotaExceeded  WebhookEvent = "quota.exceeded"
-	QuotaWarning   WebhookEvent = "quota.warning"
+	WebhookEventBatchCompleted WebhookEvent = "batch.completed"
+	WebhookEventJobCanceled    WebhookEvent = "job.canceled"
+	WebhookEventJobExpired     WebhookEvent = "job.expired"
+	WebhookEventJobFailed      WebhookEvent = "job.failed"
+	WebhookEventJobSucceeded   WebhookEvent = "job.succeeded"
+	WebhookEventQuotaExceeded  WebhookEvent = "quota.exceeded"
+	WebhookEventQuotaWarning   WebhookEvent = "quota.warning"
 )
 
 // Defines values for Export.
@@ -155,6 +162,18 @@ const (
 const (
 	Ended GetBatchResultsParamsOrder = "ended"
 	Line  GetBatchResultsParamsOrder = "line"
+)
+
+// Defines values for ListDeliveriesParamsType.
+const (
+	ListDeliveriesParamsTypeBatchCompleted ListDeliveriesParamsType = "batch.completed"
+	ListDeliveriesParamsTypeJobCanceled    ListDeliveriesParamsType = "job.canceled"
+	ListDeliveriesParamsTypeJobExpired     ListDeliveriesParamsType = "job.expired"
+	ListDeliveriesParamsTypeJobFailed      ListDeliveriesParamsType = "job.failed"
+	ListDeliveriesParamsTypeJobSucceeded   ListDeliveriesParamsType = "job.succeeded"
+	ListDeliveriesParamsTypeQuotaExceeded  ListDeliveriesParamsType = "quota.exceeded"
+	ListDeliveriesParamsTypeQuotaWarning   ListDeliveriesParamsType = "quota.warning"
+	ListDeliveriesParamsTypeWebhookTest    ListDeliveriesParamsType = "webhook.test"
 )
 
 // Defines values for GetUsageParamsFormat.
@@ -456,6 +475,67 @@ type CustomId = string
 
 // DelayMs Milliseconds to wait once the page is ready, 0 to 30,000.
 type DelayMs = int
+
+// Delivery defines model for Delivery.
+type Delivery struct {
+	// Id The message's `webhook-id`: the same each time it is sent.
+	Id   string `json:"id"`
+	Type string `json:"type"`
+
+	// State `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
+	State DeliveryState `json:"state"`
+
+	// EndpointId Null where the job or batch named the URL itself.
+	EndpointId *string `json:"endpoint_id"`
+
+	// Url That URL; null where it goes to an endpoint, wherever that is by then.
+	Url *string `json:"url"`
+
+	// Subject The job or batch that it is about.
+	Subject *string `json:"subject"`
+
+	// HappenedAt What it tells of.
+	HappenedAt time.Time `json:"happened_at"`
+	CreatedAt  time.Time `json:"created_at"`
+
+	// NextAttemptAt While it is pending.
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+	EndedAt       *time.Time `json:"ended_at"`
+
+	// Failure Why nothing more is tried, in words.
+	Failure  *string           `json:"failure"`
+	Attempts []DeliveryAttempt `json:"attempts"`
+
+	// Body What is sent, byte for byte. Null in lists, and before the first attempt.
+	Body *string `json:"body"`
+}
+
+// DeliveryAttempt defines model for DeliveryAttempt.
+type DeliveryAttempt struct {
+	// Number 1 is the first.
+	Number int       `json:"number"`
+	At     time.Time `json:"at"`
+	TookMs int64     `json:"took_ms"`
+
+	// Status The HTTP status of the answer; null where there was none.
+	Status *int `json:"status"`
+
+	// Error Why there was none, or it does not count, in words.
+	Error *string `json:"error"`
+
+	// Answer The first 1024 bytes of the answer.
+	Answer string `json:"answer"`
+}
+
+// DeliveryList defines model for DeliveryList.
+type DeliveryList struct {
+	Data       []Delivery `json:"data"`
+	HasMore    bool       `json:"has_more"`
+	NextCursor *string    `json:"next_cursor"`
+}
+
+// DeliveryState `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
+type DeliveryState string
 
 // DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
 type DeviceScaleFactor = float64
@@ -1441,6 +1521,9 @@ type AccountId = string
 // BatchId defines model for BatchId.
 type BatchId = string
 
+// DeliveryId defines model for DeliveryId.
+type DeliveryId = string
+
 // EventsAfter defines model for EventsAfter.
 type EventsAfter = string
 
@@ -1593,6 +1676,30 @@ type GetBatchResultsParamsFormat string
 
 // GetBatchResultsParamsOrder defines parameters for GetBatchResults.
 type GetBatchResultsParamsOrder string
+
+// ListDeliveriesParams defines parameters for ListDeliveries.
+type ListDeliveriesParams struct {
+	// Endpoint Only those to this endpoint.
+	Endpoint *string `form:"endpoint,omitempty" json:"endpoint,omitempty"`
+
+	// State Only those in this state.
+	State *DeliveryState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Type Only those of this type.
+	Type *ListDeliveriesParamsType `form:"type,omitempty" json:"type,omitempty"`
+
+	// Subject Only those about this job or batch.
+	Subject *string `form:"subject,omitempty" json:"subject,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ListDeliveriesParamsType defines parameters for ListDeliveries.
+type ListDeliveriesParamsType string
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
@@ -2040,6 +2147,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/batches/{id}/results (the `GetBatchResults` operationId).
 	GetBatchResults(ctx context.Context, id BatchId, params *GetBatchResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeliveries What was sent to webhooks
+	//
+	// Messages to the account's endpoints and to the URLs that its jobs named, newest first, each with every attempt.
+	//
+	// Corresponds with GET /v1/deliveries (the `ListDeliveries` operationId).
+	ListDeliveries(ctx context.Context, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDelivery One message, with its body
+	//
+	// Corresponds with GET /v1/deliveries/{id} (the `GetDelivery` operationId).
+	GetDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplayDelivery Send a message again
+	//
+	// At once, under the same id and with the same body, whatever became of it before; if it fails, the
+	// schedule begins anew. Earlier attempts stay in the log.
+	//
+	// Corresponds with POST /v1/deliveries/{id}/replay (the `ReplayDelivery` operationId).
+	ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListJobs List jobs
 	//
@@ -2764,6 +2891,56 @@ func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchPa
 // Corresponds with GET /v1/batches/{id}/results (the `GetBatchResults` operationId).
 func (c *Raw) GetBatchResults(ctx context.Context, id BatchId, params *GetBatchResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetBatchResultsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeliveries What was sent to webhooks
+//
+// Messages to the account's endpoints and to the URLs that its jobs named, newest first, each with every attempt.
+//
+// Corresponds with GET /v1/deliveries (the `ListDeliveries` operationId).
+func (c *Raw) ListDeliveries(ctx context.Context, params *ListDeliveriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeliveriesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDelivery One message, with its body
+//
+// Corresponds with GET /v1/deliveries/{id} (the `GetDelivery` operationId).
+func (c *Raw) GetDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeliveryRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplayDelivery Send a message again
+//
+// At once, under the same id and with the same body, whatever became of it before; if it fails, the
+// schedule begins anew. Earlier attempts stay in the log.
+//
+// Corresponds with POST /v1/deliveries/{id}/replay (the `ReplayDelivery` operationId).
+func (c *Raw) ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplayDeliveryRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4330,6 +4507,188 @@ func NewGetBatchResultsRequest(server string, id BatchId, params *GetBatchResult
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDeliveriesRequest constructs an http.Request for the ListDeliveries method
+func NewListDeliveriesRequest(server string, params *ListDeliveriesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/deliveries")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Endpoint != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "endpoint", *params.Endpoint, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Subject != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "subject", *params.Subject, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDeliveryRequest constructs an http.Request for the GetDelivery method
+func NewGetDeliveryRequest(server string, id DeliveryId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/deliveries/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReplayDeliveryRequest constructs an http.Request for the ReplayDelivery method
+func NewReplayDeliveryRequest(server string, id DeliveryId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/deliveries/%s/replay", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}

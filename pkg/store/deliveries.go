@@ -69,7 +69,8 @@ ORDER BY d.created_at DESC, d.id DESC
 LIMIT @limit`
 
 // Deliveries lists an account's deliveries, newest first, from behind a place in
-// that order on; the zero Place is before all. Their bodies are left out.
+// that order on, each with every attempt; the zero Place is before all. Their
+// bodies are left out.
 func (s *Store) Deliveries(ctx context.Context, accountID string, of webhook.Filter, after webhook.Place, limit int) ([]webhook.Delivery, error) {
 	if after.At.IsZero() {
 		after.At = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -86,7 +87,7 @@ func (s *Store) Deliveries(ctx context.Context, accountID string, of webhook.Fil
 	for i, r := range list {
 		out[i] = r.delivery()
 	}
-	return out, nil
+	return out, s.addAttempts(ctx, out)
 }
 
 const (
@@ -98,32 +99,43 @@ LEFT JOIN delivery_lanes l USING (lane)
 WHERE d.id = @id AND d.account = @account`
 
 	selectAttempts = `
-SELECT attempt, at, took_ms, status, error, answer
+SELECT delivery, attempt, at, took_ms, status, error, answer
 FROM delivery_attempts
-WHERE delivery = @id
-ORDER BY attempt`
+WHERE delivery = ANY(@ids)
+ORDER BY delivery, attempt`
 )
 
 // Delivery finds one of an account's deliveries, with every attempt of it.
-func (s *Store) Delivery(ctx context.Context, accountID, id string) (webhook.Delivery, []webhook.Attempt, error) {
+func (s *Store) Delivery(ctx context.Context, accountID, id string) (webhook.Delivery, error) {
 	rows, _ := s.pool.Query(ctx, selectDelivery, pgx.NamedArgs{"account": accountID, "id": id})
 	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[deliveryRow])
 	if err != nil {
-		return webhook.Delivery{}, nil, noDelivery(err)
+		return webhook.Delivery{}, noDelivery(err)
 	}
-	rows, _ = s.pool.Query(ctx, selectAttempts, pgx.NamedArgs{"id": id})
-	attempts, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (webhook.Attempt, error) {
-		var a webhook.Attempt
-		var ms int64
-		var status *int
-		err := row.Scan(&a.Number, &a.At, &ms, &status, &a.Error, &a.Answer)
+	one := []webhook.Delivery{r.delivery()}
+	err = s.addAttempts(ctx, one)
+	return one[0], err
+}
+
+// addAttempts fills in the logs.
+func (s *Store) addAttempts(ctx context.Context, list []webhook.Delivery) error {
+	ids, at := make([]string, len(list)), make(map[string]int, len(list))
+	for i, d := range list {
+		ids[i], at[d.ID] = d.ID, i
+	}
+	rows, _ := s.pool.Query(ctx, selectAttempts, pgx.NamedArgs{"ids": ids})
+	var id string
+	var a webhook.Attempt
+	var ms int64
+	var status *int
+	if _, err := pgx.ForEachRow(rows, []any{&id, &a.Number, &a.At, &ms, &status, &a.Error, &a.Answer}, func() error {
 		a.At, a.Took, a.Status = a.At.UTC(), time.Duration(ms)*time.Millisecond, or(status)
-		return a, err
-	})
-	if err != nil {
-		return webhook.Delivery{}, nil, fmt.Errorf("attempts: %w", err)
+		list[at[id]].Log = append(list[at[id]].Log, a)
+		return nil
+	}); err != nil {
+		return fmt.Errorf("attempts: %w", err)
 	}
-	return r.delivery(), attempts, nil
+	return nil
 }
 
 func noDelivery(err error) error {
@@ -171,5 +183,7 @@ func (s *Store) Replay(ctx context.Context, accountID, id string) (webhook.Deliv
 	if err != nil {
 		return webhook.Delivery{}, noDelivery(err)
 	}
-	return d, nil
+	one := []webhook.Delivery{d}
+	err = s.addAttempts(ctx, one)
+	return one[0], err
 }

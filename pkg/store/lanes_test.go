@@ -89,11 +89,11 @@ func (l *lanes) settle(holder string, outcomes []webhook.Outcome, released ...we
 
 func (l *lanes) delivery(id string) (webhook.Delivery, []webhook.Attempt) {
 	l.Helper()
-	d, attempts, err := l.Delivery(l.Context(), "acc_acme", id)
+	d, err := l.Delivery(l.Context(), "acc_acme", id)
 	if err != nil {
 		l.Fatal(err)
 	}
-	return d, attempts
+	return d, d.Log
 }
 
 // A lane is one sender's at a time, comes with what is due and what that is

@@ -83,6 +83,7 @@ type Delivery struct {
 	Failure   string    // why nothing more is tried, in words
 	CreatedAt time.Time
 	EndedAt   time.Time // zero while pending
+	Log       []Attempt // every attempt, in order
 }
 
 // DeliveryID is the id of a message: the same for the same words to the same
