@@ -34,6 +34,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/tintype/tintype/pkg/account"
@@ -125,6 +126,7 @@ type Store interface {
 
 	batchStore
 	resultStore
+	fileStore
 }
 
 // A Bucket holds artifacts and large specs. A missing object is
@@ -165,6 +167,7 @@ type Server struct {
 
 	metrics *metrics
 	buffers *buffers
+	dryRuns *semaphore.Weighted
 
 	main, admin http.Handler // admin is nil where main has its routes too
 
@@ -213,7 +216,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Log, boot: uuid.NewString(),
-		keys: newKeyCache(deps.Store), buffers: newBuffers(),
+		keys: newKeyCache(deps.Store), buffers: newBuffers(), dryRuns: semaphore.NewWeighted(dryRunsAtOnce),
 		draining: make(chan struct{}), late: make(chan struct{}),
 	}
 	if s.node, _ = os.Hostname(); s.node == "" {
@@ -305,6 +308,10 @@ func (s *Server) routes() []route {
 
 		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
 		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
+		{pattern: "POST /v1/files", class: classAPI, auth: byKey, handle: s.createFile},
+		{pattern: "GET /v1/files", class: classAPI, auth: byKey, handle: s.listFiles},
+		{pattern: "GET /v1/files/{id}", class: classAPI, auth: byKey, handle: s.getFile},
+		{pattern: "DELETE /v1/files/{id}", class: classAPI, auth: byKey, handle: s.deleteFile},
 
 		{pattern: "GET /v1/deliveries", class: classAPI, auth: byKey, handle: s.listDeliveries},
 		{pattern: "GET /v1/deliveries/{id}", class: classAPI, auth: byKey, handle: s.getDelivery},

@@ -185,7 +185,7 @@ func typed(s *openapi3.Schema, text string) any {
 	plain := strings.TrimSpace(text)
 	switch {
 	case s.Type.Is("integer"), s.Type.Is("number"):
-		if json.Valid([]byte(plain)) && strings.Trim(plain, "0123456789+-.eE") == "" {
+		if isNumber(plain) {
 			return json.Number(plain)
 		}
 	case s.Type.Is("boolean"): // spreadsheets write them in capitals

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tintype/tintype/pkg/batch"
@@ -64,4 +65,60 @@ func (m *memStore) changeBatch(id string, change func(*batch.Batch)) {
 			change(&m.batches[i].Batch)
 		}
 	}
+}
+
+func (m *memStore) InsertFile(_ context.Context, f *batch.File, expiresIn time.Duration) error {
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	f.CreatedAt = time.Now().UTC().Truncate(time.Millisecond)
+	f.ExpiresAt = f.CreatedAt.Add(expiresIn)
+	m.files = append(m.files, *f)
+	return nil
+}
+
+func (m *memStore) File(_ context.Context, accountID, id string) (*batch.File, error) {
+	list, err := m.someFiles(1, func(f batch.File) bool { return f.Account == accountID && f.ID == id })
+	if err == nil && len(list) == 0 {
+		err = noFile()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+func (m *memStore) Files(_ context.Context, accountID, before string, limit int) ([]*batch.File, error) {
+	return m.someFiles(limit, func(f batch.File) bool { return f.Account == accountID && (before == "" || f.ID < before) })
+}
+
+func (m *memStore) someFiles(limit int, which func(batch.File) bool) ([]*batch.File, error) {
+	unlock, err := m.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []*batch.File
+	for _, f := range slices.Backward(m.files) {
+		if which(f) && len(out) < limit {
+			out = append(out, &f)
+		}
+	}
+	return out, nil
+}
+
+func (m *memStore) DeleteFile(ctx context.Context, accountID, id string) (string, error) {
+	f, err := m.File(ctx, accountID, id)
+	if err != nil {
+		return "", err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.ContainsFunc(m.batches, func(b memBatch) bool { return b.File == id && b.State == batch.Validating }) {
+		return "", fault.New(fault.Conflict, "a batch is being read from the file")
+	}
+	m.files = slices.DeleteFunc(m.files, func(f batch.File) bool { return f.ID == id })
+	return f.Object, nil
 }

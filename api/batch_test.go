@@ -161,7 +161,7 @@ func TestUploadIsKeyed(t *testing.T) {
 	f.do("POST", `/v1/batches?defaults=%7B%22width%22:800,%22height%22:600%7D`, body+body, key).problem(t, http.StatusUnprocessableEntity, "idempotency_key_reused")
 	f.store.changeBatch(first.Id, func(b *batch.Batch) { b.State = batch.Completed })
 	a = f.do("POST", `/v1/batches?defaults=%7B%22width%22:800,%22height%22:600%7D`, body, key)
-	if again := a.batch(t, http.StatusOK); again.Id != first.Id || again.Progress != 1 {
+	if again := a.batch(t, http.StatusAccepted); again.Id != first.Id || again.Status != "completed" || again.Progress != 1 {
 		t.Errorf("%s", a.Body)
 	}
 	if keys := f.bucket.keys(); len(keys) != 1 {

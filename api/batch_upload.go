@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"mime"
 	"net/http"
-	"strconv"
+	"path"
 	"strings"
 	"time"
 
@@ -29,29 +28,40 @@ const (
 	uploadPiece = 64 << 10
 )
 
-// An upload is an input on its way into the bucket.
+// An upload is an input in the bucket.
 type upload struct {
 	object string
 	size   int64
 	gzip   bool
 	sum    []byte // SHA-256
+	file   string // whose bytes they are; empty: the batch's own
 }
 
 // formatOf is how the lines of a raw body are written.
-func formatOf(r *http.Request) (batch.Format, error) {
-	header := r.Header.Get("Content-Type")
-	media, _, err := mime.ParseMediaType(header)
-	if format := batchMedia[media]; err == nil && format != "" {
+func formatOf(r *http.Request, media string) (batch.Format, error) {
+	if format := batchMedia[media]; format != "" {
 		return format, nil
 	}
 	said := "is missing"
-	if header != "" {
-		said = "is " + strconv.Quote(header)
+	if header := r.Header.Get("Content-Type"); header != "" {
+		said = "is " + quotedName(header)
 	}
 	return "", invalid(fault.Field{
 		Pointer: "Content-Type",
 		Detail:  said + "; send application/x-ndjson, text/csv or text/plain, or say ?format=jsonl, csv or text",
 	})
+}
+
+// nameFormats are how lines are written in files by the ends of their names.
+var nameFormats = map[string]batch.Format{
+	".jsonl": batch.JSONL, ".ndjson": batch.JSONL, ".csv": batch.CSV, ".txt": batch.Text,
+}
+
+// formatOfName is how the lines of a file are written; empty where its name
+// does not say.
+func formatOfName(name string) batch.Format {
+	name = strings.TrimSuffix(strings.ToLower(name), ".gz")
+	return nameFormats[path.Ext(name)]
 }
 
 // arriving is the body of an upload: within its bounds, looked at as it passes,
@@ -61,9 +71,10 @@ type arriving struct {
 	digest hash.Hash
 	size   int64
 	gzip   bool
+	err    error // why it did not arrive
 }
 
-// arrive begins to read a body.
+// arrive begins to read the body of a request.
 func arrive(w http.ResponseWriter, r *http.Request) (*arriving, error) {
 	packed := false
 	switch enc := strings.ToLower(r.Header.Get("Content-Encoding")); enc {
@@ -71,31 +82,58 @@ func arrive(w http.ResponseWriter, r *http.Request) (*arriving, error) {
 	case "gzip", "x-gzip":
 		packed = true
 	default:
-		return nil, invalid(fault.Field{Pointer: "Content-Encoding", Detail: "is " + strconv.Quote(enc) + "; send the input plain or packed with gzip"})
+		return nil, invalid(fault.Field{Pointer: "Content-Encoding", Detail: "is " + quotedName(enc) + "; send the input plain or packed with gzip"})
 	}
-	if r.ContentLength > lines.MaxBytes {
-		return nil, tooLargeUpload()
-	}
-	limited := http.MaxBytesReader(w, r.Body, lines.MaxBytes)
-	a := &arriving{body: bufio.NewReader(&patient{to: http.NewResponseController(w), body: limited, request: r}), digest: sha256.New()}
-	start, err := a.body.Peek(2)
-	if err != nil && !errors.Is(err, io.EOF) {
+	body, err := patientBody(w, r, lines.MaxBytes)
+	if err != nil {
 		return nil, err
 	}
-	a.gzip = lines.Gzipped(start)
+	a, err := arriveFrom(body)
 	switch {
-	case len(start) == 0:
-		return nil, fault.New(fault.Invalid, "there is no body: send the lines of the batch")
+	case err != nil:
+		return nil, err
 	case packed && !a.gzip:
 		return nil, invalid(fault.Field{Pointer: "Content-Encoding", Detail: "is gzip, and the body is not; leave the header out"})
 	}
 	return a, nil
 }
 
+// patientBody is the body of a request of at most so many bytes.
+func patientBody(w http.ResponseWriter, r *http.Request, most int64) (io.Reader, error) {
+	if r.ContentLength > most {
+		return nil, tooLargeUpload()
+	}
+	return &patient{to: http.NewResponseController(w), body: http.MaxBytesReader(w, r.Body, most), request: r}, nil
+}
+
+// arriveFrom begins to read an input.
+func arriveFrom(body io.Reader) (*arriving, error) {
+	a := &arriving{body: bufio.NewReader(body), digest: sha256.New()}
+	start, err := a.body.Peek(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(start) == 0 {
+		return nil, fault.New(fault.Invalid, "the upload is empty: send the lines of the batch")
+	}
+	a.gzip = lines.Gzipped(start)
+	return a, nil
+}
+
+// upload is what has arrived.
+func (a *arriving) upload(object string) upload {
+	return upload{object: object, size: a.size, gzip: a.gzip, sum: a.digest.Sum(nil)}
+}
+
 func (a *arriving) Read(p []byte) (int, error) {
 	n, err := a.body.Read(p)
 	a.digest.Write(p[:n])
-	a.size += int64(n)
+	if a.size += int64(n); a.size > lines.MaxBytes {
+		err = tooLargeUpload()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		a.err = err
+	}
 	return n, err
 }
 
@@ -133,39 +171,24 @@ func (p *patient) Read(b []byte) (int, error) {
 	return n, notArrived(p.request, err)
 }
 
-// storeUpload puts the body of a request into the bucket.
-func (s *Server) storeUpload(w http.ResponseWriter, r *http.Request, c *call, up *upload) error {
-	a, err := arrive(w, r)
-	if err != nil {
-		return err
-	}
-	release, err := s.uploadRoom(r.Context(), c, r.ContentLength)
+// store puts what arrives into the bucket. Size is what is expected; less than 0
+// where nobody says.
+func (s *Server) store(ctx context.Context, c *call, object string, a *arriving, size int64) error {
+	release, err := s.uploadRoom(ctx, c, size)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if _, err := s.deps.Bucket.PutStream(r.Context(), up.object, a, r.Header.Get("Content-Type")); err != nil {
-		return unavailable(err, "the object store does not take the input at the moment; try again")
+	if _, err := s.deps.Bucket.PutStream(ctx, object, a, "application/octet-stream"); err != nil {
+		if a.err != nil {
+			return a.err
+		}
+		return unavailable(err, "the object store does not take the upload at the moment; try again")
 	}
-	up.size, up.gzip, up.sum = a.size, a.gzip, a.digest.Sum(nil)
 	return nil
 }
 
-// measureUpload reads a body for its digest alone.
-func (s *Server) measureUpload(w http.ResponseWriter, r *http.Request, up *upload) error {
-	a, err := arrive(w, r)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, a); err != nil {
-		return err
-	}
-	up.size, up.gzip, up.sum = a.size, a.gzip, a.digest.Sum(nil)
-	return nil
-}
-
-// uploadRoom waits for the memory that an upload of that size takes; less than
-// 0 is one that does not say.
+// uploadRoom waits for the memory that an upload takes.
 func (s *Server) uploadRoom(ctx context.Context, c *call, size int64) (release func(), err error) {
 	if size >= 0 && size <= smallUpload {
 		return func() {}, nil

@@ -103,8 +103,8 @@ func TestExamples(t *testing.T) {
 				if strings.HasPrefix(path, "/admin") {
 					return f.admin(method, target, string(body))
 				}
-				if strings.HasPrefix(path, "/v1/jobs") || strings.HasPrefix(path, "/v1/webhook-endpoints") {
-					return f.do(method, target, string(body))
+				if strings.HasPrefix(path, "/v1/jobs") || strings.HasPrefix(path, "/v1/batches") || strings.HasPrefix(path, "/v1/webhook-endpoints") {
+					return f.do(method, target, string(body), header{"Content-Type": "application/json"})
 				}
 				// A render answers when its job has ended.
 				done := make(chan answered, 1)
@@ -260,6 +260,10 @@ func TestAnswersAreTheContracts(t *testing.T) {
 	check("AccountOverview", f.admin("GET", "/admin/v1/accounts/"+f.acct.ID, ""))
 	check("AccountUsageList", f.admin("GET", "/admin/v1/usage?period=2026-02", ""))
 	check("AccountUsageList", f.admin("GET", "/admin/v1/usage", ""))
+	check("Batch", f.do("POST", "/v1/batches", "https://example.com/", header{"Content-Type": "text/plain"}))
+	check("DryRun", f.do("POST", "/v1/batches?dry_run=true", "https://example.com/\nfile:///x", header{"Content-Type": "text/plain"}))
+	check("File", f.do("POST", "/v1/files?name=a.csv", "url\nhttps://example.com/"))
+	check("FileList", f.do("GET", "/v1/files", ""))
 	check("Problem", f.do("GET", "/nothing", ""))
 	check("Problem", f.do("POST", "/v1/jobs", `{}`))
 	check("Ready", f.do("GET", "/readyz", ""))

@@ -102,6 +102,13 @@ func (op *operation) decodeQuery(raw string) *input {
 	if err != nil {
 		in.add("", "the query cannot be read: "+strings.TrimPrefix(err.Error(), "invalid "))
 	}
+	in.fill(values, op.query)
+	in.check(op.query)
+	return in
+}
+
+// fill reads texts as members of the types that the contract says.
+func (in *input) fill(values url.Values, schema *openapi3.Schema) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		texts := values[name]
 		if len(texts) > 1 {
@@ -113,13 +120,13 @@ func (op *operation) decodeQuery(raw string) *input {
 			continue
 		}
 		in.members[name] = text
-		p := op.query.Properties[name]
+		p := schema.Properties[name]
 		if p == nil {
 			continue
 		}
 		switch s := p.Value; {
 		case s.Type.Is("integer"), s.Type.Is("number"):
-			if json.Valid([]byte(text)) && strings.Trim(text, "0123456789+-.eE") == "" {
+			if isNumber(text) {
 				in.members[name] = json.Number(text)
 			}
 		case s.Type.Is("boolean"):
@@ -128,8 +135,11 @@ func (op *operation) decodeQuery(raw string) *input {
 			}
 		}
 	}
-	in.check(op.query)
-	return in
+}
+
+// isNumber reports whether a text is a number as JSON writes it.
+func isNumber(text string) bool {
+	return json.Valid([]byte(text)) && strings.Trim(text, "0123456789+-.eE") == ""
 }
 
 func (in *input) add(pointer, detail string) {

@@ -44,6 +44,7 @@ type memStore struct {
 	artifacts map[string]*job.Artifact // by account and cache key
 	batches   []memBatch
 	refusals  map[string][]batch.Refusal // by batch
+	files     []batch.File
 }
 
 type keyedJob struct {

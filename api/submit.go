@@ -142,12 +142,17 @@ func submissionFrom(in *input, format job.Format, by terms) (*submission, error)
 	if len(plan.Formats) > 0 && slices.Contains(job.Formats, spec.Format) && !slices.Contains(plan.Formats, spec.Format) {
 		in.add(in.prefix+"format", fmt.Sprintf("is %s, and the plan %s offers %s", spec.Format, plan.Name, formatsOf(plan)))
 	}
-	for name := range sub.metadata {
+	in.judgeNames(in.prefix+"metadata/", sub.metadata)
+	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())))
+}
+
+// judgeNames checks the names of metadata, which the contract cannot.
+func (in *input) judgeNames(prefix string, metadata map[string]string) {
+	for name := range metadata {
 		if n := utf8.RuneCountInString(name); n < 1 || n > 64 {
-			in.add(in.prefix+"metadata/"+escape(name), "has a name that is not 1 to 64 characters long")
+			in.add(prefix+escape(name), "has a name that is not 1 to 64 characters long")
 		}
 	}
-	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())))
 }
 
 // webhook is whom the request wants told of its end.

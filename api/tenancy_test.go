@@ -48,6 +48,10 @@ var matrix = map[string][len(callers)]int{
 	"PATCH /v1/webhook-endpoints/{id}":       {401, 401, 401, 404, 403, 401},
 	"DELETE /v1/webhook-endpoints/{id}":      {401, 401, 401, 404, 403, 401},
 	"POST /v1/webhook-endpoints/{id}/rotate": {401, 401, 401, 404, 403, 401},
+	"POST /v1/files":                         {401, 401, 401, 201, 403, 401},
+	"GET /v1/files":                          {401, 401, 401, 200, 200, 401},
+	"GET /v1/files/{id}":                     {401, 401, 401, 404, 200, 401},
+	"DELETE /v1/files/{id}":                  {401, 401, 401, 404, 403, 401},
 
 	"POST /admin/v1/accounts":                      {401, 401, 401, 401, 401, 201},
 	"GET /admin/v1/accounts":                       {401, 401, 401, 401, 401, 200},
@@ -112,6 +116,8 @@ func TestTenancy(t *testing.T) {
 				id = f.newDelivery().ID
 			case strings.HasPrefix(path, "/v1/webhook-endpoints/"):
 				id = f.newEndpoint().ID
+			case strings.HasPrefix(path, "/v1/files/"):
+				id = f.keepFile("pages.csv", "url\nhttps://example.com/\n").ID
 			}
 			path = strings.NewReplacer("{id}", id, "{key_id}", k.ID, "{$}", "").Replace(path)
 			if row[3] == linked && method == "GET" { // the query of a render is its request

@@ -69,7 +69,8 @@ func refuse(line int, code, format string, args ...any) *Refused {
 type Reader struct {
 	buf    *bufio.Reader
 	format batch.Format
-	most   int // lines
+	most   int // lines with something on them
+	last   int // number of a line
 	number int // of the last line
 	count  int // of lines with something on them
 	csv    csvReader
@@ -79,7 +80,7 @@ type Reader struct {
 // New reads from r, which Unpack has gone over.
 func New(r io.Reader, format batch.Format) *Reader {
 	// A line as long as may be, with its end, fits.
-	return &Reader{buf: bufio.NewReaderSize(r, batch.MaxLine+2), format: format, most: batch.MaxLines}
+	return &Reader{buf: bufio.NewReaderSize(r, batch.MaxLine+2), format: format, most: batch.MaxLines, last: batch.MaxNumber}
 }
 
 var (
@@ -126,12 +127,12 @@ func (r *Reader) next() (Line, error) {
 		}
 	}
 	for {
-		if r.number >= batch.MaxNumber {
-			return Line{}, refuse(r.number, CodeTooLarge, "the input has more than %d lines, blank ones counted; split it", batch.MaxNumber)
-		}
 		text, whole, err := r.record()
 		if err != nil {
 			return Line{}, err
+		}
+		if r.number >= r.last {
+			return Line{}, refuse(r.number, CodeTooLarge, "the input has more than %d lines, blank ones counted; split it", r.last)
 		}
 		line := Line{Number: r.number + 1}
 		switch {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for BanStep.
@@ -410,6 +411,33 @@ type BatchCounts struct {
 // BatchCustomId Your own name for the batch, up to 255 characters without control characters.
 type BatchCustomId = string
 
+// BatchForm defines model for BatchForm.
+type BatchForm struct {
+	// BatchLineEvents Whether the `webhook_url` of each line is told of that line's end.
+	BatchLineEvents *BatchLineEvents `json:"batch_line_events,omitempty"`
+
+	// CustomId Your own name for the batch, up to 255 characters without control characters.
+	CustomId *BatchCustomId `json:"custom_id,omitempty"`
+
+	// Defaults As JSON.
+	Defaults *string `json:"defaults,omitempty"`
+
+	// DryRun Whether to judge and price every line, and store nothing.
+	DryRun *DryRunFlag `json:"dry_run,omitempty"`
+
+	// File Its own `Content-Type`, or its name, says how its lines are written, where `format` does not.
+	File openapi_types.File `json:"file"`
+
+	// Format `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
+	Format *BatchFormat `json:"format,omitempty"`
+
+	// Metadata As JSON.
+	Metadata *string `json:"metadata,omitempty"`
+
+	// OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
+	OnError *OnError `json:"on_error,omitempty"`
+}
+
 // BatchFormat `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
 type BatchFormat string
 
@@ -441,6 +469,35 @@ type BatchLinks struct {
 	Pause       string `json:"pause"`
 	Resume      string `json:"resume"`
 	RetryFailed string `json:"retry_failed"`
+}
+
+// BatchRequest defines model for BatchRequest.
+type BatchRequest struct {
+	// FileId An uploaded file.
+	FileId string `json:"file_id"`
+
+	// Format How lines are written, where the name of the file does not say.
+	Format *BatchFormat `json:"format,omitempty"`
+
+	// Defaults Fields of `POST /v1/jobs` for all lines, but `custom_id`. What a line says itself goes before
+	// them; a line with `url` or `html` takes neither from here, nor one with `retina` or
+	// `device_scale_factor`.
+	Defaults *LineDefaults `json:"defaults,omitempty"`
+
+	// OnError What a line that no job can be made of does: `reject` fails the batch before any job is made, `skip` fails the line alone.
+	OnError *OnError `json:"on_error,omitempty"`
+
+	// CustomId Your own name for the batch, up to 255 characters without control characters.
+	CustomId *BatchCustomId `json:"custom_id,omitempty"`
+
+	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// BatchLineEvents Whether the `webhook_url` of each line is told of that line's end.
+	BatchLineEvents *BatchLineEvents `json:"batch_line_events,omitempty"`
+
+	// DryRun Whether to judge and price every line, and store nothing.
+	DryRun *DryRunFlag `json:"dry_run,omitempty"`
 }
 
 // BatchResult defines model for BatchResult.
@@ -540,6 +597,26 @@ type DeliveryState string
 // DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
 type DeviceScaleFactor = float64
 
+// DryRun defines model for DryRun.
+type DryRun struct {
+	// Lines Lines with something on them.
+	Lines   int64 `json:"lines"`
+	Valid   int64 `json:"valid"`
+	Invalid int64 `json:"invalid"`
+
+	// Failure Why the batch would fail, in words; null if it would run.
+	Failure *string `json:"failure"`
+
+	// Errors The first 100.
+	Errors []LineError `json:"errors"`
+
+	// Price What the valid lines cost if each is a fresh success. What fails or comes from the cache costs nothing where renders are charged.
+	Price Price `json:"price"`
+}
+
+// DryRunFlag Whether to judge and price every line, and store nothing.
+type DryRunFlag = bool
+
 // Evidence What the attempt saw of the page. Its texts come from strangers.
 type Evidence struct {
 	BlockedRequests []Resource `json:"blocked_requests"`
@@ -575,6 +652,26 @@ type Failure struct {
 
 	// Stage `queue`, `navigate`, `wait`, `capture` or `upload`.
 	Stage string `json:"stage"`
+}
+
+// File defines model for File.
+type File struct {
+	// Id `file_` and 26 Crockford base32 characters.
+	Id        string    `json:"id"`
+	Name      *string   `json:"name"`
+	SizeBytes int64     `json:"size_bytes"`
+	Sha256    string    `json:"sha256"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// FileList defines model for FileList.
+type FileList struct {
+	Data    []File `json:"data"`
+	HasMore bool   `json:"has_more"`
+
+	// NextCursor `after` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
 }
 
 // Force Render anew, whatever is cached or under way. The result is kept for others all the same.
@@ -776,6 +873,27 @@ type KeyRequest struct {
 
 // KeyRequestScopes defines model for KeyRequest.Scopes.
 type KeyRequestScopes string
+
+// LineDefaults Fields of `POST /v1/jobs` for all lines, but `custom_id`. What a line says itself goes before
+// them; a line with `url` or `html` takes neither from here, nor one with `retina` or
+// `device_scale_factor`.
+type LineDefaults = map[string]interface{}
+
+// LineError defines model for LineError.
+type LineError struct {
+	// Line Of the input, blank ones counted; 1 is the first. 0: the whole input.
+	Line int `json:"line"`
+
+	// Column In bytes; 1 is the first.
+	Column *int `json:"column"`
+
+	// Code `malformed_json`, `malformed_csv`, `invalid_input`, `invalid_url` or `too_large`.
+	Code string `json:"code"`
+
+	// Pointer JSON pointer of the field; empty for the whole line.
+	Pointer string `json:"pointer"`
+	Detail  string `json:"detail"`
+}
 
 // Links defines model for Links.
 type Links struct {
@@ -1074,6 +1192,30 @@ type Pressure struct {
 
 	// Seats Seats of the workers that are connected.
 	Seats *int `json:"seats"`
+}
+
+// Price What the valid lines cost if each is a fresh success. What fails or comes from the cache costs nothing where renders are charged.
+type Price struct {
+	// Unit What is charged: `render` (each fresh success), `request` or `credit` (each line as a call; downloads come on top).
+	Unit    string  `json:"unit"`
+	Credits float64 `json:"credits"`
+
+	// Remaining Credits left of the quota now; null without one, or while no scheduler answers.
+	Remaining *float64 `json:"remaining"`
+
+	// Overage What of it lies beyond where the plan's overage begins, and what that part costs; null where the plan has none.
+	Overage *PriceOverage `json:"overage"`
+}
+
+// PriceOverage What of it lies beyond where the plan's overage begins, and what that part costs; null where the plan has none.
+type PriceOverage struct {
+	Credits float64 `json:"credits"`
+
+	// PricePerUnit In the operator's currency.
+	PricePerUnit string `json:"price_per_unit"`
+
+	// Cost In the operator's currency.
+	Cost string `json:"cost"`
 }
 
 // ProblemField defines model for ProblemField.
@@ -1530,6 +1672,9 @@ type EventsAfter = string
 // Export defines model for Export.
 type Export string
 
+// FileId defines model for FileId.
+type FileId = string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -1654,6 +1799,7 @@ type CreateBatchParams struct {
 	// Metadata `metadata` of the batch, as JSON.
 	Metadata        *string          `form:"metadata,omitempty" json:"metadata,omitempty"`
 	BatchLineEvents *BatchLineEvents `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+	DryRun          *DryRunFlag      `form:"dry_run,omitempty" json:"dry_run,omitempty"`
 
 	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
@@ -1700,6 +1846,26 @@ type ListDeliveriesParams struct {
 
 // ListDeliveriesParamsType defines parameters for ListDeliveries.
 type ListDeliveriesParamsType string
+
+// ListFilesParams defines parameters for ListFiles.
+type ListFilesParams struct {
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// CreateFileMultipartBody defines parameters for CreateFile.
+type CreateFileMultipartBody struct {
+	File openapi_types.File `json:"file"`
+}
+
+// CreateFileParams defines parameters for CreateFile.
+type CreateFileParams struct {
+	// Name What the file is called.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+}
 
 // ListJobsParams defines parameters for ListJobs.
 type ListJobsParams struct {
@@ -1799,8 +1965,17 @@ type CreateKeyJSONRequestBody = KeyRequest
 // CreateBanJSONRequestBody defines body for CreateBan for application/json ContentType.
 type CreateBanJSONRequestBody = BanRequest
 
+// CreateBatchJSONRequestBody defines body for CreateBatch for application/json ContentType.
+type CreateBatchJSONRequestBody = BatchRequest
+
+// CreateBatchMultipartRequestBody defines body for CreateBatch for multipart/form-data ContentType.
+type CreateBatchMultipartRequestBody = BatchForm
+
 // CreateBatchTextRequestBody defines body for CreateBatch for text/plain ContentType.
 type CreateBatchTextRequestBody = CreateBatchTextBody
+
+// CreateFileMultipartRequestBody defines body for CreateFile for multipart/form-data ContentType.
+type CreateFileMultipartRequestBody CreateFileMultipartBody
 
 // SubmitJobJSONRequestBody defines body for SubmitJob for application/json ContentType.
 type SubmitJobJSONRequestBody = JobRequest
@@ -2097,13 +2272,49 @@ type ClientInterface interface {
 	// they count as submitted by the key that uploaded the batch. What is not finished after 7
 	// days is `expired`.
 	//
-	// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
-	// `202` before. Another input, or other settings, under the key is `422`.
+	// The input may also be the `file` of a form (`multipart/form-data`), whose other fields are
+	// the parameters below, or a file that was uploaded before (`POST /v1/files`), named in JSON.
+	//
+	// With `dry_run=true` nothing is stored: every line is judged, and the answer, `200`, counts
+	// them, says what is wrong with the first, and what the batch would cost at most.
+	//
+	// With an `Idempotency-Key` the same upload again is the same batch as it stands, whichever of
+	// the ways it comes. Another input, or other settings, under the key is `422`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 	CreateBatchWithBody(ctx context.Context, params *CreateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBatch Upload a batch
+	//
+	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
+	// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
+	// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+	// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
+	// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
+	// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
+	//
+	// `202` means that the input is stored; its lines are read next (`validating`), each is judged
+	// as `POST /v1/jobs` would, and what is wrong is told by line and column. With
+	// `on_error=reject` one wrong line fails the batch before any job is made, with `skip` it
+	// fails alone. Jobs are made little by little, behind those that the account sends one by one;
+	// they count as submitted by the key that uploaded the batch. What is not finished after 7
+	// days is `expired`.
+	//
+	// The input may also be the `file` of a form (`multipart/form-data`), whose other fields are
+	// the parameters below, or a file that was uploaded before (`POST /v1/files`), named in JSON.
+	//
+	// With `dry_run=true` nothing is stored: every line is judged, and the answer, `200`, counts
+	// them, says what is wrong with the first, and what the batch would cost at most.
+	//
+	// With an `Idempotency-Key` the same upload again is the same batch as it stands, whichever of
+	// the ways it comes. Another input, or other settings, under the key is `422`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
+	CreateBatch(ctx context.Context, params *CreateBatchParams, body CreateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateBatchWithTextBody Upload a batch
 	//
@@ -2121,8 +2332,14 @@ type ClientInterface interface {
 	// they count as submitted by the key that uploaded the batch. What is not finished after 7
 	// days is `expired`.
 	//
-	// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
-	// `202` before. Another input, or other settings, under the key is `422`.
+	// The input may also be the `file` of a form (`multipart/form-data`), whose other fields are
+	// the parameters below, or a file that was uploaded before (`POST /v1/files`), named in JSON.
+	//
+	// With `dry_run=true` nothing is stored: every line is judged, and the answer, `200`, counts
+	// them, says what is wrong with the first, and what the batch would cost at most.
+	//
+	// With an `Idempotency-Key` the same upload again is the same batch as it stands, whichever of
+	// the ways it comes. Another input, or other settings, under the key is `422`.
 	//
 	// Takes a body of the `text/plain` content type.
 	//
@@ -2167,6 +2384,38 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/deliveries/{id}/replay (the `ReplayDelivery` operationId).
 	ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListFiles List files
+	//
+	// The account's files, newest first.
+	//
+	// Corresponds with GET /v1/files (the `ListFiles` operationId).
+	ListFiles(ctx context.Context, params *ListFilesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateFileWithBody Upload a file
+	//
+	// Stores a file that batches may be made of, for 7 days. The body is the file, or a form with
+	// it as `file`. At most 1 GB, and 10 GB for all files of an account. What is in it is looked at
+	// when a batch is made of it; a name that ends in `.jsonl`, `.ndjson`, `.csv` or `.txt`, with
+	// `.gz` behind it or not, says how its lines are written.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/files (the `CreateFile` operationId).
+	CreateFileWithBody(ctx context.Context, params *CreateFileParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteFile Delete a file
+	//
+	// Batches that were made of it go on. While the lines of one are still being read (`validating`)
+	// it is `409 conflict`.
+	//
+	// Corresponds with DELETE /v1/files/{id} (the `DeleteFile` operationId).
+	DeleteFile(ctx context.Context, id FileId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetFile Look at a file
+	//
+	// Corresponds with GET /v1/files/{id} (the `GetFile` operationId).
+	GetFile(ctx context.Context, id FileId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListJobs List jobs
 	//
@@ -2820,14 +3069,60 @@ func (c *Raw) RotateWebhookSecret(ctx context.Context, reqEditors ...RequestEdit
 // they count as submitted by the key that uploaded the batch. What is not finished after 7
 // days is `expired`.
 //
-// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
-// `202` before. Another input, or other settings, under the key is `422`.
+// The input may also be the `file` of a form (`multipart/form-data`), whose other fields are
+// the parameters below, or a file that was uploaded before (`POST /v1/files`), named in JSON.
+//
+// With `dry_run=true` nothing is stored: every line is judged, and the answer, `200`, counts
+// them, says what is wrong with the first, and what the batch would cost at most.
+//
+// With an `Idempotency-Key` the same upload again is the same batch as it stands, whichever of
+// the ways it comes. Another input, or other settings, under the key is `422`.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 func (c *Raw) CreateBatchWithBody(ctx context.Context, params *CreateBatchParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateBatchRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBatch Upload a batch
+//
+// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
+// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
+// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
+// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
+// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
+//
+// `202` means that the input is stored; its lines are read next (`validating`), each is judged
+// as `POST /v1/jobs` would, and what is wrong is told by line and column. With
+// `on_error=reject` one wrong line fails the batch before any job is made, with `skip` it
+// fails alone. Jobs are made little by little, behind those that the account sends one by one;
+// they count as submitted by the key that uploaded the batch. What is not finished after 7
+// days is `expired`.
+//
+// The input may also be the `file` of a form (`multipart/form-data`), whose other fields are
+// the parameters below, or a file that was uploaded before (`POST /v1/files`), named in JSON.
+//
+// With `dry_run=true` nothing is stored: every line is judged, and the answer, `200`, counts
+// them, says what is wrong with the first, and what the batch would cost at most.
+//
+// With an `Idempotency-Key` the same upload again is the same batch as it stands, whichever of
+// the ways it comes. Another input, or other settings, under the key is `422`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
+func (c *Raw) CreateBatch(ctx context.Context, params *CreateBatchParams, body CreateBatchJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBatchRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2854,8 +3149,14 @@ func (c *Raw) CreateBatchWithBody(ctx context.Context, params *CreateBatchParams
 // they count as submitted by the key that uploaded the batch. What is not finished after 7
 // days is `expired`.
 //
-// With an `Idempotency-Key` the same upload again is the same batch: `200` when it has ended,
-// `202` before. Another input, or other settings, under the key is `422`.
+// The input may also be the `file` of a form (`multipart/form-data`), whose other fields are
+// the parameters below, or a file that was uploaded before (`POST /v1/files`), named in JSON.
+//
+// With `dry_run=true` nothing is stored: every line is judged, and the answer, `200`, counts
+// them, says what is wrong with the first, and what the batch would cost at most.
+//
+// With an `Idempotency-Key` the same upload again is the same batch as it stands, whichever of
+// the ways it comes. Another input, or other settings, under the key is `422`.
 //
 // Takes a body of the `text/plain` content type.
 //
@@ -2941,6 +3242,78 @@ func (c *Raw) GetDelivery(ctx context.Context, id DeliveryId, reqEditors ...Requ
 // Corresponds with POST /v1/deliveries/{id}/replay (the `ReplayDelivery` operationId).
 func (c *Raw) ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReplayDeliveryRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListFiles List files
+//
+// The account's files, newest first.
+//
+// Corresponds with GET /v1/files (the `ListFiles` operationId).
+func (c *Raw) ListFiles(ctx context.Context, params *ListFilesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListFilesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateFileWithBody Upload a file
+//
+// Stores a file that batches may be made of, for 7 days. The body is the file, or a form with
+// it as `file`. At most 1 GB, and 10 GB for all files of an account. What is in it is looked at
+// when a batch is made of it; a name that ends in `.jsonl`, `.ndjson`, `.csv` or `.txt`, with
+// `.gz` behind it or not, says how its lines are written.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/files (the `CreateFile` operationId).
+func (c *Raw) CreateFileWithBody(ctx context.Context, params *CreateFileParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateFileRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteFile Delete a file
+//
+// Batches that were made of it go on. While the lines of one are still being read (`validating`)
+// it is `409 conflict`.
+//
+// Corresponds with DELETE /v1/files/{id} (the `DeleteFile` operationId).
+func (c *Raw) DeleteFile(ctx context.Context, id FileId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteFileRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetFile Look at a file
+//
+// Corresponds with GET /v1/files/{id} (the `GetFile` operationId).
+func (c *Raw) GetFile(ctx context.Context, id FileId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetFileRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4287,6 +4660,17 @@ func NewRotateWebhookSecretRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewCreateBatchRequest calls the generic CreateBatch builder with application/json body
+func NewCreateBatchRequest(server string, params *CreateBatchParams, body CreateBatchJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateBatchRequestWithBody(server, params, "application/json", bodyReader)
+}
+
 // NewCreateBatchRequestWithTextBody calls the generic CreateBatch builder with text/plain body
 func NewCreateBatchRequestWithTextBody(server string, params *CreateBatchParams, body CreateBatchTextRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4389,6 +4773,18 @@ func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, con
 		if params.BatchLineEvents != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "batch_line_events", *params.BatchLineEvents, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -4689,6 +5085,196 @@ func NewReplayDeliveryRequest(server string, id DeliveryId) (*http.Request, erro
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListFilesRequest constructs an http.Request for the ListFiles method
+func NewListFilesRequest(server string, params *ListFilesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/files")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateFileRequestWithBody constructs an http.Request for the CreateFile method, with any body, and a specified content type
+func NewCreateFileRequestWithBody(server string, params *CreateFileParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/files")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteFileRequest constructs an http.Request for the DeleteFile method
+func NewDeleteFileRequest(server string, id FileId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/files/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetFileRequest constructs an http.Request for the GetFile method
+func NewGetFileRequest(server string, id FileId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/files/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
