@@ -307,6 +307,7 @@ func (s *Server) routes() []route {
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
 
 		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
+		{pattern: "GET /v1/batches/{id}/errors", class: classAPI, auth: byKey, handle: s.getBatchErrors},
 		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
 		{pattern: "POST /v1/files", class: classAPI, auth: byKey, handle: s.createFile},
 		{pattern: "GET /v1/files", class: classAPI, auth: byKey, handle: s.listFiles},

@@ -153,6 +153,12 @@ const (
 	ListAllUsageEventsParamsFormatJsonl ListAllUsageEventsParamsFormat = "jsonl"
 )
 
+// Defines values for GetBatchErrorsParamsFormat.
+const (
+	GetBatchErrorsParamsFormatCsv   GetBatchErrorsParamsFormat = "csv"
+	GetBatchErrorsParamsFormatJsonl GetBatchErrorsParamsFormat = "jsonl"
+)
+
 // Defines values for GetBatchResultsParamsFormat.
 const (
 	GetBatchResultsParamsFormatCsv   GetBatchResultsParamsFormat = "csv"
@@ -1850,6 +1856,15 @@ type CreateBatchParams struct {
 	// IdempotencyKey Your name for this request, such as a UUID. Sent again it is the same job.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// GetBatchErrorsParams defines parameters for GetBatchErrors.
+type GetBatchErrorsParams struct {
+	// Format `jsonl` or `csv`. Left out: by `Accept`, else `jsonl`.
+	Format *GetBatchErrorsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetBatchErrorsParamsFormat defines parameters for GetBatchErrors.
+type GetBatchErrorsParamsFormat string
 
 // GetBatchResultsParams defines parameters for GetBatchResults.
 type GetBatchResultsParams struct {

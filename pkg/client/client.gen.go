@@ -153,6 +153,12 @@ const (
 	ListAllUsageEventsParamsFormatJsonl ListAllUsageEventsParamsFormat = "jsonl"
 )
 
+// Defines values for GetBatchErrorsParamsFormat.
+const (
+	GetBatchErrorsParamsFormatCsv   GetBatchErrorsParamsFormat = "csv"
+	GetBatchErrorsParamsFormatJsonl GetBatchErrorsParamsFormat = "jsonl"
+)
+
 // Defines values for GetBatchResultsParamsFormat.
 const (
 	GetBatchResultsParamsFormatCsv   GetBatchResultsParamsFormat = "csv"
@@ -1805,6 +1811,15 @@ type CreateBatchParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetBatchErrorsParams defines parameters for GetBatchErrors.
+type GetBatchErrorsParams struct {
+	// Format `jsonl` or `csv`. Left out: by `Accept`, else `jsonl`.
+	Format *GetBatchErrorsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetBatchErrorsParamsFormat defines parameters for GetBatchErrors.
+type GetBatchErrorsParamsFormat string
+
 // GetBatchResultsParams defines parameters for GetBatchResults.
 type GetBatchResultsParams struct {
 	// Format `jsonl` or `csv`. Left out: by `Accept`, else `jsonl`.
@@ -2345,6 +2360,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 	CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBatchErrors What is wrong with a batch's lines
+	//
+	// Why no job can be made of some lines, or of the whole input (line 0, or the line in which
+	// reading ended), in the order of the input, streamed: as JSON lines or as CSV. While the lines
+	// are being read (`validating`) it is `409 not_finished`. What the farm refused afterwards is
+	// among the results.
+	//
+	// Corresponds with GET /v1/batches/{id}/errors (the `GetBatchErrors` operationId).
+	GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetBatchResults Results of a batch
 	//
@@ -3163,6 +3188,26 @@ func (c *Raw) CreateBatch(ctx context.Context, params *CreateBatchParams, body C
 // Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateBatchRequestWithTextBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBatchErrors What is wrong with a batch's lines
+//
+// Why no job can be made of some lines, or of the whole input (line 0, or the line in which
+// reading ended), in the order of the input, streamed: as JSON lines or as CSV. While the lines
+// are being read (`validating`) it is `409 not_finished`. What the farm refused afterwards is
+// among the results.
+//
+// Corresponds with GET /v1/batches/{id}/errors (the `GetBatchErrors` operationId).
+func (c *Raw) GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBatchErrorsRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4820,6 +4865,67 @@ func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, con
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetBatchErrorsRequest constructs an http.Request for the GetBatchErrors method
+func NewGetBatchErrorsRequest(server string, id BatchId, params *GetBatchErrorsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/errors", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
