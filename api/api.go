@@ -168,6 +168,7 @@ type Server struct {
 	metrics *metrics
 	buffers *buffers
 	dryRuns *semaphore.Weighted
+	packers packers
 
 	main, admin http.Handler // admin is nil where main has its routes too
 

@@ -85,6 +85,10 @@ func (s *Server) getBatchResults(w http.ResponseWriter, r *http.Request, c *call
 	h := w.Header()
 	h.Set("X-Batch-Status", string(b.State))
 	h.Set("X-Results-Complete", strconv.FormatBool(b.State.Ended()))
+	linger(w, 2*outcomeWithin) // to the first byte; then each piece has its own time
+	if kind == "zip" {
+		return s.sendZIP(w, r, c, b)
+	}
 	list := &resultList{server: s, w: w, name: b.ID, format: kind, headOnly: r.Method == http.MethodHead}
 	if order == orderEnded {
 		return s.sendEnds(r.Context(), list, b, from)

@@ -57,6 +57,15 @@ func (s *Server) download(ctx context.Context, c *call, size int64) error {
 	return err
 }
 
+// sentBeside charges for an artifact that is about to be sent among others,
+// where downloads are charged by their size.
+func (s *Server) sentBeside(ctx context.Context, c *call, size int64) error {
+	if c.plan.Quota.Unit != account.UnitCredit {
+		return nil
+	}
+	return s.report(ctx, c, c.who.charge(c.plan.Quota.DownloadUnits(size), reasonDownload))
+}
+
 // charge is the message that an account is to be charged.
 func (w caller) charge(units int64, reason string) *pb.Count {
 	return &pb.Count{Address: w.address, Key: w.key, Account: w.account, Units: units, Reason: reason}
@@ -78,7 +87,9 @@ func (s *Server) settle(c *call, status int) {
 		s.front.report(func(up *pb.FrontUp) { up.Counts = append(up.Counts, c.who.charge(more, reason)) })
 	}
 	if c.refused != nil && c.refused.Code == codeLost {
-		s.giveBack(c)
+		if id, ok := c.refused.Extra["job_id"].(job.ID); ok {
+			s.giveBack(c, id)
+		}
 	}
 }
 
@@ -86,11 +97,7 @@ func (s *Server) settle(c *call, status int) {
 // is lost. The archive says what that was, and whether it was given back before;
 // a job whose charge is not there yet the leader knows by itself. What does not
 // get through is reported when the artifact is asked for again.
-func (s *Server) giveBack(c *call) {
-	id, ok := c.refused.Extra["job_id"].(job.ID)
-	if !ok {
-		return
-	}
+func (s *Server) giveBack(c *call, id job.ID) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), storeWithin, errors.New("the archive did not answer in time"))
 	defer cancel()
 	paid, err := s.deps.Store.JobCharge(ctx, c.who.account, id)

@@ -163,6 +163,7 @@ const (
 const (
 	GetBatchResultsParamsFormatCsv   GetBatchResultsParamsFormat = "csv"
 	GetBatchResultsParamsFormatJsonl GetBatchResultsParamsFormat = "jsonl"
+	GetBatchResultsParamsFormatZip   GetBatchResultsParamsFormat = "zip"
 )
 
 // Defines values for GetBatchResultsParamsOrder.
@@ -526,6 +527,9 @@ type BatchResult struct {
 
 	// Cursor With `order=ended`: `after` of whatever comes behind it.
 	Cursor *string `json:"cursor,omitempty"`
+
+	// File In a ZIP: its artifact there.
+	File *string `json:"file,omitempty"`
 }
 
 // BatchStatus `validating`: its lines are read. `running`: they become jobs. `paused`: no more of them do
@@ -1868,7 +1872,10 @@ type GetBatchErrorsParamsFormat string
 
 // GetBatchResultsParams defines parameters for GetBatchResults.
 type GetBatchResultsParams struct {
-	// Format `jsonl` or `csv`. Left out: by `Accept`, else `jsonl`.
+	// Format `jsonl` or `csv`, by `Accept` where it is left out; or `zip`: the artifacts, each named by
+	// its line and `custom_id`, and as the last entry `results.jsonl`, where `file` says which
+	// artifact is whose. One that is lost has an `error` there (`artifact_lost`), and so has one
+	// that the quota does not cover any more (`quota_exceeded`), where downloads are charged.
 	Format *GetBatchResultsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
 
 	// Order `line`, or `ended` to follow a batch that runs.
