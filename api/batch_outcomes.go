@@ -46,7 +46,6 @@ type outcomes struct {
 	server   *Server
 	batch    *batch.Batch
 	lines    *lineReader
-	again    *lineReader // of the present pass, where it is not the first; else nil
 	jobs     pager[*job.Job]
 	refusals pager[batch.Refusal]
 	now      time.Time
@@ -59,9 +58,6 @@ func (s *Server) outcomes(ctx context.Context, b *batch.Batch) (*outcomes, error
 		return o, nil
 	}
 	o.lines = s.readLines(ctx, b.Lines)
-	if b.Pass > 1 {
-		o.again = s.readLines(ctx, b.PassObject)
-	}
 	if err := o.lines.open(); err != nil {
 		return nil, err
 	}
@@ -79,10 +75,8 @@ func (s *Server) outcomes(ctx context.Context, b *batch.Batch) (*outcomes, error
 }
 
 func (o *outcomes) close() {
-	for _, r := range []*lineReader{o.lines, o.again} {
-		if r != nil {
-			r.close()
-		}
+	if o.lines != nil {
+		o.lines.close()
 	}
 }
 
@@ -116,27 +110,20 @@ func (o *outcomes) of(l *batch.Line) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	pass := 1 // that it was to be fed in
-	if o.again != nil {
-		again, err := o.again.has(l.Number)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case again:
-			pass = o.batch.Pass
-		case ran:
-			pass = j.Pass
-		case refused:
-			pass = refusal.Pass
-		}
+	refused = refused && (!ran || refusal.Pass > j.Pass)
+	again := false // it failed in the pass before this one, so it is tried again in this one
+	switch {
+	case refused:
+		again = refusal.Pass == o.batch.Pass-1
+	case ran:
+		again = j.State == job.Failed && j.Pass == o.batch.Pass-1
 	}
 	switch {
-	case ran && j.Pass >= pass && (!refused || j.Pass >= refusal.Pass):
-		out.ran(j, o.now)
-	case refused && refusal.Pass >= pass:
+	case refused && !again:
 		out.state = job.Failed
 		out.failure = &BatchLineError{Code: refusal.Code, Detail: refusal.Detail}
+	case ran && !again:
+		out.ran(j, o.now)
 	case !o.batch.State.Ended():
 		return nil, nil
 	case o.batch.LeftOut == 0:
@@ -246,7 +233,6 @@ type lineReader struct {
 	size   int64
 	failed int // how often in a row
 	lines  *json.Decoder
-	ahead  *batch.Line // read and not yet asked for
 }
 
 func (s *Server) readLines(ctx context.Context, key string) *lineReader {
@@ -315,19 +301,4 @@ func (r *lineReader) next() (*batch.Line, error) {
 		return nil, f
 	}
 	return nil, fmt.Errorf("%s: %w", r.key, err)
-}
-
-// has reports whether a line is among these; lines are asked for in their order.
-func (r *lineReader) has(line int) (bool, error) {
-	for r.ahead == nil || r.ahead.Number < line {
-		l, err := r.next()
-		if errors.Is(err, io.EOF) {
-			l, err = &batch.Line{Number: batch.MaxNumber + 1}, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		r.ahead = l
-	}
-	return r.ahead.Number == line, nil
 }
