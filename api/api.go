@@ -77,6 +77,7 @@ type Deps struct {
 	Heartbeats func(ctx context.Context, heard func(*pb.Heartbeat)) error
 	Store      Store
 	Bucket     Bucket
+	Ledger     Ledger
 	// Checks are asked by /readyz, beside the leader.
 	Checks []Check
 	// Metrics is served by /metrics. Nil: a registry of its own.
@@ -164,6 +165,10 @@ type Server struct {
 	proxied   sync.Once // a proxy that is not trusted was warned of
 
 	jobFields *openapi3.Schema // of a request to POST /v1/jobs, and of a batch's line
+	tail      *tail
+	streams   openStreams
+	replays   *semaphore.Weighted // of the ledger, for streams that were open before
+	live      *eventMetrics
 
 	metrics *metrics
 	buffers *buffers
@@ -172,10 +177,12 @@ type Server struct {
 
 	main, admin http.Handler // admin is nil where main has its routes too
 
-	draining chan struct{}  // closed when Run stops taking requests
-	late     chan struct{}  // closed when the drain is over and every wait answers
-	active   sync.WaitGroup // requests in work, and what they left behind
-	inWork   atomic.Int64   // requests in work
+	draining chan struct{} // closed when Run stops taking requests
+	drains   context.Context
+	drain    context.CancelFunc // ends drains, with draining
+	late     chan struct{}      // closed when the drain is over and every wait answers
+	active   sync.WaitGroup     // requests in work, and what they left behind
+	inWork   atomic.Int64       // requests in work
 	hard     context.Context
 	stop     context.CancelFunc // ends hard: nothing is waited for any more
 }
@@ -184,6 +191,7 @@ type Server struct {
 func New(cfg Config, deps Deps) (*Server, error) {
 	for name, missing := range map[string]bool{
 		"a door": deps.Door == nil, "heartbeats": deps.Heartbeats == nil, "a store": deps.Store == nil, "a bucket": deps.Bucket == nil,
+		"a ledger": deps.Ledger == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("api: needs %s", name)
@@ -224,10 +232,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		s.node = "api"
 	}
 	s.hard, s.stop = context.WithCancel(context.Background())
+	s.drains, s.drain = context.WithCancel(context.Background())
 	s.front = newFront(s.boot, dialer(cfg.Front), s.log)
 	s.front.blocked, s.front.welcomed = s.blocked, func() { s.blocks.welcomed(time.Now()) }
 	s.front.touched = s.keys.dropAccount
-	s.metrics = newMetrics(deps.Metrics, s.front.led)
+	s.metrics, s.live = newMetrics(deps.Metrics, s.front.led), newEventMetrics(deps.Metrics)
+	s.tail, s.replays = newTail(deps.Ledger, s.log, s.live.late), semaphore.NewWeighted(replaysAtOnce)
 	ops, err := loadContract()
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
@@ -303,6 +313,7 @@ func (s *Server) routes() []route {
 		{pattern: "GET /v1/jobs", class: classAPI, auth: byKey, handle: s.listJobs},
 		{pattern: "GET /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.getJob, asks: true},
 		{pattern: "DELETE /v1/jobs/{id}", class: classAPI, auth: byKey, handle: s.cancelJob, asks: true},
+		{pattern: "GET /v1/jobs/{id}/events", class: classAPI, auth: byKey, handle: s.jobEvents, asks: true},
 		{pattern: "GET /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "HEAD /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.getResult},
 		{pattern: "DELETE /v1/jobs/{id}/result", class: classMedia, auth: byKey, handle: s.deleteResult},
@@ -319,6 +330,7 @@ func (s *Server) routes() []route {
 		{pattern: "GET /v1/deliveries/{id}", class: classAPI, auth: byKey, handle: s.getDelivery},
 		{pattern: "POST /v1/deliveries/{id}/replay", class: classAPI, auth: byKey, handle: s.replayDelivery},
 
+		{pattern: "GET /v1/events", class: classAPI, auth: byKey, handle: s.accountEvents},
 		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},
 		{pattern: "GET /v1/usage/events", class: classAPI, auth: byKey, handle: s.listUsageEvents},
@@ -384,6 +396,7 @@ func (s *Server) Run(ctx context.Context) error {
 	line, lineCtx := errgroup.WithContext(lineCtx)
 	line.Go(func() error { return s.front.run(lineCtx) })
 	line.Go(func() error { return s.tellStrikes(lineCtx) })
+	line.Go(func() error { return s.tail.run(lineCtx) })
 	line.Go(func() error {
 		if err := s.deps.Heartbeats(lineCtx, s.front.heard); lineCtx.Err() == nil {
 			return fmt.Errorf("api: follow the leader: %w", err)

@@ -396,7 +396,7 @@ plans: [{name: default}]
 // settled waits until what the leader wrote before has arrived.
 func (f *farm) settled() {
 	f.t.Helper()
-	if _, _, err := f.server.front.lookup(f.t.Context(), job.NewID(), "", 0); err != nil {
+	if _, _, _, err := f.server.front.lookup(f.t.Context(), job.NewID(), "", 0); err != nil {
 		f.t.Fatal(err)
 	}
 }

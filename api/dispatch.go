@@ -35,6 +35,7 @@ type call struct {
 	measured chan struct{}   // closed when meters that were asked for beside the handler are there; nil if none were
 	bill     bill
 	refused  *fault.Error // what the request was answered with
+	opened   time.Time    // when its answer began that goes on for as long as the client likes; zero: it has an end
 }
 
 // key is the route as openapi.yaml names it.
@@ -242,6 +243,9 @@ func (s *Server) done(w *answer, r *http.Request, rt *route, panicked any) {
 	}
 	s.settle(w.call, w.status)
 	took := time.Since(w.call.began)
+	if at := w.call.opened; !at.IsZero() {
+		took = at.Sub(w.call.began)
+	}
 	s.metrics.request(w.call.class, w.status, took)
 	if s.log.Enabled(context.Background(), slog.LevelDebug) {
 		s.log.Debug("request", "trace", w.request, "method", r.Method, "route", pattern, "status", w.status, "size_bytes", w.bytes, "took", took)

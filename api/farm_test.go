@@ -35,6 +35,7 @@ type farm struct {
 	store  *memStore
 	bucket *memBucket
 	leader *leader
+	ledger *memLedger
 	server *Server
 	acct   account.Account
 	key    string
@@ -54,9 +55,10 @@ func newFarm(t testing.TB, change ...func(*Config, *Deps)) *farm {
 func newLonelyFarm(t testing.TB, change ...func(*Config, *Deps)) *farm {
 	t.Helper()
 	f := &farm{t: t, store: newMemStore(), bucket: newMemBucket()}
-	f.leader = newLeader(t)
+	f.leader, f.ledger = newLeader(t), newMemLedger()
+	f.leader.ledger = f.ledger
 	cfg := Config{AdminToken: adminToken}
-	deps := Deps{Door: f.leader, Heartbeats: f.leader.heartbeats, Store: f.store, Bucket: f.bucket}
+	deps := Deps{Door: f.leader, Heartbeats: f.leader.heartbeats, Store: f.store, Bucket: f.bucket, Ledger: f.ledger}
 	for _, c := range change {
 		c(&cfg, &deps)
 	}
@@ -176,8 +178,27 @@ func (f *farm) doContext(ctx context.Context, method, target, body string, heade
 		}
 	}
 	w := httptest.NewRecorder()
+	if path := r.URL.Path; strings.HasSuffix(path, "/events") && !strings.HasPrefix(path, "/v1/usage") && !strings.HasPrefix(path, "/admin") {
+		// A stream: what it begins with is looked at.
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		f.server.Handler().ServeHTTP(firstFlush{w, cancel}, r.WithContext(ctx))
+		return answered{w}
+	}
 	f.server.Handler().ServeHTTP(w, r)
 	return answered{w}
+}
+
+// firstFlush is a client that goes away when the first part of its answer is
+// there.
+type firstFlush struct {
+	*httptest.ResponseRecorder
+	goAway func()
+}
+
+func (f firstFlush) Flush() {
+	f.ResponseRecorder.Flush()
+	f.goAway()
 }
 
 // admin sends a request with the admin token.

@@ -243,8 +243,9 @@ func (d *decision) onceMade(fn func()) {
 
 // lookup asks for a job, at once or when it has ended or when wait is over;
 // another account's job is answered at once, as it is. known is false for a
-// job that is neither unfinished nor recently finished.
-func (f *front) lookup(ctx context.Context, id job.ID, account string, wait time.Duration) (j *job.Job, known bool, err error) {
+// job that is neither unfinished nor recently finished. The answer follows from
+// the events of the ledger before token.
+func (f *front) lookup(ctx context.Context, id job.ID, account string, wait time.Duration) (j *job.Job, token uint64, known bool, err error) {
 	until, who := time.Now().Add(wait), callerOf(ctx)
 	return f.ask(ctx, wait, id, func(up *pb.FrontUp, call uint64) {
 		left := max(time.Until(until), 0)
@@ -267,11 +268,12 @@ func (f *front) abandon(ctx context.Context, id job.ID, account string) (j *job.
 
 func (f *front) end(ctx context.Context, id job.ID, account string, abandoned bool) (*job.Job, bool, error) {
 	who := callerOf(ctx)
-	return f.ask(ctx, 0, id, func(up *pb.FrontUp, call uint64) {
+	j, _, known, err := f.ask(ctx, 0, id, func(up *pb.FrontUp, call uint64) {
 		up.Cancels = append(up.Cancels, &pb.Cancel{
 			Call: call, Id: string(id), Account: account, Key: who.key, Address: who.address, Abandoned: abandoned,
 		})
 	})
+	return j, known, err
 }
 
 // listed gives the ids of an account's jobs that the leader knows, newest
@@ -356,18 +358,18 @@ func (f *front) report(tell func(up *pb.FrontUp)) {
 }
 
 // ask asks about one job.
-func (f *front) ask(ctx context.Context, wait time.Duration, id job.ID, put func(*pb.FrontUp, uint64)) (*job.Job, bool, error) {
+func (f *front) ask(ctx context.Context, wait time.Duration, id job.ID, put func(*pb.FrontUp, uint64)) (j *job.Job, token uint64, known bool, err error) {
 	a, err := f.pose(ctx, wait, put)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, false, err
 	}
-	switch a := a.Answer.(type) {
+	switch is := a.Answer.(type) {
 	case *pb.Answer_Job:
-		return wire.FromJob(a.Job), true, nil
+		return wire.FromJob(is.Job), a.Token, true, nil
 	case *pb.Answer_Unknown:
-		return nil, false, nil
+		return nil, a.Token, false, nil
 	}
-	return nil, false, fault.New(fault.Internal, "the scheduler's answer about %s says nothing", id)
+	return nil, 0, false, fault.New(fault.Internal, "the scheduler's answer about %s says nothing", id)
 }
 
 // pose puts a question and waits for its answer, which is no fault.

@@ -26,6 +26,8 @@ type leader struct {
 	t     testing.TB
 	beats chan *pb.Heartbeat
 	token string
+	// ledger is where the test writes what this leader says; nil: nowhere.
+	ledger *memLedger
 
 	mu       sync.Mutex
 	epoch    uint64
@@ -218,7 +220,7 @@ func (l *leader) broadcast(m *pb.FrontDown) {
 
 func (l *leader) answer(n uint64, id string) *pb.Answer {
 	if j := l.jobs[id]; j != nil {
-		return &pb.Answer{Call: n, Answer: &pb.Answer_Job{Job: proto.Clone(j).(*pb.Job)}, Meters: l.meters}
+		return &pb.Answer{Call: n, Answer: &pb.Answer_Job{Job: proto.Clone(j).(*pb.Job)}, Meters: l.meters, Token: l.ledger.next()}
 	}
 	return &pb.Answer{Call: n, Answer: &pb.Answer_Unknown{Unknown: true}, Meters: l.meters}
 }

@@ -915,6 +915,7 @@ type LineError struct {
 
 // Links defines model for Links.
 type Links struct {
+	Events string `json:"events"`
 	Result string `json:"result"`
 	Self   string `json:"self"`
 }
@@ -1295,6 +1296,14 @@ type QueueAccount struct {
 
 	// Threads Its slots: jobs of it that wait for a worker or run, at most.
 	Threads  int `json:"threads"`
+	Waiting  int `json:"waiting"`
+	Running  int `json:"running"`
+	Parked   int `json:"parked"`
+	Retrying int `json:"retrying"`
+}
+
+// QueueStanding How many jobs stand where.
+type QueueStanding struct {
 	Waiting  int `json:"waiting"`
 	Running  int `json:"running"`
 	Parked   int `json:"parked"`
@@ -1728,6 +1737,12 @@ type IdempotencyKey = string
 // JobId defines model for JobId.
 type JobId = string
 
+// LastEventId defines model for LastEventId.
+type LastEventId = string
+
+// LastEventIdQuery the id of an event, as a stream has sent it
+type LastEventIdQuery = string
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -1915,6 +1930,20 @@ type ListDeliveriesParams struct {
 // ListDeliveriesParamsType defines parameters for ListDeliveries.
 type ListDeliveriesParamsType string
 
+// AccountEventsParams defines parameters for AccountEvents.
+type AccountEventsParams struct {
+	// BatchLineEvents Events of the jobs of batches as well.
+	BatchLineEvents *bool `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+
+	// LastEventId `Last-Event-ID`, for clients that cannot send headers; that one goes before it.
+	LastEventId *LastEventIdQuery `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The `id:` of the last event that this client has: what has happened since comes first. While the
+	// ledger holds that (for at least one minute) nothing is missed; after that the stream says
+	// `reset` and goes on with what is now. `EventSource` sends it when it comes back.
+	LastEventID *LastEventId `json:"Last-Event-ID,omitempty"`
+}
+
 // ListFilesParams defines parameters for ListFiles.
 type ListFilesParams struct {
 	// Limit How many to a page.
@@ -1966,6 +1995,17 @@ type GetJobParams struct {
 
 	// Prefer `wait=N` (RFC 7240), the same as `?wait=N`, which goes before it.
 	Prefer *Prefer `json:"Prefer,omitempty"`
+}
+
+// JobEventsParams defines parameters for JobEvents.
+type JobEventsParams struct {
+	// LastEventId `Last-Event-ID`, for clients that cannot send headers; that one goes before it.
+	LastEventId *LastEventIdQuery `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The `id:` of the last event that this client has: what has happened since comes first. While the
+	// ledger holds that (for at least one minute) nothing is missed; after that the stream says
+	// `reset` and goes on with what is now. `EventSource` sends it when it comes back.
+	LastEventID *LastEventId `json:"Last-Event-ID,omitempty"`
 }
 
 // GetPdfParams defines parameters for GetPdf.

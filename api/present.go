@@ -75,7 +75,7 @@ func presentBare(j *job.Job, base string) *Job {
 		CreatedAt: Time{j.CreatedAt}, StartedAt: timeOrNull(j.StartedAt), FinishedAt: timeOrNull(j.FinishedAt), ExpiresAt: timeOrNull(j.ExpiresAt),
 		CustomId: orNull(j.CustomID), BatchId: orNull(j.Batch), Metadata: j.Metadata,
 		Error: presentFailure(j.Failure), Evidence: presentEvidence(j.Evidence),
-		Links: Links{Self: self, Result: self + "/result"},
+		Links: Links{Self: self, Result: self + "/result", Events: self + "/events"},
 	}
 	if j.State == job.Queued {
 		v.WaitingFor, v.Position, v.EstimatedStartAt = orNull(string(j.WaitingFor)), orNull(j.Position), timeOrNull(j.StartsAt)

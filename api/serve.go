@@ -60,6 +60,7 @@ func (s *Server) serve(ctx context.Context, lost <-chan struct{}) error {
 	}
 
 	close(s.draining)
+	s.drain()
 	if n := s.inWork.Load(); n > 0 {
 		s.log.Info("waiting for requests", "requests", n)
 	}

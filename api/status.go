@@ -69,34 +69,42 @@ func noJob() error { return fault.New(fault.NotFound, "there is no such job") }
 // Only two noes make a 404, and an id that may still be on its way to its
 // decision is not unknown yet.
 func (s *Server) find(ctx context.Context, id job.ID, accountID string, wait time.Duration) (*job.Job, error) {
-	j, known, err := s.front.lookup(ctx, id, accountID, wait)
+	j, _, err := s.findAt(ctx, id, accountID, wait)
+	return j, err
+}
+
+// findAt is find that also tells from which event of the ledger on the answer
+// says nothing; 0 where the leader does not know the job any more.
+func (s *Server) findAt(ctx context.Context, id job.ID, accountID string, wait time.Duration) (*job.Job, uint64, error) {
+	j, token, known, err := s.front.lookup(ctx, id, accountID, wait)
 	if err != nil && fault.Is(err, fault.Canceled) {
-		return nil, err
+		return nil, 0, err
 	}
 	if !known {
+		token = 0
 		var inArchive error
 		if j, inArchive = s.archived(ctx, id); inArchive != nil {
 			switch {
 			case err != nil:
-				return nil, err // the leader's silence weighs more
+				return nil, 0, err // the leader's silence weighs more
 			case !fault.Is(inArchive, fault.NotFound):
-				return nil, inArchive
+				return nil, 0, inArchive
 			case isFresh(id, time.Now()):
-				return nil, &fault.Error{
+				return nil, 0, &fault.Error{
 					Kind: fault.Unavailable, RetryAfter: 2 * time.Second,
 					Detail: "this id is new and not known yet; if it is not there later, it was not accepted",
 				}
 			}
-			return nil, noJob()
+			return nil, 0, noJob()
 		}
 	}
 	if j.Account != accountID {
-		return nil, noJob()
+		return nil, 0, noJob()
 	}
 	if err := retained(j, time.Now()); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return j, nil
+	return j, token, nil
 }
 
 // retained is nil while the retention of a job lasts. Its row may be there for

@@ -49,6 +49,8 @@ var matrix = map[string][len(callers)]int{
 	"POST /v1/batches":             {401, 401, 401, 400, 403, 401}, // of no format
 	"GET /v1/batches/{id}/errors":  {401, 401, 401, 404, 200, 401},
 	"GET /v1/batches/{id}/results": {401, 401, 401, 404, 200, 401},
+	"GET /v1/jobs/{id}/events":     {401, 401, 401, 404, 200, 401},
+	"GET /v1/events":               {401, 401, 401, 200, 200, 401},
 	"GET /v1/queue":                {401, 401, 401, 200, 200, 401},
 	"GET /v1/usage":                {401, 401, 401, 200, 200, 401},
 	"GET /v1/usage/events":         {401, 401, 401, 200, 200, 401},

@@ -907,6 +907,7 @@ type LineError struct {
 
 // Links defines model for Links.
 type Links struct {
+	Events string `json:"events"`
 	Result string `json:"result"`
 	Self   string `json:"self"`
 }
@@ -1691,6 +1692,12 @@ type IdempotencyKey = string
 // JobId defines model for JobId.
 type JobId = string
 
+// LastEventId defines model for LastEventId.
+type LastEventId = string
+
+// LastEventIdQuery the id of an event, as a stream has sent it
+type LastEventIdQuery = string
+
 // Limit defines model for Limit.
 type Limit = int
 
@@ -1869,6 +1876,20 @@ type ListDeliveriesParams struct {
 // ListDeliveriesParamsType defines parameters for ListDeliveries.
 type ListDeliveriesParamsType string
 
+// AccountEventsParams defines parameters for AccountEvents.
+type AccountEventsParams struct {
+	// BatchLineEvents Events of the jobs of batches as well.
+	BatchLineEvents *bool `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+
+	// LastEventId `Last-Event-ID`, for clients that cannot send headers; that one goes before it.
+	LastEventId *LastEventIdQuery `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The `id:` of the last event that this client has: what has happened since comes first. While the
+	// ledger holds that (for at least one minute) nothing is missed; after that the stream says
+	// `reset` and goes on with what is now. `EventSource` sends it when it comes back.
+	LastEventID *LastEventId `json:"Last-Event-ID,omitempty"`
+}
+
 // ListFilesParams defines parameters for ListFiles.
 type ListFilesParams struct {
 	// Limit How many to a page.
@@ -1920,6 +1941,17 @@ type GetJobParams struct {
 
 	// Prefer `wait=N` (RFC 7240), the same as `?wait=N`, which goes before it.
 	Prefer *Prefer `json:"Prefer,omitempty"`
+}
+
+// JobEventsParams defines parameters for JobEvents.
+type JobEventsParams struct {
+	// LastEventId `Last-Event-ID`, for clients that cannot send headers; that one goes before it.
+	LastEventId *LastEventIdQuery `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The `id:` of the last event that this client has: what has happened since comes first. While the
+	// ledger holds that (for at least one minute) nothing is missed; after that the stream says
+	// `reset` and goes on with what is now. `EventSource` sends it when it comes back.
+	LastEventID *LastEventId `json:"Last-Event-ID,omitempty"`
 }
 
 // PostPdfParams defines parameters for PostPdf.
@@ -2417,6 +2449,15 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/deliveries/{id}/replay (the `ReplayDelivery` operationId).
 	ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AccountEvents Follow the account
+	//
+	// A stream of events (`text/event-stream`) of all jobs of the account, without an end. It begins
+	// with `stream.opened`, which says how many jobs of the account stand where. Jobs that are lines
+	// of a batch are left out unless `batch_line_events=true`.
+	//
+	// Corresponds with GET /v1/events (the `AccountEvents` operationId).
+	AccountEvents(ctx context.Context, params *AccountEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListFiles List files
 	//
 	// The account's files, newest first.
@@ -2495,6 +2536,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/jobs/{id} (the `GetJob` operationId).
 	GetJob(ctx context.Context, id JobId, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// JobEvents Follow a job
+	//
+	// A stream of events (`text/event-stream`) that ends with the job. It begins with the job as it
+	// is; then come `job.queued` (also when it goes back into its queue), `job.running` and one of
+	// `job.succeeded`, `job.failed`, `job.canceled` and `job.expired`. Who comes back with the id
+	// of that last one is answered `204`, after which `EventSource` leaves it.
+	//
+	// Corresponds with GET /v1/jobs/{id}/events (the `JobEvents` operationId).
+	JobEvents(ctx context.Context, id JobId, params *JobEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteResult Delete the artifact
 	//
@@ -3304,6 +3355,25 @@ func (c *Raw) ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...R
 	return c.Client.Do(req)
 }
 
+// AccountEvents Follow the account
+//
+// A stream of events (`text/event-stream`) of all jobs of the account, without an end. It begins
+// with `stream.opened`, which says how many jobs of the account stand where. Jobs that are lines
+// of a batch are left out unless `batch_line_events=true`.
+//
+// Corresponds with GET /v1/events (the `AccountEvents` operationId).
+func (c *Raw) AccountEvents(ctx context.Context, params *AccountEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAccountEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListFiles List files
 //
 // The account's files, newest first.
@@ -3463,6 +3533,26 @@ func (c *Raw) CancelJob(ctx context.Context, id JobId, reqEditors ...RequestEdit
 // Corresponds with GET /v1/jobs/{id} (the `GetJob` operationId).
 func (c *Raw) GetJob(ctx context.Context, id JobId, params *GetJobParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetJobRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// JobEvents Follow a job
+//
+// A stream of events (`text/event-stream`) that ends with the job. It begins with the job as it
+// is; then come `job.queued` (also when it goes back into its queue), `job.running` and one of
+// `job.succeeded`, `job.failed`, `job.canceled` and `job.expired`. Who comes back with the id
+// of that last one is answered `204`, after which `EventSource` leaves it.
+//
+// Corresponds with GET /v1/jobs/{id}/events (the `JobEvents` operationId).
+func (c *Raw) JobEvents(ctx context.Context, id JobId, params *JobEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJobEventsRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5205,6 +5295,87 @@ func NewReplayDeliveryRequest(server string, id DeliveryId) (*http.Request, erro
 	return req, nil
 }
 
+// NewAccountEventsRequest constructs an http.Request for the AccountEvents method
+func NewAccountEventsRequest(server string, params *AccountEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.BatchLineEvents != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "batch_line_events", *params.BatchLineEvents, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.LastEventId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "last_event_id", *params.LastEventId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListFilesRequest constructs an http.Request for the ListFiles method
 func NewListFilesRequest(server string, params *ListFilesParams) (*http.Request, error) {
 	var err error
@@ -5669,6 +5840,82 @@ func NewGetJobRequest(server string, id JobId, params *GetJobParams) (*http.Requ
 			}
 
 			req.Header.Set("Prefer", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewJobEventsRequest constructs an http.Request for the JobEvents method
+func NewJobEventsRequest(server string, id JobId, params *JobEventsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/jobs/%s/events", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.LastEventId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "last_event_id", *params.LastEventId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
 		}
 
 	}

@@ -79,18 +79,30 @@ func unseal(prev Chain, trust bool, data []byte) (*pb.Frame, Chain, error) {
 // begins at the front of the ledger and trusts the first frame. It returns
 // ErrGap, ErrCorrupt, fn's error or ctx's.
 func (s *Streams) Follow(ctx context.Context, seq uint64, chain Chain, fn func([]Link) error) error {
-	trust := seq == 0
+	return s.follow(ctx, seq, chain, seq == 0, seq == 0, fn)
+}
+
+// FollowFrom is Follow for who folds nothing: it begins at the frame seq, or
+// waits for it, and takes that frame's own word. ErrGap says that LEDGER does
+// not hold it any more.
+func (s *Streams) FollowFrom(ctx context.Context, seq uint64, fn func([]Link) error) error {
+	return s.follow(ctx, seq-1, 0, true, false, fn)
+}
+
+// follow begins after seq, or, where that does not matter, at the first frame
+// that there is; trust takes the first frame's word for what was before it.
+func (s *Streams) follow(ctx context.Context, seq uint64, chain Chain, trust, anywhere bool, fn func([]Link) error) error {
 	return s.read(ctx, s.ledger, seq+1, func(msgs []message) error {
 		links := make([]Link, 0, len(msgs))
 		for _, m := range msgs {
-			if !trust && m.seq != seq+1 {
+			if !anywhere && m.seq != seq+1 {
 				return s.gap(ctx, seq, m.seq)
 			}
 			frame, next, err := unseal(chain, trust, m.data)
 			if err != nil {
 				return fmt.Errorf("frame %d: %w", m.seq, err)
 			}
-			trust, seq, chain = false, m.seq, next
+			trust, anywhere, seq, chain = false, false, m.seq, next
 			links = append(links, Link{seq, len(m.data), chain, frame})
 		}
 		return fn(links)

@@ -179,19 +179,25 @@ func TestLedgerIsAChain(t *testing.T) {
 		t.Errorf("chain value %x, %v, %v; want %x", c, ok, err, chain)
 	}
 
-	read := func(seq uint64, c Chain, until uint64) (epochs []uint64, err error) {
+	until := func(last uint64, follow func(context.Context, func([]Link) error) error) (epochs []uint64, err error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		err = s.Follow(ctx, seq, c, func(links []Link) error {
+		err = follow(ctx, func(links []Link) error {
 			for _, l := range links {
 				epochs = append(epochs, l.Frame.Epoch)
-				if l.Seq == until {
+				if l.Seq == last {
 					cancel()
 				}
 			}
 			return nil
 		})
 		return epochs, err
+	}
+	read := func(seq uint64, c Chain, last uint64) (epochs []uint64, err error) {
+		return until(last, func(ctx context.Context, fn func([]Link) error) error { return s.Follow(ctx, seq, c, fn) })
+	}
+	from := func(seq, last uint64) (epochs []uint64, err error) {
+		return until(last, func(ctx context.Context, fn func([]Link) error) error { return s.FollowFrom(ctx, seq, fn) })
 	}
 	if got, err := read(0, 0, 5); len(got) != 5 || !errors.Is(err, context.Canceled) {
 		t.Errorf("from the front: %v, %v", got, err)
@@ -208,14 +214,26 @@ func TestLedgerIsAChain(t *testing.T) {
 	if _, err := read(1, 1, 5); !errors.Is(err, ErrGap) {
 		t.Errorf("a reader that the purge overtook: %v, want ErrGap", err)
 	}
+	if got, err := from(4, 5); len(got) != 2 || !errors.Is(err, context.Canceled) {
+		t.Errorf("from the first frame that is left: %v, %v", got, err)
+	}
+	if got, err := from(3, 5); len(got) != 0 || !errors.Is(err, ErrGap) {
+		t.Errorf("from a frame that is gone: %v, %v, want ErrGap", got, err)
+	}
 	for seq := uint64(6); seq <= 8; seq++ {
 		chain, _ = appendFrame(t, s, chain, seq, frame(seq))
+	}
+	if got, err := from(7, 8); len(got) != 2 || got[0] != 7 || !errors.Is(err, context.Canceled) {
+		t.Errorf("from the middle, whose chain nobody has told: %v, %v", got, err)
 	}
 	if err := s.ledger.SecureDeleteMsg(t.Context(), 7); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := read(0, 0, 8); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "frames 7 to 7 are missing") {
 		t.Errorf("a frame is missing from the middle: %v, want ErrCorrupt and which", err)
+	}
+	if _, err := from(5, 8); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a frame is missing on the way: %v, want ErrCorrupt", err)
 	}
 	if st, err := s.LedgerState(t.Context()); err != nil || st.First != 4 || st.Last != 8 {
 		t.Errorf("state %+v, %v", st, err)
