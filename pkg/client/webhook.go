@@ -1,0 +1,73 @@
+package client
+
+import (
+	"context"
+	"net/http"
+)
+
+// CreateWebhookEndpoint adds an address that is told of events. Its secret is
+// in the answer, this once.
+func (c *Client) CreateWebhookEndpoint(ctx context.Context, req WebhookEndpointRequest) (*NewWebhookEndpoint, error) {
+	return call[NewWebhookEndpoint](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.CreateWebhookEndpoint(ctx, req)
+	})
+}
+
+// ListWebhookEndpoints lists the account's endpoints, the oldest first.
+func (c *Client) ListWebhookEndpoints(ctx context.Context) ([]WebhookEndpoint, error) {
+	all, limit := []WebhookEndpoint{}, 200
+	params := ListWebhookEndpointsParams{Limit: &limit}
+	for {
+		page, err := call[WebhookEndpointList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+			return c.raw.ListWebhookEndpoints(ctx, &params)
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Data...)
+		if !page.HasMore || page.NextCursor == nil {
+			return all, nil
+		}
+		params.After = page.NextCursor
+	}
+}
+
+// WebhookEndpoint looks an endpoint up.
+func (c *Client) WebhookEndpoint(ctx context.Context, id string) (*WebhookEndpoint, error) {
+	return call[WebhookEndpoint](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.GetWebhookEndpoint(ctx, id)
+	})
+}
+
+// UpdateWebhookEndpoint changes an endpoint; what is nil stays as it is.
+func (c *Client) UpdateWebhookEndpoint(ctx context.Context, id string, to WebhookEndpointUpdate) (*WebhookEndpoint, error) {
+	return call[WebhookEndpoint](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.UpdateWebhookEndpoint(ctx, id, to)
+	})
+}
+
+// DeleteWebhookEndpoint removes an endpoint, with what waits to be sent there.
+func (c *Client) DeleteWebhookEndpoint(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.DeleteWebhookEndpoint(ctx, id)
+	})
+	return err
+}
+
+// RotateWebhookEndpoint gives an endpoint a new secret, which is in the answer,
+// this once; the one before signs as well for 24 hours.
+func (c *Client) RotateWebhookEndpoint(ctx context.Context, id string) (*NewWebhookEndpoint, error) {
+	return call[NewWebhookEndpoint](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.RotateWebhookEndpoint(ctx, id)
+	})
+}
+
+// WebhookSecret is what signs messages to a job's or a batch's own webhook_url.
+func (c *Client) WebhookSecret(ctx context.Context) (*WebhookSecret, error) {
+	return call[WebhookSecret](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.GetWebhookSecret(ctx) })
+}
+
+// RotateWebhookSecret replaces it; the one before signs as well for 24 hours.
+func (c *Client) RotateWebhookSecret(ctx context.Context) (*WebhookSecret, error) {
+	return call[WebhookSecret](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.RotateWebhookSecret(ctx) })
+}

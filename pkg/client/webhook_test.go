@@ -1,0 +1,60 @@
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestWebhookEndpoints(t *testing.T) {
+	var asked []string
+	c := against(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.RequestURI())
+		switch {
+		case r.Method == "DELETE":
+			w.WriteHeader(http.StatusNoContent)
+		case r.Method == "GET" && r.URL.Path == "/v1/webhook-endpoints" && !r.URL.Query().Has("after"):
+			fmt.Fprint(w, `{"data": [{"id": "we_1"}], "has_more": true, "next_cursor": "we_1"}`)
+		case r.Method == "GET" && r.URL.Path == "/v1/webhook-endpoints":
+			fmt.Fprint(w, `{"data": [{"id": "we_2"}], "has_more": false, "next_cursor": null}`)
+		default:
+			fmt.Fprint(w, `{"id": "we_1", "secret": "whsec_x"}`)
+		}
+	})
+	ctx := t.Context()
+	made, err := c.CreateWebhookEndpoint(ctx, WebhookEndpointRequest{Url: "https://x/", Events: []WebhookEvent{"job.failed"}})
+	if err != nil || made.Id != "we_1" || made.Secret != "whsec_x" {
+		t.Errorf("%+v, %v", made, err)
+	}
+	if all, err := c.ListWebhookEndpoints(ctx); err != nil || len(all) != 2 || all[1].Id != "we_2" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if e, err := c.WebhookEndpoint(ctx, "we_1"); err != nil || e.Id != "we_1" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	off := false
+	if e, err := c.UpdateWebhookEndpoint(ctx, "we_1", WebhookEndpointUpdate{Enabled: &off}); err != nil || e.Id != "we_1" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if e, err := c.RotateWebhookEndpoint(ctx, "we_1"); err != nil || e.Secret != "whsec_x" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if err := c.DeleteWebhookEndpoint(ctx, "we_1"); err != nil {
+		t.Error(err)
+	}
+	if s, err := c.WebhookSecret(ctx); err != nil || s.Secret != "whsec_x" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, err := c.RotateWebhookSecret(ctx); err != nil || s.Secret != "whsec_x" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	const of = "/v1/webhook-endpoints"
+	want := []string{
+		"POST " + of, "GET " + of + "?limit=200", "GET " + of + "?limit=200&after=we_1", "GET " + of + "/we_1", "PATCH " + of + "/we_1",
+		"POST " + of + "/we_1/rotate", "DELETE " + of + "/we_1", "GET /v1/account/webhook-secret", "POST /v1/account/webhook-secret/rotate",
+	}
+	if strings.Join(asked, "\n") != strings.Join(want, "\n") {
+		t.Errorf("asked\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
+	}
+}
