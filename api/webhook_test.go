@@ -106,7 +106,8 @@ func TestBatchWebhook(t *testing.T) {
 			[]*job.Webhook{own, {URL: "https://example.org/", Events: own.Events}, {URL: own.URL, Events: []string{"job.succeeded"}}},
 		},
 		{
-			"url,webhook_url,webhook_events\nhttps://a.example,,\nhttps://b.example,https://example.org,job.succeeded job.failed\n", header{"Content-Type": "text/csv"},
+			"url,webhook_url,webhook_events\nhttps://a.example,,\nhttps://b.example,https://example.org,job.succeeded job.failed\n",
+			header{"Content-Type": "text/csv"},
 			[]*job.Webhook{own, {URL: "https://example.org/", Events: []string{"job.succeeded", "job.failed"}}},
 		},
 	} {
