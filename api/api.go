@@ -19,6 +19,7 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/tintype/tintype/api/outbox"
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
@@ -66,6 +68,9 @@ type Config struct {
 	Egress *egress.Guard
 	// WebhookAllowHTTP lets webhooks go to http addresses.
 	WebhookAllowHTTP bool
+	// WebhookRoots are whom certificates of receivers are to be signed by. Nil:
+	// the system's.
+	WebhookRoots *x509.CertPool
 	// DrainWithin bounds how long Run waits for requests once its context has
 	// ended. Zero: 30 seconds.
 	DrainWithin time.Duration
@@ -78,6 +83,8 @@ type Deps struct {
 	Store      Store
 	Bucket     Bucket
 	Ledger     Ledger
+	// Outbox is what Run sends webhooks from. Nil: it sends none.
+	Outbox outbox.Store
 	// Checks are asked by /readyz, beside the leader.
 	Checks []Check
 	// Metrics is served by /metrics. Nil: a registry of its own.
@@ -154,6 +161,7 @@ type Server struct {
 	ready   readiness
 	queue   queueView
 	refused refusals
+	sender  *outbox.Sender // nil: this replica sends no webhooks
 
 	cacheRest rest // of asking the archive what is cached
 	refreshes refreshes
@@ -238,6 +246,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.front.touched = s.keys.dropAccount
 	s.metrics, s.live = newMetrics(deps.Metrics, s.front.led), newEventMetrics(deps.Metrics)
 	s.tail, s.replays = newTail(deps.Ledger, s.log, s.live.late), semaphore.NewWeighted(replaysAtOnce)
+	var err error
+	if s.sender, err = s.newSender(); err != nil {
+		return nil, fmt.Errorf("api: %w", err)
+	}
 	ops, err := loadContract()
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
@@ -345,6 +357,7 @@ func (s *Server) routes() []route {
 		{pattern: "PATCH /v1/webhook-endpoints/{id}", class: classAPI, auth: byKey, handle: s.updateEndpoint},
 		{pattern: "DELETE /v1/webhook-endpoints/{id}", class: classAPI, auth: byKey, handle: s.deleteEndpoint},
 		{pattern: "POST /v1/webhook-endpoints/{id}/rotate", class: classAPI, auth: byKey, handle: s.rotateEndpoint},
+		{pattern: "POST /v1/webhook-endpoints/{id}/test", class: classAPI, auth: byKey, handle: s.testEndpoint},
 
 		{pattern: "GET /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG), asks: true},
 		{pattern: "POST /v1/screenshot", class: classAPI, auth: byKey, handle: s.render(job.PNG), asks: true},
@@ -403,8 +416,14 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	intake, noMore := context.WithCancel(ctx)
+	defer noMore()
+	var sending sync.WaitGroup
+	sending.Go(func() { s.send(intake) })
 
 	err := s.serve(ctx, lineCtx.Done())
+	noMore() // also after a listener that failed
+	sending.Wait()
 	hangUp()
 	if lost := line.Wait(); err == nil && !errors.Is(lost, context.Canceled) {
 		err = lost

@@ -17,6 +17,7 @@ type deliveryStore interface {
 	Deliveries(ctx context.Context, accountID string, of webhook.Filter, after webhook.Place, limit int) ([]webhook.Delivery, error)
 	Delivery(ctx context.Context, accountID, id string) (webhook.Delivery, error)
 	Replay(ctx context.Context, accountID, id string) (webhook.Delivery, error)
+	LogTest(ctx context.Context, d webhook.Delivery, o webhook.Outcome) error
 }
 
 // listDeliveries is GET /v1/deliveries.

@@ -51,6 +51,7 @@ var matrix = map[string][len(callers)]int{
 	"PATCH /v1/webhook-endpoints/{id}":       {401, 401, 401, 404, 403, 401},
 	"DELETE /v1/webhook-endpoints/{id}":      {401, 401, 401, 404, 403, 401},
 	"POST /v1/webhook-endpoints/{id}/rotate": {401, 401, 401, 404, 403, 401},
+	"POST /v1/webhook-endpoints/{id}/test":   {401, 401, 401, 404, 403, 401},
 	"POST /v1/files":                         {401, 401, 401, 201, 403, 401},
 	"GET /v1/files":                          {401, 401, 401, 200, 200, 401},
 	"GET /v1/files/{id}":                     {401, 401, 401, 404, 200, 401},

@@ -71,7 +71,11 @@ var cuts = []cut{
 		return had
 	}},
 	{"options", func(j *job.Job) bool {
-		j.Options = []byte(`{}`)
+		var kept struct {
+			Format string `json:"format"`
+		}
+		_ = json.Unmarshal(j.Options, &kept) // what cannot be read is left out with the rest
+		j.Options, _ = json.Marshal(kept)
 		return true
 	}},
 	{"error.detail", func(j *job.Job) bool {

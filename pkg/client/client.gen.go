@@ -2714,6 +2714,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
 	RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TestWebhookEndpoint Send a message to an endpoint and see what comes of it
+	//
+	// A `webhook.test` is sent at once, also to an endpoint that is disabled, and once: the answer says
+	// what was answered, or why nothing was, and the log keeps it.
+	//
+	// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
+	TestWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccounts List accounts
@@ -3891,6 +3899,24 @@ func (c *Raw) UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, b
 // Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
 func (c *Raw) RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRotateWebhookEndpointRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TestWebhookEndpoint Send a message to an endpoint and see what comes of it
+//
+// A `webhook.test` is sent at once, also to an endpoint that is disabled, and once: the answer says
+// what was answered, or why nothing was, and the log keeps it.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
+func (c *Raw) TestWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTestWebhookEndpointRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -6522,6 +6548,40 @@ func NewRotateWebhookEndpointRequest(server string, id WebhookEndpointId) (*http
 	}
 
 	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/rotate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewTestWebhookEndpointRequest constructs an http.Request for the TestWebhookEndpoint method
+func NewTestWebhookEndpointRequest(server string, id WebhookEndpointId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/test", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

@@ -81,7 +81,7 @@ func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) er
 		Egress: how.guard, WebhookAllowHTTP: how.webhooksHTTP,
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
-		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket, Ledger: s.streams,
+		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket, Ledger: s.streams, Outbox: s.archive,
 		Checks: s.checks(nil), Metrics: p.Metrics, Log: p.Log,
 		Listener: doors.main, AdminListener: doors.admin,
 	})

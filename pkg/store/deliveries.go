@@ -187,3 +187,28 @@ func (s *Store) Replay(ctx context.Context, accountID, id string) (webhook.Deliv
 	err = s.addAttempts(ctx, one)
 	return one[0], err
 }
+
+const insertTest = `
+WITH tested AS (
+    INSERT INTO deliveries (id, account, endpoint, lane, type, subject, data, body, state, attempts, tries, failure, happened, ended_at)
+    VALUES (@id, @account, @endpoint, @lane, @type, '', @data, @body, @state, 1, 1, @failure, @happened, now())
+)
+INSERT INTO delivery_attempts (delivery, attempt, at, took_ms, status, error, answer)
+VALUES (@id, 1, @at, @took, @status, @error, @answer)`
+
+// LogTest writes down a message that was sent once, to see what comes of it.
+func (s *Store) LogTest(ctx context.Context, d webhook.Delivery, o webhook.Outcome) error {
+	a := o.Attempt
+	var status *int
+	if a.Status != 0 {
+		status = &a.Status
+	}
+	if _, err := s.pool.Exec(ctx, insertTest, pgx.NamedArgs{
+		"id": d.ID, "account": d.Account, "endpoint": d.Endpoint, "lane": d.Lane, "type": string(d.Type), "data": string(d.Data), "body": o.Body,
+		"state": string(o.Verdict.State), "failure": o.Verdict.Failure, "happened": d.Happened,
+		"at": a.At, "took": a.Took.Milliseconds(), "status": status, "error": a.Error, "answer": a.Answer,
+	}); err != nil {
+		return fmt.Errorf("log a test: %w", err)
+	}
+	return nil
+}

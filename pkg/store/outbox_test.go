@@ -192,3 +192,29 @@ func TestBatchEndIsTold(t *testing.T) {
 		t.Errorf("%d messages, want one for each end to the endpoint and the batch's own", len(got))
 	}
 }
+
+func TestLogTest(t *testing.T) {
+	url := storetest.URL(t)
+	s, conn := storetest.Connect(t, url), direct(t, url)
+	addEndpoint(t, conn, "we_all", false, webhook.JobFailed)
+	at := time.Now().UTC().Truncate(time.Microsecond)
+	d := webhook.Delivery{ID: "msg_1", Account: "acc_acme", Endpoint: "we_all", Lane: "we_all", Type: webhook.Test, Data: json.RawMessage(`{}`), Happened: at}
+	o := webhook.Outcome{
+		Delivery: d.ID, Body: `{"a":1}`, Attempt: webhook.Attempt{At: at, Took: time.Second, Error: "nobody was there"},
+		Verdict: webhook.Verdict{State: webhook.Failed, Failure: "a test is tried once"},
+	}
+	if err := s.LogTest(t.Context(), d, o); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Delivery(t.Context(), "acc_acme", d.ID)
+	if err != nil || got.State != webhook.Failed || got.Body != o.Body || len(got.Log) != 1 || got.Log[0].Status != 0 || got.Log[0].Took != time.Second || got.Log[0].Error != o.Attempt.Error {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := s.Replay(t.Context(), "acc_acme", d.ID); err != nil {
+		t.Fatal(err)
+	}
+	bouts, err := s.ClaimLanes(t.Context(), "one", time.Minute, []webhook.Want{want(webhook.New)})
+	if err != nil || len(bouts) != 1 || bouts[0].Deliveries[0].Body != o.Body || bouts[0].Endpoint == nil {
+		t.Errorf("%+v, %v", bouts, err)
+	}
+}
