@@ -191,6 +191,7 @@ func needed(t *testing.T) {
 type world struct {
 	t   *testing.T
 	dir string
+	log io.Writer // takes what start's processes log, beside the test's output; may be nil
 }
 
 func newWorld(t *testing.T) *world {
@@ -263,6 +264,9 @@ func (w *world) start(args ...string) *instance {
 	w.t.Helper()
 	f := &instance{cmd: w.command(args...), ended: make(chan struct{})}
 	f.cmd.Stderr = w.t.Output()
+	if w.log != nil {
+		f.cmd.Stderr = io.MultiWriter(f.cmd.Stderr, w.log)
+	}
 	r, pipe, err := os.Pipe()
 	if err != nil {
 		w.t.Fatal(err)

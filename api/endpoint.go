@@ -166,8 +166,9 @@ func (s *Server) getWebhookSecret(w http.ResponseWriter, r *http.Request, c *cal
 	}
 	now := time.Now()
 	live, err := s.deps.Store.OpenSecrets(webhook.Secrets{Sealed: kept.Sealed}, seal.Account, c.account.ID, now)
-	if err != nil {
-		return err
+	if err != nil { // the installation's key was lost and replaced
+		s.log.Error("a webhook secret cannot be read", "account", c.account.ID, "trace", c.id, "err", err)
+		return fault.Wrap(fault.Conflict, err, "the account's secret was lost, and nothing is signed with it any more; POST /v1/account/webhook-secret/rotate makes another")
 	}
 	return writeJSON(w, http.StatusOK, WebhookSecret{Secret: live[0].Text(), PreviousSecretExpiresAt: stillSigns(kept, now)})
 }

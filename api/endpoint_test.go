@@ -149,6 +149,33 @@ func TestWebhookSecret(t *testing.T) {
 	}
 }
 
+// A secret that the installation's key does not open any more is lost, which is
+// said with the way out, and no error of ours.
+func TestLostWebhookSecret(t *testing.T) {
+	f := newFarm(t)
+	if a := f.do("GET", "/v1/account/webhook-secret", ""); a.Code != 200 {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	f.store.emu.Lock()
+	f.store.sealing = nil // the next one is another
+	secrets := f.store.secrets
+	f.store.emu.Unlock()
+	if _, err := f.store.AccountSecrets(t.Context(), "acc_other"); err != nil {
+		t.Fatal(err)
+	}
+	f.store.emu.Lock()
+	f.store.secrets = secrets
+	f.store.emu.Unlock()
+	if p := f.do("GET", "/v1/account/webhook-secret", "").problem(t, 409, "conflict"); !strings.Contains(p.Detail, "/rotate") {
+		t.Error(p.Detail)
+	}
+	for _, ask := range [][2]string{{"POST", "/v1/account/webhook-secret/rotate"}, {"GET", "/v1/account/webhook-secret"}} {
+		if a := f.do(ask[0], ask[1], ""); a.Code != 200 {
+			t.Errorf("%s %s: %d %s", ask[0], ask[1], a.Code, a.Body)
+		}
+	}
+}
+
 // An installation may permit http; nothing else changes.
 func TestWebhookAllowHTTP(t *testing.T) {
 	f := newFarm(t, func(c *Config, _ *Deps) { c.WebhookAllowHTTP = true })

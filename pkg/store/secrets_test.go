@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -127,6 +128,51 @@ func TestSealedAtRest(t *testing.T) {
 	}
 	if len(raw) != 3 || !strings.Contains(dump.String(), e.ID) {
 		t.Errorf("that is not what was looked for: %d secrets", len(raw))
+	}
+}
+
+// Whoever has lost the key goes on with another one, as docs/operations.md says:
+// what the first one sealed is lost, and everything else is there.
+func TestLostSecretKey(t *testing.T) {
+	url, log := storetest.URL(t), slog.New(slog.DiscardHandler)
+	first := openWith(t, url, log, newKey(t))
+	a, k, text := someAccount(t, first, "acme")
+	e, err := first.CreateEndpoint(t.Context(), webhook.Endpoint{ID: webhook.NewEndpointID(), Account: a.ID, URL: "https://example.com/", Events: webhook.Types}, webhook.NewSecret(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.AccountSecrets(t.Context(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "DELETE FROM secret_check"); err != nil {
+		t.Fatal(err)
+	}
+	s := openWith(t, url, log, newKey(t))
+	if err := s.CheckSecretKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := s.Key(t.Context(), k.ID); err != nil || got.SigningSecret != "" || !got.Matches(text) {
+		t.Errorf("the key: %+v, %v", got, err)
+	}
+	lost, err := s.AccountSecrets(t.Context(), a.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if live, err := s.OpenSecrets(lost, seal.Account, a.ID, time.Now()); len(live) > 0 || !errors.Is(err, seal.ErrWrongKey) {
+		t.Errorf("%d secrets, %v", len(live), err)
+	}
+	next := webhook.NewSecret()
+	rotated, err := s.RotateEndpoint(t.Context(), a.ID, e.ID, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if live, err := s.OpenSecrets(rotated.Secrets, seal.Endpoint, e.ID, time.Now()); len(live) != 1 || live[0].Text() != next.Text() || !errors.Is(err, seal.ErrWrongKey) {
+		t.Errorf("after a rotation: %d secrets, %v", len(live), err)
 	}
 }
 
