@@ -33,12 +33,13 @@ type chunk struct {
 	done  chan []batch.Line // has room for the one answer
 }
 
-// judge reads lines, has them understood by as many as there are processors,
-// and gives them to each in the order of the input. An input that is refused as
-// a whole is a *lines.Refused.
+// judge reads lines, has them understood side by side, and gives them to each in
+// the order of the input. An input that is refused as a whole is a
+// *lines.Refused. Half of the processors are left to requests that somebody
+// waits for.
 func (s *Server) judge(ctx context.Context, input io.Reader, lr *lineReading, each func([]batch.Line) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	judges := runtime.GOMAXPROCS(0)
+	judges := max(1, runtime.GOMAXPROCS(0)/2)
 	work, order := make(chan chunk), make(chan chunk, 2*judges)
 	g.Go(func() error {
 		defer close(work)

@@ -168,7 +168,9 @@ func (p *patient) Read(b []byte) (int, error) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return n, tooLargeUpload()
 	}
-	return n, notArrived(p.request, err)
+	f := fault.From(notArrived(p.request, err))
+	f.Code = "" // it need not be JSON
+	return n, f
 }
 
 // store puts what arrives into the bucket. Size is what is expected; less than 0
