@@ -135,6 +135,7 @@ type Store interface {
 	batchStore
 	resultStore
 	fileStore
+	deletionStore
 }
 
 // A Bucket holds artifacts and large specs. A missing object is
@@ -332,6 +333,7 @@ func (s *Server) routes() []route {
 
 		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
 		{pattern: "GET /v1/batches/{id}/errors", class: classAPI, auth: byKey, handle: s.getBatchErrors},
+		{pattern: "DELETE /v1/batches/{id}", class: classAPI, auth: byKey, handle: s.deleteBatch},
 		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
 		{pattern: "POST /v1/files", class: classAPI, auth: byKey, handle: s.createFile},
 		{pattern: "GET /v1/files", class: classAPI, auth: byKey, handle: s.listFiles},

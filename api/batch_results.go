@@ -33,23 +33,27 @@ const orderEnded = "ended"
 // sent.
 const resultPiece = 64 << 10
 
+// batchID reads the id of the path. What is no id names no batch.
+func batchID(r *http.Request) (string, error) {
+	id := r.PathValue("id")
+	text, ok := strings.CutPrefix(id, "batch_")
+	if _, err := job.ParseID("job_" + text); !ok || err != nil {
+		return "", fault.New(fault.NotFound, "there is no such batch")
+	}
+	return id, nil
+}
+
 // batchOfPath is the account's batch that the path names.
 func (s *Server) batchOfPath(r *http.Request, c *call) (*batch.Batch, error) {
-	id := r.PathValue("id")
-	// What is no id names no batch.
-	if text, ok := strings.CutPrefix(id, "batch_"); !ok {
-		return nil, fault.New(fault.NotFound, "there is no such batch")
-	} else if _, err := job.ParseID("job_" + text); err != nil {
-		return nil, fault.New(fault.NotFound, "there is no such batch")
+	id, err := batchID(r)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(r.Context(), storeWithin, errors.New("the archive did not answer in time"))
 	defer cancel()
 	b, err := s.deps.Store.Batch(ctx, c.account.ID, id)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, unavailable(err, "the archive does not answer at the moment; try again")
-	case !b.KeptUntil.IsZero() && !time.Now().Before(b.KeptUntil):
-		return nil, fault.New(fault.Gone, "the batch's retention ended at %s", b.KeptUntil.UTC().Format(time.RFC3339))
 	}
 	return b, nil
 }

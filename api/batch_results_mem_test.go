@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/batch"
+	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 )
 
@@ -74,6 +75,48 @@ func (m *memStore) BatchRefusals(_ context.Context, b *batch.Batch, after, limit
 	}
 	slices.SortFunc(out, func(a, b batch.Refusal) int { return cmp.Compare(a.Line, b.Line) })
 	return out[:min(limit, len(out))], nil
+}
+
+func (m *memStore) DropBatch(ctx context.Context, accountID, id string) (*batch.Batch, error) {
+	b, err := m.Batch(ctx, accountID, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !b.State.Ended():
+		return nil, fault.New(fault.Conflict, "the batch is %s; cancel it, or wait for its end", b.State)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.batches = slices.DeleteFunc(m.batches, func(b memBatch) bool { return b.ID == id })
+	return b, nil
+}
+
+func (m *memStore) DropBatchResults(ctx context.Context, b *batch.Batch, after, limit int) (objects []string, last int, err error) {
+	jobs, err := m.BatchJobs(ctx, b, after, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, j := range jobs {
+		if j.Result == nil {
+			continue
+		}
+		if _, err := m.DropResult(ctx, b.Account, j.ID); err != nil {
+			return nil, 0, err
+		}
+		objects = append(objects, j.Result.Object)
+	}
+	if len(jobs) == limit {
+		last = jobs[limit-1].Line
+	}
+	return objects, last, nil
+}
+
+func (m *memStore) DeleteBatch(context.Context, string) error {
+	unlock, err := m.lock()
+	if err == nil {
+		unlock()
+	}
+	return err
 }
 
 // aBatch is a batch of the farm's account, whose lines ended as a test says.

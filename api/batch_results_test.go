@@ -305,9 +305,6 @@ func TestNoBatchResults(t *testing.T) {
 	f.bucket.setDown(true)
 	f.do("GET", path, "").problem(t, 503, "unavailable")
 	f.bucket.setDown(false)
-	b.change(func(b *batch.Batch) { b.KeptUntil = time.Now().Add(-time.Second) })
-	f.do("GET", path, "").problem(t, 410, "gone")
-	b.change(func(b *batch.Batch) { b.KeptUntil = time.Time{} })
 	if err := f.bucket.Delete(t.Context(), b.Lines); err != nil {
 		t.Fatal(err)
 	}

@@ -483,7 +483,7 @@ type BatchRequest struct {
 	// FileId An uploaded file.
 	FileId string `json:"file_id"`
 
-	// Format How lines are written, where the name of the file does not say.
+	// Format `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
 	Format *BatchFormat `json:"format,omitempty"`
 
 	// Defaults Fields of `POST /v1/jobs` for all lines, but `custom_id`. What a line says itself goes before

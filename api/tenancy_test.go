@@ -27,6 +27,7 @@ var matrix = map[string][len(callers)]int{
 	"HEAD /v1/jobs/{id}/result":       {401, 401, 401, 404, 200, 401},
 	"DELETE /v1/jobs/{id}/result":     {401, 401, 401, 404, 403, 401},
 	"POST /v1/batches":                {401, 401, 401, 400, 403, 401}, // of no format
+	"DELETE /v1/batches/{id}":         {401, 401, 401, 404, 403, 401},
 	"GET /v1/batches/{id}/results":    {401, 401, 401, 404, 200, 401},
 	"GET /v1/deliveries":              {401, 401, 401, 200, 200, 401},
 	"GET /v1/deliveries/{id}":         {401, 401, 401, 404, 200, 401},

@@ -73,6 +73,8 @@ type Shelves interface {
 	DropDay(ctx context.Context, day time.Time) error
 	DeleteExpired(ctx context.Context, day time.Time, since time.Duration, limit int) (int, error)
 	DeleteArtifacts(ctx context.Context, stale time.Duration, limit int) (int, error)
+
+	batchShelves
 }
 
 // Objects is what the janitor needs of the object store.
@@ -82,7 +84,8 @@ type Objects interface {
 }
 
 // Janitor ends what nobody may ask for any more: objects in janitor_walk.go,
-// rows in janitor_rows.go. It works while its process leads, because only a
+// rows in janitor_rows.go, batches and what is beside them in
+// janitor_batches.go. It works while its process leads, because only a
 // leader knows which jobs are unfinished. An archive, a bucket or a leader
 // that does not answer deletes nothing: each deletion rests on a yes of the
 // leader and of the archive.
@@ -166,7 +169,10 @@ func (j *Janitor) orphanAge() time.Duration {
 type swept struct {
 	looked                 int // objects
 	expired, orphan, specs int // objects deleted
+	uploads                int // objects of batches and files deleted
 	days, rows, cached     int
+	batches, files         int
+	deliveries             int
 	walked                 bool // the walk came to its end
 }
 
@@ -184,14 +190,15 @@ func (j *Janitor) run(ctx context.Context, l *leader) error {
 		start := time.Now()
 		j.adopt()
 		var did swept
-		err := errors.Join(j.rows(ctx, l, &did), j.forget(ctx, &did), j.walk(ctx, l, &did))
+		err := errors.Join(j.rows(ctx, l, &did), j.forget(ctx, &did), j.past(ctx, &did), j.walk(ctx, l, &did))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		j.metrics.sweep(did, err)
 		args := []any{
 			"looked", did.looked, "expired", did.expired, "orphans", did.orphan, "specs", did.specs,
-			"days", did.days, "rows", did.rows, "cached", did.cached, "took", time.Since(start),
+			"uploads", did.uploads, "days", did.days, "rows", did.rows, "cached", did.cached,
+			"batches", did.batches, "files", did.files, "deliveries", did.deliveries, "took", time.Since(start),
 		}
 		switch {
 		case err != nil:

@@ -21,6 +21,18 @@ const (
 	specs     = "s/"
 )
 
+// under is what a walk that has come to "after" goes through, and what comes
+// next; "" is nothing more.
+func under(after string) (prefix, next string) {
+	all := []string{artifacts, specs, ofBatches, ofFiles, ""}
+	for i, p := range all[1 : len(all)-1] {
+		if strings.HasPrefix(after, p) {
+			return p, all[i+2]
+		}
+	}
+	return all[0], all[1]
+}
+
 // item is an object that belongs, or belonged, to a job.
 type item struct {
 	object.Info
@@ -74,10 +86,7 @@ func (j *Janitor) page(ctx context.Context, l *leader, did *swept) (more bool, e
 	if err != nil || !due {
 		return false, err
 	}
-	prefix := artifacts
-	if after >= specs {
-		prefix = specs
-	}
+	prefix, next := under(after)
 	objects, err := j.bucket.Page(ctx, prefix, after, j.cfg.PageSize)
 	if err != nil {
 		return false, err
@@ -85,7 +94,12 @@ func (j *Janitor) page(ctx context.Context, l *leader, did *swept) (more bool, e
 	did.looked += len(objects)
 	j.metrics.looked.Add(float64(len(objects)))
 	// Objects that cannot be deleted now are met again by the next walk.
-	if err := j.judge(ctx, l, objects, did); err != nil && !errors.Is(err, errStay) {
+	if prefix == ofBatches || prefix == ofFiles {
+		err = j.judgeUploads(ctx, objects, did)
+	} else {
+		err = j.judge(ctx, l, objects, did)
+	}
+	if err != nil && !errors.Is(err, errStay) {
 		return false, err
 	} else if err != nil {
 		j.log.Warn("objects that are over stay in the bucket", "err", err)
@@ -93,10 +107,8 @@ func (j *Janitor) page(ctx context.Context, l *leader, did *swept) (more bool, e
 	switch {
 	case len(objects) == j.cfg.PageSize:
 		after = objects[len(objects)-1].Key
-	case prefix == artifacts:
-		after = specs
 	default:
-		after, did.walked = "", true
+		after, did.walked = next, next == ""
 	}
 	note, cancel := janitorWithin(ctx, askWithin, "the walk through the bucket")
 	defer cancel()
@@ -171,6 +183,7 @@ const (
 	overExpired = "expired"
 	overOrphan  = "orphan"
 	overSpec    = "spec"
+	overUpload  = "upload"
 )
 
 // verdict is why an object is over, or "" if it stays.

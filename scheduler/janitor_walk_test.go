@@ -52,7 +52,7 @@ func TestJanitorDeletesWhatIsOver(t *testing.T) {
 	h.wantKeys(append([]string{lost, spec, orphan, refused}, stay...)...)
 
 	j := h.janitor(h.files, h.bucket)
-	if did := h.walk(j); did.expired != 0 || did.orphan != 2 || did.specs != 2 || did.looked != len(stay)+4-1 {
+	if did := h.walk(j); did.expired != 0 || did.orphan != 2 || did.specs != 2 || did.looked != len(stay)+4 {
 		t.Errorf("%+v, want two orphans and two specs", did)
 	}
 	h.wantKeys(stay...)

@@ -483,7 +483,7 @@ type BatchRequest struct {
 	// FileId An uploaded file.
 	FileId string `json:"file_id"`
 
-	// Format How lines are written, where the name of the file does not say.
+	// Format `jsonl`: a JSON object a line; `csv`: RFC 4180; `text`: a URL a line.
 	Format *BatchFormat `json:"format,omitempty"`
 
 	// Defaults Fields of `POST /v1/jobs` for all lines, but `custom_id`. What a line says itself goes before
@@ -2400,6 +2400,16 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 	CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteBatch Delete a batch
+	//
+	// Deletes a batch that has ended, with its input and the results of all of its lines: the batch
+	// is `404` at once, and so are its results; the artifacts of many lines go within minutes. The
+	// jobs stay as long as they are kept, and their results are `410 gone`. A batch that has not
+	// ended is `409 conflict`: cancel it first.
+	//
+	// Corresponds with DELETE /v1/batches/{id} (the `DeleteBatch` operationId).
+	DeleteBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetBatchErrors What is wrong with a batch's lines
 	//
 	// Why no job can be made of some lines, or of the whole input (line 0, or the line in which
@@ -3254,6 +3264,26 @@ func (c *Raw) CreateBatch(ctx context.Context, params *CreateBatchParams, body C
 // Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateBatchRequestWithTextBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteBatch Delete a batch
+//
+// Deletes a batch that has ended, with its input and the results of all of its lines: the batch
+// is `404` at once, and so are its results; the artifacts of many lines go within minutes. The
+// jobs stay as long as they are kept, and their results are `410 gone`. A batch that has not
+// ended is `409 conflict`: cancel it first.
+//
+// Corresponds with DELETE /v1/batches/{id} (the `DeleteBatch` operationId).
+func (c *Raw) DeleteBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteBatchRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4988,6 +5018,40 @@ func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, con
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewDeleteBatchRequest constructs an http.Request for the DeleteBatch method
+func NewDeleteBatchRequest(server string, id BatchId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

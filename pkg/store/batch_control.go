@@ -17,7 +17,7 @@ import (
 const selectBatches = `
 SELECT ` + batchColumns + `
 FROM ` + batchTables + `
-WHERE account = @account AND (@before = '' OR id < @before) AND (@state = '' OR state = @state)
+WHERE account = @account AND (kept_until IS NULL OR kept_until > now()) AND (@before = '' OR id < @before) AND (@state = '' OR state = @state)
 ORDER BY id DESC
 LIMIT @limit`
 

@@ -154,9 +154,9 @@ func orNil(s string) *string {
 const selectBatch = `
 SELECT ` + batchColumns + `
 FROM ` + batchTables + `
-WHERE id = @id AND account = @account`
+WHERE id = @id AND account = @account AND (kept_until IS NULL OR kept_until > now())`
 
-// Batch finds an account's batch.
+// Batch finds an account's batch, while it is kept.
 func (s *Store) Batch(ctx context.Context, accountID, id string) (*batch.Batch, error) {
 	rows, _ := s.pool.Query(ctx, selectBatch, pgx.NamedArgs{"id": id, "account": accountID})
 	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[batchRow])

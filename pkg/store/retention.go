@@ -168,12 +168,14 @@ func (s *Store) Days(ctx context.Context) ([]time.Time, error) {
 
 const selectDayOver = `
 SELECT @day < (now() AT TIME ZONE 'UTC')::date - 1
-   AND NOT EXISTS (SELECT FROM jobs WHERE day = @day AND expires_at > now())`
+   AND NOT EXISTS (SELECT FROM jobs WHERE day = @day AND expires_at > now())
+   AND NOT EXISTS (SELECT FROM batches WHERE created_at >= @from AND created_at < @from + interval '24 hours')`
 
 // DayOver reports whether the retention of all that is filed under a day has
-// ended. Yesterday and later days are never over.
+// ended. Yesterday and later days are never over, nor is one with a batch: its
+// results are made of what is filed under its day.
 func (s *Store) DayOver(ctx context.Context, day time.Time) (over bool, err error) {
-	if err := s.pool.QueryRow(ctx, selectDayOver, pgx.NamedArgs{"day": day}).Scan(&over); err != nil {
+	if err := s.pool.QueryRow(ctx, selectDayOver, pgx.NamedArgs{"day": day, "from": day}).Scan(&over); err != nil {
 		return false, fmt.Errorf("day %s: %w", day.Format(time.DateOnly), err)
 	}
 	return over, nil
@@ -206,10 +208,12 @@ WHERE day = @day AND id IN (
     SELECT id
     FROM jobs
     WHERE day = @day AND expires_at <= now() - @since::interval
+        AND (batch IS NULL OR NOT EXISTS (SELECT FROM batches WHERE batches.id = batch))
     LIMIT @limit)`
 
 // DeleteExpired deletes rows of a day whose retention ended "since" ago or
-// earlier, at most limit of them, and returns how many.
+// earlier, at most limit of them, and returns how many. Lines of a batch stay
+// for as long as it does.
 func (s *Store) DeleteExpired(ctx context.Context, day time.Time, since time.Duration, limit int) (int, error) {
 	tag, err := s.pool.Exec(ctx, deleteExpired, pgx.NamedArgs{"day": day, "since": since, "limit": limit})
 	if err != nil {

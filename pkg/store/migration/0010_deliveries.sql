@@ -29,6 +29,7 @@ CREATE INDEX deliveries_due ON deliveries (lane, next_at, id) WHERE state = 'pen
 CREATE INDEX deliveries_account ON deliveries (account, created_at DESC, id DESC);
 CREATE INDEX deliveries_endpoint ON deliveries (endpoint, created_at DESC, id DESC) WHERE endpoint IS NOT NULL;
 CREATE INDEX deliveries_failed ON deliveries (account, created_at DESC, id DESC) WHERE state = 'failed';
+CREATE INDEX deliveries_ended ON deliveries (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX deliveries_subject ON deliveries (subject) WHERE subject <> '';
 
 CREATE TABLE delivery_attempts (

@@ -57,11 +57,13 @@ CREATE TABLE batches (
     started_at    timestamptz, -- its first line was fed
     finished_at   timestamptz,
     expires_at    timestamptz NOT NULL, -- what is not finished by then is left out
-    kept_until    timestamptz  -- end of retention; set with finished_at
+    kept_until    timestamptz  -- end of retention; set with finished_at. Before created_at: its account deleted it
 );
 
 CREATE INDEX batches_account ON batches (account, id DESC);
 CREATE UNIQUE INDEX batches_key ON batches (account, key_hash) WHERE key_hash IS NOT NULL;
+CREATE INDEX batches_kept_until ON batches (kept_until) WHERE kept_until IS NOT NULL;
+CREATE INDEX batches_input ON batches (input);
 CREATE INDEX batches_work ON batches (id) WHERE state IN ('validating', 'running', 'paused', 'finalizing', 'canceling');
 
 -- How the jobs of a batch ended; of those that were tried again, the last.
