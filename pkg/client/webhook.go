@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"iter"
 	"net/http"
 )
 
@@ -70,4 +71,39 @@ func (c *Client) WebhookSecret(ctx context.Context) (*WebhookSecret, error) {
 // RotateWebhookSecret replaces it; the one before signs as well for 24 hours.
 func (c *Client) RotateWebhookSecret(ctx context.Context) (*WebhookSecret, error) {
 	return call[WebhookSecret](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.RotateWebhookSecret(ctx) })
+}
+
+// Deliveries are the messages of the account, the newest first, each with every
+// attempt. of says which; its Limit and After are not needed.
+func (c *Client) Deliveries(ctx context.Context, of ListDeliveriesParams) iter.Seq2[*Delivery, error] {
+	return func(yield func(*Delivery, error) bool) {
+		for {
+			page, err := call[DeliveryList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+				return c.raw.ListDeliveries(ctx, &of)
+			})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page.Data {
+				if !yield(&page.Data[i], nil) {
+					return
+				}
+			}
+			if !page.HasMore || page.NextCursor == nil {
+				return
+			}
+			of.After = page.NextCursor
+		}
+	}
+}
+
+// Delivery looks a message up, with its body.
+func (c *Client) Delivery(ctx context.Context, id string) (*Delivery, error) {
+	return call[Delivery](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.GetDelivery(ctx, id) })
+}
+
+// ReplayDelivery sends a message again, under its id.
+func (c *Client) ReplayDelivery(ctx context.Context, id string) (*Delivery, error) {
+	return call[Delivery](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ReplayDelivery(ctx, id) })
 }

@@ -58,3 +58,40 @@ func TestWebhookEndpoints(t *testing.T) {
 		t.Errorf("asked\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+func TestDeliveries(t *testing.T) {
+	var asked []string
+	c := against(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.RequestURI())
+		switch {
+		case r.URL.Path != "/v1/deliveries":
+			fmt.Fprint(w, `{"id": "msg_1", "body": "{}"}`)
+		case r.URL.Query().Has("after"):
+			w.WriteHeader(http.StatusServiceUnavailable)
+		default:
+			fmt.Fprint(w, `{"data": [{"id": "msg_1"}, {"id": "msg_2"}], "has_more": true, "next_cursor": "c"}`)
+		}
+	})
+	state := DeliveryState("failed")
+	of := ListDeliveriesParams{State: &state}
+	seen := 0
+	for d, err := range c.Deliveries(t.Context(), of) {
+		if seen++; seen == 3 && err == nil || seen < 3 && (err != nil || d.Id != fmt.Sprintf("msg_%d", seen)) {
+			t.Errorf("number %d: %+v, %v", seen, d, err)
+		}
+	}
+	for range c.Deliveries(t.Context(), of) {
+		break
+	}
+	if d, err := c.Delivery(t.Context(), "msg_1"); err != nil || *d.Body != "{}" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err := c.ReplayDelivery(t.Context(), "msg_1"); err != nil || d.Id != "msg_1" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	const list = "GET /v1/deliveries?state=failed"
+	want := []string{list, list + "&after=c", list, "GET /v1/deliveries/msg_1", "POST /v1/deliveries/msg_1/replay"}
+	if strings.Join(asked, "\n") != strings.Join(want, "\n") || seen != 3 {
+		t.Errorf("asked\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
+	}
+}
