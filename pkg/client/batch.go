@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/tintype/tintype/pkg/batch"
 )
 
 // uploadRate is the least that an upload is given time for, bytes a second.
@@ -26,26 +24,19 @@ type BatchInput struct {
 	Key         string // Idempotency-Key; empty: none
 }
 
-// A Trial is what would be made of a file.
-type Trial struct {
-	Lines   int64             `json:"lines"`
-	Valid   int64             `json:"valid"`
-	Invalid int64             `json:"invalid"`
-	Errors  []batch.LineError `json:"errors"` // the first hundred
-}
-
 // CreateBatch uploads a file of lines and returns the batch as it was accepted.
 func (c *Client) CreateBatch(ctx context.Context, in BatchInput) (*Batch, error) {
-	return call[Batch](ctx, in.within(), func(ctx context.Context) (*http.Response, error) { return c.upload(ctx, in, false) })
+	return call[Batch](ctx, uploadWithin(in.Size), func(ctx context.Context) (*http.Response, error) { return c.upload(ctx, in, false) })
 }
 
 // TryBatch says what CreateBatch would make of a file. Nothing is stored.
-func (c *Client) TryBatch(ctx context.Context, in BatchInput) (*Trial, error) {
-	return call[Trial](ctx, in.within(), func(ctx context.Context) (*http.Response, error) { return c.upload(ctx, in, true) })
+func (c *Client) TryBatch(ctx context.Context, in BatchInput) (*DryRun, error) {
+	return call[DryRun](ctx, uploadWithin(in.Size), func(ctx context.Context) (*http.Response, error) { return c.upload(ctx, in, true) })
 }
 
-func (in *BatchInput) within() time.Duration {
-	return 10*callWithin + time.Duration(in.Size/uploadRate)*time.Second
+// uploadWithin is how long an upload of so many bytes may take.
+func uploadWithin(size int64) time.Duration {
+	return 10*callWithin + time.Duration(size/uploadRate)*time.Second
 }
 
 func (c *Client) upload(ctx context.Context, in BatchInput, dry bool) (*http.Response, error) {

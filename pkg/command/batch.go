@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -189,7 +190,7 @@ func (f *follower) left(ctx context.Context, err error) error {
 
 // dryRun says what would be made of the file.
 func (b *batchRun) dryRun(ctx context.Context, in *input, defaults json.RawMessage) error {
-	var would *client.Trial
+	var would *client.DryRun
 	err := b.try(ctx, func() (err error) {
 		would, err = b.c.TryBatch(ctx, b.input(in, defaults, ""))
 		return err
@@ -203,15 +204,47 @@ func (b *batchRun) dryRun(ctx context.Context, in *input, defaults json.RawMessa
 	} else {
 		err = printDryRun(b.t.Out, would)
 	}
-	if err == nil && would.Invalid > 0 {
-		err = &LinesFailed{in.name, fmt.Sprintf("%s of %s would fail", count(would.Invalid, "line"), thousands(would.Lines))}
+	if err != nil {
+		return err
 	}
+	for _, e := range would.Errors[:min(len(would.Errors), shown)] {
+		b.show.say("  %s", errorWords(e))
+	}
+	if len(would.Errors) > shown {
+		b.show.say("  and more: --json has the first hundred")
+	}
+	switch {
+	case would.Failure != nil:
+		return &LinesFailed{in.name, *would.Failure}
+	case would.Invalid > 0:
+		return &LinesFailed{in.name, fmt.Sprintf("%s of %s would fail", count(would.Invalid, "line"), thousands(would.Lines))}
+	}
+	return nil
+}
+
+func printDryRun(w io.Writer, d *client.DryRun) error {
+	_, err := fmt.Fprintf(w, "lines    %s\nvalid    %s\ninvalid  %s\nprice    %s\n",
+		thousands(d.Lines), thousands(d.Valid), thousands(d.Invalid), priceWords(d.Price))
 	return err
 }
 
-func printDryRun(w io.Writer, d *client.Trial) error {
-	_, err := fmt.Fprintf(w, "lines    %s\nvalid    %s\ninvalid  %s\n", thousands(d.Lines), thousands(d.Valid), thousands(d.Invalid))
-	return err
+// priceWords say what a batch costs at most.
+func priceWords(p client.Price) string {
+	s := "at most " + credits(p.Credits)
+	if p.Remaining != nil {
+		s += fmt.Sprintf(", of %s that are left", credits(*p.Remaining))
+	}
+	if o := p.Overage; o != nil && o.Credits > 0 {
+		s += fmt.Sprintf("; %s beyond the quota cost %s", credits(o.Credits), o.Cost)
+	}
+	return s
+}
+
+func credits(n float64) string {
+	if n == 1 {
+		return "1 credit"
+	}
+	return strconv.FormatFloat(n, 'f', -1, 64) + " credits"
 }
 
 // longPause is a pause that this command does not wait through.

@@ -51,7 +51,9 @@ func serveBatch(t *testing.T, lines ...farmLine) *batchFarm {
 		defer f.mu.Unlock()
 		f.uploads, f.bodies = append(f.uploads, r), append(f.bodies, string(body))
 		if r.URL.Query().Get("dry_run") == "true" {
-			fmt.Fprint(w, `{"lines": 1200, "valid": 1199, "invalid": 1, "errors": [{"line": 7, "column": 9, "pointer": "/width", "detail": "must be 1 to 10,000", "code": "invalid_input"}]}`)
+			fmt.Fprint(w, `{"lines": 1200, "valid": 1199, "invalid": 1, "failure": null,
+				"errors": [{"line": 7, "column": 9, "pointer": "/width", "detail": "must be 1 to 10,000", "code": "invalid_input"}],
+				"price": {"unit": "render", "credits": 1199, "remaining": 999.5, "overage": {"credits": 199.5, "price_per_unit": "0.01", "cost": "1.995"}}}`)
 			return
 		}
 		f.keys[r.Header.Get("Idempotency-Key")] = true

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/client"
 )
 
@@ -207,7 +206,7 @@ func (f *follower) rejected(ctx context.Context, end *client.Batch) error {
 func (f *follower) readErrors(in io.Reader) error {
 	lines := json.NewDecoder(in)
 	for {
-		var e batch.LineError
+		var e client.LineError
 		switch err := lines.Decode(&e); {
 		case errors.Is(err, io.EOF):
 			return nil
@@ -222,11 +221,14 @@ func (f *follower) readErrors(in io.Reader) error {
 	}
 }
 
-// errorWords say what is wrong with a line.
-func errorWords(e batch.LineError) string {
-	s := fmt.Sprintf("line %d", e.Line)
-	if e.Column > 0 {
-		s += fmt.Sprintf(", column %d", e.Column)
+// errorWords say what is wrong with a line, or with the whole input.
+func errorWords(e client.LineError) string {
+	s := "the file"
+	if e.Line > 0 {
+		s = fmt.Sprintf("line %d", e.Line)
+	}
+	if e.Column != nil {
+		s += fmt.Sprintf(", column %d", *e.Column)
 	}
 	if e.Pointer != "" {
 		s += ", " + e.Pointer

@@ -281,8 +281,11 @@ func TestTrial(t *testing.T) {
 	if ExitCode(err) != ExitFailed || !strings.Contains(err.Error(), "1 line of 1,200 would fail") {
 		t.Errorf("exit code %d for %v", ExitCode(err), err)
 	}
-	if !strings.Contains(sc.out.String(), "valid    1,199\ninvalid  1\n") {
-		t.Errorf("printed %q", sc.out.String())
+	if want := "lines    1,200\nvalid    1,199\ninvalid  1\nprice    at most 1199 credits, of 999.5 credits that are left; 199.5 credits beyond the quota cost 1.995\n"; sc.out.String() != want {
+		t.Errorf("printed %q, want %q", sc.out.String(), want)
+	}
+	if !strings.Contains(sc.err.String(), "  line 7, column 9, /width: must be 1 to 10,000\n") {
+		t.Errorf("said %q", sc.err.String())
 	}
 	if len(f.keys) > 0 {
 		t.Errorf("a batch was made: %v", f.keys)
