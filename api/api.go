@@ -133,6 +133,7 @@ type Store interface {
 	Key(ctx context.Context, keyID string) (account.Key, account.Account, error)
 
 	batchStore
+	feedStore
 	resultStore
 	fileStore
 	deletionStore
@@ -166,6 +167,7 @@ type Server struct {
 
 	cacheRest rest // of asking the archive what is cached
 	refreshes refreshes
+	feeder    *feeder
 
 	// What the door remembers of callers; see count.go.
 	throttles throttles
@@ -251,6 +253,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.sender, err = s.newSender(); err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
+	s.feeder = newFeeder(s)
 	ops, err := loadContract()
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
@@ -334,6 +337,12 @@ func (s *Server) routes() []route {
 		{pattern: "POST /v1/batches", class: classAPI, auth: byKey, handle: s.createBatch},
 		{pattern: "GET /v1/batches/{id}/errors", class: classAPI, auth: byKey, handle: s.getBatchErrors},
 		{pattern: "DELETE /v1/batches/{id}", class: classAPI, auth: byKey, handle: s.deleteBatch},
+		{pattern: "GET /v1/batches", class: classAPI, auth: byKey, handle: s.listBatches},
+		{pattern: "GET /v1/batches/{id}", class: classAPI, auth: byKey, handle: s.getBatch},
+		{pattern: "POST /v1/batches/{id}/cancel", class: classAPI, auth: byKey, handle: s.cancelBatch},
+		{pattern: "POST /v1/batches/{id}/pause", class: classAPI, auth: byKey, handle: s.pauseBatch},
+		{pattern: "POST /v1/batches/{id}/resume", class: classAPI, auth: byKey, handle: s.resumeBatch},
+		{pattern: "POST /v1/batches/{id}/retry-failed", class: classAPI, auth: byKey, handle: s.retryBatch},
 		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
 		{pattern: "POST /v1/files", class: classAPI, auth: byKey, handle: s.createFile},
 		{pattern: "GET /v1/files", class: classAPI, auth: byKey, handle: s.listFiles},
@@ -422,6 +431,10 @@ func (s *Server) Run(ctx context.Context) error {
 	defer noMore()
 	var sending sync.WaitGroup
 	sending.Go(func() { s.send(intake) })
+
+	work, rest := context.WithCancel(context.WithoutCancel(ctx))
+	s.active.Go(func() { s.feeder.run(work) })
+	s.active.Go(func() { <-s.draining; rest() })
 
 	err := s.serve(ctx, lineCtx.Done())
 	noMore() // also after a listener that failed

@@ -23,6 +23,13 @@ type batchStore interface {
 	InsertBatch(ctx context.Context, b *batch.Batch, expiresIn time.Duration, keyHash, fingerprint []byte) error
 	Batch(ctx context.Context, accountID, id string) (*batch.Batch, error)
 	BatchByKey(ctx context.Context, accountID string, keyHash []byte) (b *batch.Batch, fingerprint []byte, err error)
+	Batches(ctx context.Context, accountID string, state batch.State, before string, limit int) ([]*batch.Batch, error)
+	BatchPace(ctx context.Context, b *batch.Batch, after time.Time) (ends int64, since time.Time, err error)
+	// These change nothing, and say so, where the batch is in no state for it.
+	CancelBatch(ctx context.Context, accountID, id string) (b *batch.Batch, changed bool, err error)
+	PauseBatch(ctx context.Context, accountID, id string) (b *batch.Batch, changed bool, err error)
+	ResumeBatch(ctx context.Context, accountID, id string) (b *batch.Batch, changed bool, err error)
+	RetryBatch(ctx context.Context, accountID, id string, expiresIn time.Duration) (b *batch.Batch, changed bool, err error)
 }
 
 // batchMedia are the media types of raw inputs.

@@ -14,6 +14,9 @@ import (
 type memBatch struct {
 	batch.Batch
 	hash, fingerprint string
+
+	feeder    string // empty: nobody's, and all that was fed is saved
+	feedUntil time.Time
 }
 
 func (m *memStore) InsertBatch(_ context.Context, b *batch.Batch, expiresIn time.Duration, hash, fingerprint []byte) error {
@@ -29,7 +32,7 @@ func (m *memStore) InsertBatch(_ context.Context, b *batch.Batch, expiresIn time
 	}
 	b.State, b.Pass, b.CreatedAt = batch.Validating, 1, time.Now().UTC().Truncate(time.Millisecond)
 	b.ExpiresAt = b.CreatedAt.Add(expiresIn)
-	m.batches = append(m.batches, memBatch{*b, string(hash), string(fingerprint)})
+	m.batches = append(m.batches, memBatch{Batch: *b, hash: string(hash), fingerprint: string(fingerprint)})
 	return nil
 }
 
@@ -50,6 +53,9 @@ func (m *memStore) someBatch(which func(memBatch) bool) (*batch.Batch, []byte, e
 	defer unlock()
 	for _, b := range m.batches {
 		if which(b) {
+			if m.feeds {
+				b.Ends = m.endsOf(&b.Batch)
+			}
 			return &b.Batch, []byte(b.fingerprint), nil
 		}
 	}

@@ -26,6 +26,12 @@ func presentBatch(b *batch.Batch, running int64, end time.Time, base string) *Ba
 			Cancel: self + "/cancel", Pause: self + "/pause", Resume: self + "/resume", RetryFailed: self + "/retry-failed",
 		},
 	}
+	if b.State != batch.Paused {
+		v.PausedReason = nil // of one that expires it says how it ends
+	}
+	if b.State != batch.Paused || b.PausedReason != batch.PausedQuota {
+		v.ResumeAt = nil // it is when others are looked at again
+	}
 	if v.Metadata == nil {
 		v.Metadata = map[string]string{}
 	}

@@ -32,6 +32,8 @@ const (
 	// touchWithin bounds the wait until every replica knows of a change. Without
 	// it they find out by themselves, within keyFresh.
 	touchWithin = 2 * time.Second
+	// unfinishedMost is about how many ids unfinished gives.
+	unfinishedMost = 1000
 )
 
 // front is this replica's line to the leader: one stream at a time, followed
@@ -311,6 +313,44 @@ func (f *front) queue(ctx context.Context, accounts []string) (*pb.Queue, error)
 		return q, nil
 	}
 	return nil, fault.New(fault.Internal, "the scheduler's answer about the queue says nothing")
+}
+
+// standings asks where the unfinished lines of an account's batches stand.
+func (f *front) standings(ctx context.Context, account string, batches ...string) ([]*pb.Standing, error) {
+	asked := make([]*pb.BatchOf, len(batches))
+	for i, id := range batches {
+		asked[i] = &pb.BatchOf{Account: account, Batch: id}
+	}
+	a, err := f.pose(ctx, 0, func(up *pb.FrontUp, call uint64) {
+		up.Queues = append(up.Queues, &pb.QueueQuery{Call: call, Batches: asked})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q := a.GetQueue(); len(q.GetBatches()) == len(batches) {
+		return q.Batches, nil
+	}
+	return nil, fault.New(fault.Internal, "the scheduler's answer about batches says nothing")
+}
+
+// unfinished gives ids of lines of an account's batch that have not ended: all,
+// or some that are to be ended before the others are asked for.
+func (f *front) unfinished(ctx context.Context, account, batch string) ([]job.ID, error) {
+	var ids []job.ID
+	for before := ""; ; {
+		a, err := f.pose(ctx, 0, func(up *pb.FrontUp, call uint64) {
+			up.Lists = append(up.Lists, &pb.List{Call: call, Account: account, Batch: batch, Unfinished: true, Before: before, Limit: unfinishedMost})
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range a.GetListed().GetIds() {
+			ids = append(ids, job.ID(id))
+		}
+		if before = a.GetListed().GetMoreBefore(); before == "" || len(ids) >= unfinishedMost {
+			return ids, nil
+		}
+	}
 }
 
 // errUncounted says that no leader counts requests at the moment.

@@ -131,6 +131,12 @@ type metrics struct {
 	spared   prometheus.Counter
 	// throttled requests were refused from memory
 	throttled prometheus.Counter
+
+	// Of the feeder of batches.
+	batchesHeld  prometheus.Gauge
+	batchesEnded *prometheus.CounterVec
+	batchLines   *prometheus.CounterVec
+	batchWaits   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
@@ -154,7 +160,20 @@ func newMetrics(reg prometheus.Registerer, led func() bool) *metrics {
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tintype_requests_throttled_total", Help: "Requests of throttled callers that were refused from memory, without asking the scheduler.",
 		}),
+		batchesHeld: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tintype_batches_held", Help: "Batches that this replica works on.",
+		}),
+		batchesEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_batches_ended_total", Help: "Batches that this replica has ended, by how.",
+		}, []string{"state"}),
+		batchLines: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_batch_lines_total", Help: "Lines of batches that were decided: accepted as jobs, known to be jobs already, or refused for good.",
+		}, []string{"result"}),
+		batchWaits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tintype_batch_waits_total", Help: "Times that a line of a batch was refused for now and is tried again, by kind of fault.",
+		}, []string{"kind"}),
 	}
+	reg.MustRegister(m.batchesHeld, m.batchesEnded, m.batchLines, m.batchWaits)
 	reg.MustRegister(m.requests, m.seconds, m.submits, m.problems, m.spared, m.throttled, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tintype_api_leader_connected", Help: "1 while this replica has a stream to a leading scheduler.",
 	}, func() float64 {

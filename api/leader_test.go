@@ -46,6 +46,7 @@ type leader struct {
 	canceled chan *pb.Cancel
 	mute     bool // answers no look-ups and cancels
 	queue    *pb.Queue
+	running  bool // lines of batches that have not ended have a seat
 	asked    []*pb.QueueQuery
 	counting func(q *pb.Count) *pb.Answer // nil: everything may go on
 	counts   []*pb.Count
@@ -59,7 +60,7 @@ func newLeader(t testing.TB) *leader {
 	return &leader{
 		t: t, beats: make(chan *pb.Heartbeat), epoch: 7, token: "front-token", decide: acceptAll,
 		jobs: make(map[string]*pb.Job), waiting: make(map[uint64]string), streams: make(map[string]pb.Front_ConnectServer),
-		hellos: make(chan *pb.FrontHello, 100), forgot: make(chan uint64, 100), looked: make(chan *pb.Lookup, 1000), canceled: make(chan *pb.Cancel, 100),
+		hellos: make(chan *pb.FrontHello, 100), forgot: make(chan uint64, 100), looked: make(chan *pb.Lookup, 1000), canceled: make(chan *pb.Cancel, 10_000),
 		strikes: make(chan *pb.Strikes, 1000),
 	}
 }
@@ -174,6 +175,7 @@ func (l *leader) store(rec *pb.Record) uint64 {
 		l.jobs[rec.Envelope.Id] = &pb.Job{
 			Id: rec.Envelope.Id, Account: rec.Envelope.Account, State: state, WaitingFor: waiting,
 			Tier: v.Tier, AcceptedUs: v.AcceptedUs, Body: rec.Body,
+			Batch: rec.Envelope.Batch, Line: rec.Envelope.Line, Pass: rec.Envelope.Pass,
 		}
 	}
 	l.tell(rec.Envelope.Api, &pb.FrontDown{Decisions: []*pb.Decision{d}})
@@ -232,7 +234,8 @@ func (l *leader) list(q *pb.List) *pb.Listed {
 	slices.Reverse(ids)
 	for _, id := range ids {
 		j := l.jobs[id]
-		if j.Account != q.Account || q.Before != "" && id >= q.Before || q.State != "" && j.State != q.State {
+		if j.Account != q.Account || q.Before != "" && id >= q.Before || q.State != "" && j.State != q.State ||
+			q.Batch != "" && j.Batch != q.Batch || q.Unfinished && job.State(j.State).Terminal() {
 			continue
 		}
 		if len(out.Ids) == min(2, int(q.Limit)) {
@@ -258,6 +261,17 @@ func (l *leader) inNumbers(q *pb.QueueQuery) *pb.Queue {
 			}
 		}
 		out.Accounts = append(out.Accounts, of)
+	}
+	for _, of := range q.Batches {
+		at := new(pb.Standing)
+		for _, j := range l.jobs {
+			if j.Account == of.Account && j.Batch == of.Batch && !job.State(j.State).Terminal() {
+				if at.Waiting++; l.running {
+					at.Waiting, at.Running = at.Waiting-1, at.Running+1
+				}
+			}
+		}
+		out.Batches = append(out.Batches, at)
 	}
 	return out
 }

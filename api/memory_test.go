@@ -43,6 +43,7 @@ type memStore struct {
 
 	artifacts map[string]*job.Artifact // by account and cache key
 	batches   []memBatch
+	feeds     bool                       // feeders find batches
 	refusals  map[string][]batch.Refusal // by batch
 	files     []batch.File
 }

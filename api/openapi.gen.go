@@ -478,6 +478,15 @@ type BatchLinks struct {
 	RetryFailed string `json:"retry_failed"`
 }
 
+// BatchList defines model for BatchList.
+type BatchList struct {
+	Data    []Batch `json:"data"`
+	HasMore bool    `json:"has_more"`
+
+	// NextCursor `after` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+}
+
 // BatchRequest defines model for BatchRequest.
 type BatchRequest struct {
 	// FileId An uploaded file.
@@ -1853,6 +1862,18 @@ type ListAllUsageEventsParams struct {
 
 // ListAllUsageEventsParamsFormat defines parameters for ListAllUsageEvents.
 type ListAllUsageEventsParamsFormat string
+
+// ListBatchesParams defines parameters for ListBatches.
+type ListBatchesParams struct {
+	// Status Only batches in this state.
+	Status *BatchStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
 
 // CreateBatchTextBody defines parameters for CreateBatch.
 type CreateBatchTextBody = string

@@ -14,6 +14,7 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/object"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -37,6 +38,7 @@ type submission struct {
 	ttlS     *int // nil: as the plan says
 	force    bool
 	stale    bool         // what is cached is older than it may be
+	line     *lineOf      // of a batch; nil: of none
 	webhook  *job.Webhook // told of the end; nil: only endpoints are
 }
 
@@ -225,6 +227,9 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 		ID: job.NewID(), Account: acct.ID, State: job.Queued,
 		CustomID: sub.customID, Metadata: sub.metadata, Options: sub.spec.Marshal(),
 	}
+	if sub.line != nil {
+		j.ID = sub.line.id
+	}
 	env := &pb.Envelope{
 		Id: string(j.ID), Account: acct.ID, Api: s.boot,
 		Host: sub.spec.Host(), ContentType: sub.spec.Format.ContentType(),
@@ -233,6 +238,14 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 	// Before the archive is read: the leader relies on it when it forgets.
 	var unled error
 	env.SentUs, unled = s.front.clock()
+	if line := sub.line; line != nil {
+		if unled == nil {
+			line.known, err = line.begin(ctx, s, env)
+		}
+		if line.known || err != nil {
+			return j, false, err
+		}
+	}
 	if key != nil {
 		env.KeyHash, env.Fingerprint = key.hash, key.fingerprint
 		var old *job.Job
@@ -276,7 +289,7 @@ func (s *Server) submit(client context.Context, c *call, sub *submission, key *k
 			}
 		}
 	}
-	if rec.Body.SpecObject != "" && (same != "" || j.State.Terminal() || surelyRefused(err)) {
+	if rec.Body.SpecObject != "" && !(sub.line != nil && sub.line.ask) && (same != "" || j.State.Terminal() || surelyRefused(err)) {
 		s.discard(rec.Body.SpecObject)
 	}
 	s.metrics.submitted(err, same != "")
@@ -305,7 +318,8 @@ func (s *Server) placeSpec(ctx context.Context, j *job.Job, spec job.Spec, body 
 		return nil
 	}
 	key := fmt.Sprintf("s/%s/%s.json", j.Account, j.ID)
-	if err := s.deps.Bucket.Put(ctx, key, bytes.NewReader(j.Options), int64(len(j.Options)), "application/json"); err != nil {
+	err := s.deps.Bucket.Put(ctx, key, bytes.NewReader(j.Options), int64(len(j.Options)), "application/json")
+	if err != nil && !errors.Is(err, object.ErrExists) { // a line of a batch that was published before has the same
 		return fault.Wrap(fault.Unavailable, err, "the request is large and the object store does not take it at the moment; try again")
 	}
 	spec.HTML = ""

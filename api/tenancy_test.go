@@ -44,6 +44,13 @@ var matrix = map[string][len(callers)]int{
 	"GET /v1/jobs/{id}/events":        {401, 401, 401, 404, 200, 401},
 	"GET /v1/events":                  {401, 401, 401, 200, 200, 401},
 
+	"GET /v1/batches":                    {401, 401, 401, 200, 200, 401},
+	"GET /v1/batches/{id}":               {401, 401, 401, 404, 200, 401},
+	"POST /v1/batches/{id}/cancel":       {401, 401, 401, 404, 403, 401},
+	"POST /v1/batches/{id}/pause":        {401, 401, 401, 404, 403, 401},
+	"POST /v1/batches/{id}/resume":       {401, 401, 401, 404, 403, 401},
+	"POST /v1/batches/{id}/retry-failed": {401, 401, 401, 404, 403, 401},
+
 	"GET /v1/account/webhook-secret":         {401, 401, 401, 200, 403, 401},
 	"POST /v1/account/webhook-secret/rotate": {401, 401, 401, 200, 403, 401},
 	"POST /v1/webhook-endpoints":             {401, 401, 401, 201, 403, 401},

@@ -478,6 +478,15 @@ type BatchLinks struct {
 	RetryFailed string `json:"retry_failed"`
 }
 
+// BatchList defines model for BatchList.
+type BatchList struct {
+	Data    []Batch `json:"data"`
+	HasMore bool    `json:"has_more"`
+
+	// NextCursor `after` of the next page; null on the last.
+	NextCursor *string `json:"next_cursor"`
+}
+
 // BatchRequest defines model for BatchRequest.
 type BatchRequest struct {
 	// FileId An uploaded file.
@@ -1800,6 +1809,18 @@ type ListAllUsageEventsParams struct {
 // ListAllUsageEventsParamsFormat defines parameters for ListAllUsageEvents.
 type ListAllUsageEventsParamsFormat string
 
+// ListBatchesParams defines parameters for ListBatches.
+type ListBatchesParams struct {
+	// Status Only batches in this state.
+	Status *BatchStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// Limit How many to a page.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// After `next_cursor` of the page before.
+	After *string `form:"after,omitempty" json:"after,omitempty"`
+}
+
 // CreateBatchTextBody defines parameters for CreateBatch.
 type CreateBatchTextBody = string
 
@@ -2310,6 +2331,13 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/account/webhook-secret/rotate (the `RotateWebhookSecret` operationId).
 	RotateWebhookSecret(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListBatches List batches
+	//
+	// The account's batches, newest first.
+	//
+	// Corresponds with GET /v1/batches (the `ListBatches` operationId).
+	ListBatches(ctx context.Context, params *ListBatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateBatchWithBody Upload a batch
 	//
 	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
@@ -2400,15 +2428,22 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 	CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DeleteBatch Delete a batch
+	// GetBatch Look at a batch
 	//
-	// Deletes a batch that has ended, with its input and the results of all of its lines: the batch
-	// is `404` at once, and so are its results; the artifacts of many lines go within minutes. The
-	// jobs stay as long as they are kept, and their results are `410 gone`. A batch that has not
-	// ended is `409 conflict`: cancel it first.
+	// Where it stands. `counts` add up to its lines; `running` is what has a seat at this moment.
 	//
-	// Corresponds with DELETE /v1/batches/{id} (the `DeleteBatch` operationId).
-	DeleteBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with GET /v1/batches/{id} (the `GetBatch` operationId).
+	GetBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelBatch Cancel a batch
+	//
+	// Lines that are not jobs yet are left out, and count as canceled; jobs that have not ended are
+	// canceled. The batch is `canceling` until all have ended, then `canceled`. Saying it again
+	// gives the same answer; a batch that has ended otherwise, or has nothing left that could be
+	// canceled, is `409`.
+	//
+	// Corresponds with POST /v1/batches/{id}/cancel (the `CancelBatch` operationId).
+	CancelBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetBatchErrors What is wrong with a batch's lines
 	//
@@ -2419,6 +2454,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/batches/{id}/errors (the `GetBatchErrors` operationId).
 	GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PauseBatch Pause a batch
+	//
+	// No more of its lines become jobs until it is resumed; jobs that it has go on. Its expiry is
+	// not moved. A batch that is not `running` or `paused` is `409`.
+	//
+	// Corresponds with POST /v1/batches/{id}/pause (the `PauseBatch` operationId).
+	PauseBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetBatchResults Results of a batch
 	//
@@ -2438,6 +2481,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/batches/{id}/results (the `GetBatchResults` operationId).
 	GetBatchResults(ctx context.Context, id BatchId, params *GetBatchResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeBatch Resume a batch
+	//
+	// Ends a pause, also one for a used up quota: if there is still nothing left of that, the batch
+	// is paused again. One that is not paused is left as it is; one that has ended is `409`.
+	//
+	// Corresponds with POST /v1/batches/{id}/resume (the `ResumeBatch` operationId).
+	ResumeBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryBatch Try failed lines again
+	//
+	// Every line of a `completed` batch that failed, though a job can be made of it, becomes a job
+	// once more: the batch runs again, in its next `pass`, for up to 7 days. Only these lines are
+	// rendered and billed, and their new ends replace the old ones. A batch that is not completed,
+	// or of which nothing failed, is `409`.
+	//
+	// Corresponds with POST /v1/batches/{id}/retry-failed (the `RetryBatch` operationId).
+	RetryBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDeliveries What was sent to webhooks
 	//
@@ -2724,14 +2785,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
 	RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// TestWebhookEndpoint Send a message to an endpoint and see what comes of it
-	//
-	// A `webhook.test` is sent at once, also to an endpoint that is disabled, and once: the answer says
-	// what was answered, or why nothing was, and the log keeps it.
-	//
-	// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
-	TestWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccounts List accounts
@@ -3154,6 +3207,23 @@ func (c *Raw) RotateWebhookSecret(ctx context.Context, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
+// ListBatches List batches
+//
+// The account's batches, newest first.
+//
+// Corresponds with GET /v1/batches (the `ListBatches` operationId).
+func (c *Raw) ListBatches(ctx context.Context, params *ListBatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBatchesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateBatchWithBody Upload a batch
 //
 // Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
@@ -3274,16 +3344,33 @@ func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchPa
 	return c.Client.Do(req)
 }
 
-// DeleteBatch Delete a batch
+// GetBatch Look at a batch
 //
-// Deletes a batch that has ended, with its input and the results of all of its lines: the batch
-// is `404` at once, and so are its results; the artifacts of many lines go within minutes. The
-// jobs stay as long as they are kept, and their results are `410 gone`. A batch that has not
-// ended is `409 conflict`: cancel it first.
+// Where it stands. `counts` add up to its lines; `running` is what has a seat at this moment.
 //
-// Corresponds with DELETE /v1/batches/{id} (the `DeleteBatch` operationId).
-func (c *Raw) DeleteBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewDeleteBatchRequest(c.Server, id)
+// Corresponds with GET /v1/batches/{id} (the `GetBatch` operationId).
+func (c *Raw) GetBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBatchRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelBatch Cancel a batch
+//
+// Lines that are not jobs yet are left out, and count as canceled; jobs that have not ended are
+// canceled. The batch is `canceling` until all have ended, then `canceled`. Saying it again
+// gives the same answer; a batch that has ended otherwise, or has nothing left that could be
+// canceled, is `409`.
+//
+// Corresponds with POST /v1/batches/{id}/cancel (the `CancelBatch` operationId).
+func (c *Raw) CancelBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelBatchRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3314,6 +3401,24 @@ func (c *Raw) GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchEr
 	return c.Client.Do(req)
 }
 
+// PauseBatch Pause a batch
+//
+// No more of its lines become jobs until it is resumed; jobs that it has go on. Its expiry is
+// not moved. A batch that is not `running` or `paused` is `409`.
+//
+// Corresponds with POST /v1/batches/{id}/pause (the `PauseBatch` operationId).
+func (c *Raw) PauseBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseBatchRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetBatchResults Results of a batch
 //
 // A result for each line of the input, in its order, streamed: as JSON lines or as CSV, whose
@@ -3333,6 +3438,44 @@ func (c *Raw) GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchEr
 // Corresponds with GET /v1/batches/{id}/results (the `GetBatchResults` operationId).
 func (c *Raw) GetBatchResults(ctx context.Context, id BatchId, params *GetBatchResultsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetBatchResultsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeBatch Resume a batch
+//
+// Ends a pause, also one for a used up quota: if there is still nothing left of that, the batch
+// is paused again. One that is not paused is left as it is; one that has ended is `409`.
+//
+// Corresponds with POST /v1/batches/{id}/resume (the `ResumeBatch` operationId).
+func (c *Raw) ResumeBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeBatchRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryBatch Try failed lines again
+//
+// Every line of a `completed` batch that failed, though a job can be made of it, becomes a job
+// once more: the batch runs again, in its next `pass`, for up to 7 days. Only these lines are
+// rendered and billed, and their new ends replace the old ones. A batch that is not completed,
+// or of which nothing failed, is `409`.
+//
+// Corresponds with POST /v1/batches/{id}/retry-failed (the `RetryBatch` operationId).
+func (c *Raw) RetryBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryBatchRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3929,24 +4072,6 @@ func (c *Raw) UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, b
 // Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
 func (c *Raw) RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRotateWebhookEndpointRequest(c.Server, id)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// TestWebhookEndpoint Send a message to an endpoint and see what comes of it
-//
-// A `webhook.test` is sent at once, also to an endpoint that is disabled, and once: the answer says
-// what was answered, or why nothing was, and the log keeps it.
-//
-// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
-func (c *Raw) TestWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewTestWebhookEndpointRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4858,6 +4983,84 @@ func NewRotateWebhookSecretRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListBatchesRequest constructs an http.Request for the ListBatches method
+func NewListBatchesRequest(server string, params *ListBatchesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Status != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateBatchRequest calls the generic CreateBatch builder with application/json body
 func NewCreateBatchRequest(server string, params *CreateBatchParams, body CreateBatchJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5023,8 +5226,8 @@ func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, con
 	return req, nil
 }
 
-// NewDeleteBatchRequest constructs an http.Request for the DeleteBatch method
-func NewDeleteBatchRequest(server string, id BatchId) (*http.Request, error) {
+// NewGetBatchRequest constructs an http.Request for the GetBatch method
+func NewGetBatchRequest(server string, id BatchId) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5049,7 +5252,41 @@ func NewDeleteBatchRequest(server string, id BatchId) (*http.Request, error) {
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelBatchRequest constructs an http.Request for the CancelBatch method
+func NewCancelBatchRequest(server string, id BatchId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -5111,6 +5348,40 @@ func NewGetBatchErrorsRequest(server string, id BatchId, params *GetBatchErrorsP
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPauseBatchRequest constructs an http.Request for the PauseBatch method
+func NewPauseBatchRequest(server string, id BatchId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -5196,6 +5467,74 @@ func NewGetBatchResultsRequest(server string, id BatchId, params *GetBatchResult
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewResumeBatchRequest constructs an http.Request for the ResumeBatch method
+func NewResumeBatchRequest(server string, id BatchId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/resume", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRetryBatchRequest constructs an http.Request for the RetryBatch method
+func NewRetryBatchRequest(server string, id BatchId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/retry-failed", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -6612,40 +6951,6 @@ func NewRotateWebhookEndpointRequest(server string, id WebhookEndpointId) (*http
 	}
 
 	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/rotate", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewTestWebhookEndpointRequest constructs an http.Request for the TestWebhookEndpoint method
-func NewTestWebhookEndpointRequest(server string, id WebhookEndpointId) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/test", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

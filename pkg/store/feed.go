@@ -284,11 +284,11 @@ func (s *Store) LetExpire(ctx context.Context, by string, b *batch.Batch) (Held,
 
 const leaveOut = `
     UPDATE batches
-    SET fed = @fed, left_out = GREATEST(pass_total - @fed, 0)
+    SET left_out = GREATEST(pass_total - @fed, 0)
     WHERE id = @id AND feeder = @by AND state = 'canceling' AND pass = @pass`
 
 // LeaveOut says of a batch that is being canceled how many lines of its pass
-// were fed: the others are left out.
+// were fed, also behind what is saved: the others are left out.
 func (s *Store) LeaveOut(ctx context.Context, by string, b *batch.Batch, fed int64) (Held, error) {
 	return s.held(ctx, "leave lines out", leaveOut, pgx.NamedArgs{"id": b.ID, "by": by, "pass": b.Pass, "fed": fed})
 }
