@@ -90,6 +90,30 @@ func (b *Bucket) putParts(ctx context.Context, key string, part []byte, rest io.
 	return size, b.fail(call, "complete upload of", key, err)
 }
 
+// DropUploads removes what is left of streams that were begun before then and
+// are not stored: whoever put them was killed, and List does not show them. It
+// returns how many there were. On an error the others have been tried.
+func (b *Bucket) DropUploads(ctx context.Context, before time.Time) (int, error) {
+	ctx, cancel := within(ctx, pageWithin, "list the uploads")
+	defer cancel()
+	dropped, errs := 0, []error(nil)
+	for up := range b.client.ListIncompleteUploads(ctx, b.name, "", true) {
+		if up.Err != nil {
+			errs = append(errs, b.fail(ctx, "list uploads", "", up.Err))
+			continue
+		}
+		if !up.Initiated.Before(before) {
+			continue
+		}
+		err := b.fail(ctx, "drop an upload of", up.Key, b.client.AbortMultipartUpload(ctx, b.name, up.Key, up.UploadID))
+		if err == nil {
+			dropped++
+		}
+		errs = append(errs, err)
+	}
+	return dropped, errors.Join(errs...)
+}
+
 // Open opens an object from a byte on; Info.SizeBytes is how many follow.
 // Unlike those of Get its reads go on for as long as ctx does: each has a
 // deadline of its own. ErrNotFound if there is no such object.

@@ -2,11 +2,13 @@ package object_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/tintype/tintype/pkg/object"
 )
@@ -88,4 +90,41 @@ func TestOpenFromByte(t *testing.T) {
 	if _, _, err := b.Open(bounded(t), "none", 3); !errors.Is(err, object.ErrNotFound) {
 		t.Errorf("nothing: %v", err)
 	}
+}
+
+// What a process leaves behind that is killed while it uploads.
+func TestDropUploads(t *testing.T) {
+	b := bucket(t)
+	stuck, arrived := make(chan struct{}), make(chan struct{})
+	ctx, kill := context.WithCancel(bounded(t))
+	done := make(chan error, 1)
+	go func() {
+		source := io.MultiReader(io.LimitReader(rand.NewChaCha8([32]byte{}), 8<<20+1), waiting{arrived, stuck})
+		_, err := b.PutStream(ctx, "b/acc/input", source, "")
+		done <- err
+	}()
+	<-arrived // the first part is there
+	if n, err := b.DropUploads(bounded(t), time.Now().Add(-time.Hour)); n != 0 || err != nil {
+		t.Errorf("of one that was just begun: %d, %v", n, err)
+	}
+	if n, err := b.DropUploads(bounded(t), time.Now().Add(time.Hour)); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n, err := b.DropUploads(bounded(t), time.Now().Add(time.Hour)); n != 0 || err != nil {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	close(stuck)
+	if err := <-done; err == nil {
+		t.Error("an upload without its first part was stored")
+	}
+	kill()
+}
+
+// waiting is a reader that tells when it is asked, and ends when it may.
+type waiting struct{ asked, end chan struct{} }
+
+func (w waiting) Read([]byte) (int, error) {
+	close(w.asked)
+	<-w.end
+	return 0, io.EOF
 }

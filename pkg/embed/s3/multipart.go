@@ -55,3 +55,14 @@ func (f *folder) AbortMultipartUpload(ctx context.Context, in *awss3.AbortMultip
 	}
 	return f.tell("abort multipart upload", f.files.AbortMultipartUpload(ctx, &own))
 }
+
+func (f *folder) ListMultipartUploads(ctx context.Context, in *awss3.ListMultipartUploadsInput) (s3response.ListMultipartUploadsResult, error) {
+	own := *in
+	var err error
+	if own.Bucket, err = f.existing(in.Bucket); err != nil {
+		return s3response.ListMultipartUploadsResult{}, err
+	}
+	out, err := f.files.ListMultipartUploads(ctx, &own)
+	out.Bucket = *in.Bucket
+	return out, f.tell("list multipart uploads", err)
+}
