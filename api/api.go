@@ -137,6 +137,7 @@ type Store interface {
 	resultStore
 	fileStore
 	deletionStore
+	watchStore
 }
 
 // A Bucket holds artifacts and large specs. A missing object is
@@ -179,6 +180,7 @@ type Server struct {
 	tail      *tail
 	streams   openStreams
 	replays   *semaphore.Weighted // of the ledger, for streams that were open before
+	recent    recentBatches
 	live      *eventMetrics
 
 	metrics *metrics
@@ -343,6 +345,7 @@ func (s *Server) routes() []route {
 		{pattern: "POST /v1/batches/{id}/pause", class: classAPI, auth: byKey, handle: s.pauseBatch},
 		{pattern: "POST /v1/batches/{id}/resume", class: classAPI, auth: byKey, handle: s.resumeBatch},
 		{pattern: "POST /v1/batches/{id}/retry-failed", class: classAPI, auth: byKey, handle: s.retryBatch},
+		{pattern: "GET /v1/batches/{id}/events", class: classAPI, auth: byKey, handle: s.batchEvents},
 		{pattern: "GET /v1/batches/{id}/results", class: classAPI, auth: byKey, handle: s.getBatchResults},
 		{pattern: "POST /v1/files", class: classAPI, auth: byKey, handle: s.createFile},
 		{pattern: "GET /v1/files", class: classAPI, auth: byKey, handle: s.listFiles},

@@ -82,6 +82,7 @@ type live struct {
 	// shown, or is not its business.
 	shown uint64
 	known map[job.ID]*job.Job // that were shown, for what does not change of them
+	since time.Time           // of the ledger's clock: where the stream goes on; zero: it began anew
 	only  job.ID              // whose end is the stream's; empty: nobody's
 	ended bool                // nothing will follow
 }
@@ -91,12 +92,17 @@ type liveView struct {
 	subject
 	lines bool // also events of jobs that are lines of batches
 	only  job.ID
+	// states says that the stream tells how things are and not what happened: who
+	// comes back is shown that, and no more.
+	states bool
 	// admit is asked before a stream that was open before goes on. over says that
 	// nothing can follow what its client has seen the end of.
 	admit func(ctx context.Context) (over bool, err error)
 	// present shows how things are now, and says in l.shown which events of the
 	// ledger that follows from.
 	present func(ctx context.Context, l *live) error
+	// look is called every second; nil: nothing is to be looked at.
+	look func(ctx context.Context, l *live) error
 }
 
 // jobEvents is GET /v1/jobs/{id}/events.
@@ -127,23 +133,35 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request, c *call) erro
 // accountEvents is GET /v1/events.
 func (s *Server) accountEvents(w http.ResponseWriter, r *http.Request, c *call) error {
 	lines, _ := c.query.members["batch_line_events"].(bool)
+	batches := batchWatch{shown: make(map[string][]byte)}
 	return s.serveEvents(w, r, c, liveView{
-		subject: subject{subjectAccount, c.account.ID}, lines: lines,
+		subject: subject{subjectAccount, c.account.ID}, lines: lines, look: batches.look,
 		admit: func(context.Context) (bool, error) { return false, nil },
 		present: func(ctx context.Context, l *live) error {
-			// The tail may be behind what another answer has told this client.
-			last, err := s.tail.last(ctx)
-			if err != nil {
-				return fault.Wrap(fault.Unavailable, err, "events cannot be read at the moment; try again")
+			if err := l.fromNow(ctx); err != nil {
+				return err
 			}
 			var jobs *QueueStanding // null while nobody leads
 			if _, own, err := s.busy(ctx, c.account.ID); err == nil {
 				jobs = &QueueStanding{Waiting: int(own.GetWaiting()), Running: int(own.GetRunning()), Parked: int(own.GetParked()), Retrying: int(own.GetRetrying())}
 			}
-			l.shown = max(l.shown, upTo(last))
-			return l.event(streamOpened, l.id(l.shown), time.Now(), map[string]any{"jobs": jobs})
+			if err := l.event(streamOpened, l.id(l.shown), time.Now(), map[string]any{"jobs": jobs}); err != nil {
+				return err
+			}
+			return batches.look(ctx, l)
 		},
 	})
+}
+
+// fromNow leaves out what was before: the tail may be behind what another answer
+// has told this client.
+func (l *live) fromNow(ctx context.Context) error {
+	last, err := l.tail.last(ctx)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "events cannot be read at the moment; try again")
+	}
+	l.shown = max(l.shown, upTo(last))
+	return nil
 }
 
 // upTo is the token of all events of a frame and of those before it.
@@ -175,8 +193,8 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 	l := &live{Server: s, call: c, out: eventWriter{w: w}, sub: s.tail.join(view.subject, view.lines), known: make(map[job.ID]*job.Job), only: view.only}
 	defer l.sub.leave()
 
+	var over bool
 	if from.given {
-		var over bool
 		over, err = view.admit(ctx)
 		switch {
 		case err != nil:
@@ -186,6 +204,8 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
+	}
+	if from.given && !view.states {
 		l.shown = from.token
 		err = l.catchUp(ctx)
 		if errors.Is(err, errGone) {
@@ -193,6 +213,8 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 			err = view.present(ctx, l)
 		} else if err == nil && over && !l.ended {
 			err = view.present(ctx, l) // whose end was before the mark
+		} else if err == nil && view.look != nil {
+			err = view.look(ctx, l)
 		}
 	} else {
 		var at uint64
@@ -213,7 +235,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 	c.opened = time.Now()
 	why := endDone
 	if err == nil && !l.ended {
-		why, err = l.follow(ctx)
+		why, err = l.follow(ctx, view.look)
 	}
 	if err != nil {
 		why = endClient
@@ -257,6 +279,7 @@ func (l *live) catchUp(ctx context.Context) error {
 	if err == nil && last < l.shown>>16 {
 		err = errGone // the ledger is another one
 	}
+	l.since = time.Now().Add(-clocksApart)
 	return err
 }
 
@@ -265,13 +288,17 @@ var errThere = errors.New("it has got there")
 
 // replay shows what the ledger has behind l.shown, up to the frame "to".
 func (l *live) replay(ctx context.Context, to uint64) error {
-	if l.shown >= upTo(to) || l.ended {
+	from := max(l.shown>>16, 1)
+	if l.ended || from > to || l.shown >= upTo(to) && !l.since.IsZero() {
 		return nil
 	}
-	err := l.deps.Ledger.FollowFrom(ctx, max(l.shown>>16, 1), func(links []stream.Link) error {
+	err := l.deps.Ledger.FollowFrom(ctx, from, func(links []stream.Link) error {
 		for _, link := range links {
 			if link.Seq > to {
 				return errThere
+			}
+			if l.since.IsZero() {
+				l.since = time.UnixMicro(link.Frame.TimeUs)
 			}
 			var facts []fact
 			for f := range factsOf(link) {
@@ -300,7 +327,13 @@ func (l *live) replay(ctx context.Context, to uint64) error {
 
 // follow shows what comes, until the stream ends: why, or the error that ended
 // it.
-func (l *live) follow(ctx context.Context) (why string, err error) {
+func (l *live) follow(ctx context.Context, look func(context.Context, *live) error) (why string, err error) {
+	var looks <-chan time.Time
+	if look != nil {
+		every := time.NewTicker(progressEvery)
+		defer every.Stop()
+		looks = every.C
+	}
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	recheck := time.NewTicker(recheckEvery)
@@ -325,6 +358,10 @@ func (l *live) follow(ctx context.Context) (why string, err error) {
 		case <-ctx.Done():
 			return endClient, nil
 		case <-l.sub.wake:
+		case <-looks:
+			if err := look(ctx, l); err != nil {
+				return "", err
+			}
 		case <-beat.C:
 			l.out.comment("beat")
 		case <-recheck.C:
@@ -334,6 +371,9 @@ func (l *live) follow(ctx context.Context) (why string, err error) {
 		}
 		if err := l.flush(); err != nil {
 			return "", err
+		}
+		if l.ended {
+			return endDone, nil
 		}
 	}
 }

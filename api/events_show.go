@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/webhook"
@@ -74,6 +75,9 @@ func (l *live) showSome(ctx context.Context, facts []fact) error {
 		if end := f.event.GetFinished(); end != nil {
 			err = l.job(wire.FromJob(end.Job), f.token, f.at)
 			delete(l.known, id)
+		} else if q := f.event.GetQuotaReached(); q != nil {
+			err = l.event(webhook.OfQuota(int(q.Percent)), l.id(f.token), f.at,
+				webhook.QuotaData(account.DayOf(q.Period), int(q.Percent), q.Used, q.Limit, wire.Time(q.ResetsUs)))
 		} else if j := l.known[id]; j != nil {
 			err = l.job(asOf(j, f), f.token, f.at)
 		}
@@ -90,18 +94,13 @@ func (l *live) showSome(ctx context.Context, facts []fact) error {
 // learn asks for the jobs of facts that do not tell all of them. Without a leader
 // it waits for one: a stream goes on where it was.
 func (l *live) learn(ctx context.Context, facts []fact) error {
+	if len(l.known)+len(facts) > knownMost {
+		clear(l.known)
+	}
 	ask := make(map[job.ID]bool)
 	for _, f := range facts {
-		if id := job.ID(f.job); f.event.GetFinished() == nil && f.token > l.shown && l.known[id] == nil {
+		if id := job.ID(f.job); id != "" && f.event.GetFinished() == nil && f.token > l.shown && l.known[id] == nil {
 			ask[id] = true
-		}
-	}
-	if len(l.known)+len(ask) > knownMost {
-		clear(l.known)
-		for _, f := range facts {
-			if f.event.GetFinished() == nil && f.token > l.shown {
-				ask[job.ID(f.job)] = true
-			}
 		}
 	}
 	for beatAt := time.Now().Add(beatEvery); len(ask) > 0; {

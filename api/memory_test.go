@@ -29,6 +29,7 @@ type memStore struct {
 	mu       sync.Mutex
 	down     bool
 	asked    int // how often Key was called
+	looked   int // how often RecentBatches was called
 	accounts map[string]account.Account
 	keys     map[string]account.Key
 	jobs     map[job.ID]*job.Job

@@ -1906,6 +1906,20 @@ type GetBatchErrorsParams struct {
 // GetBatchErrorsParamsFormat defines parameters for GetBatchErrors.
 type GetBatchErrorsParamsFormat string
 
+// BatchEventsParams defines parameters for BatchEvents.
+type BatchEventsParams struct {
+	// BatchLineEvents Events of its jobs as well.
+	BatchLineEvents *bool `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+
+	// LastEventId `Last-Event-ID`, for clients that cannot send headers; that one goes before it.
+	LastEventId *LastEventIdQuery `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The `id:` of the last event that this client has: what has happened since comes first. While the
+	// ledger holds that (for at least one minute) nothing is missed; after that the stream says
+	// `reset` and goes on with what is now. `EventSource` sends it when it comes back.
+	LastEventID *LastEventId `json:"Last-Event-ID,omitempty"`
+}
+
 // GetBatchResultsParams defines parameters for GetBatchResults.
 type GetBatchResultsParams struct {
 	// Format `jsonl` or `csv`, by `Accept` where it is left out; or `zip`: the artifacts, each named by

@@ -210,6 +210,8 @@ func factsOf(l stream.Link) func(yield func(fact) bool) {
 			case *pb.Event_Finished:
 				j := ev.Finished.Job
 				f.job, f.account, f.batch = j.GetId(), j.GetAccount(), j.GetBatch()
+			case *pb.Event_QuotaReached:
+				f.account = ev.QuotaReached.Account
 			default:
 				continue
 			}

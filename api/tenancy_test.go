@@ -43,6 +43,7 @@ var matrix = map[string][len(callers)]int{
 	"GET /v1/batches/{id}/errors":     {401, 401, 401, 404, 200, 401},
 	"GET /v1/jobs/{id}/events":        {401, 401, 401, 404, 200, 401},
 	"GET /v1/events":                  {401, 401, 401, 200, 200, 401},
+	"GET /v1/batches/{id}/events":     {401, 401, 401, 404, 200, 401},
 
 	"GET /v1/batches":                    {401, 401, 401, 200, 200, 401},
 	"GET /v1/batches/{id}":               {401, 401, 401, 404, 200, 401},

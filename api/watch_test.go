@@ -93,6 +93,8 @@ type toldEvent struct {
 	Data      struct {
 		Job    map[string]any
 		Jobs   map[string]int
+		Batch  *Batch
+		Usage  map[string]any
 		Reason string
 	}
 	id string

@@ -1852,6 +1852,20 @@ type GetBatchErrorsParams struct {
 // GetBatchErrorsParamsFormat defines parameters for GetBatchErrors.
 type GetBatchErrorsParamsFormat string
 
+// BatchEventsParams defines parameters for BatchEvents.
+type BatchEventsParams struct {
+	// BatchLineEvents Events of its jobs as well.
+	BatchLineEvents *bool `form:"batch_line_events,omitempty" json:"batch_line_events,omitempty"`
+
+	// LastEventId `Last-Event-ID`, for clients that cannot send headers; that one goes before it.
+	LastEventId *LastEventIdQuery `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The `id:` of the last event that this client has: what has happened since comes first. While the
+	// ledger holds that (for at least one minute) nothing is missed; after that the stream says
+	// `reset` and goes on with what is now. `EventSource` sends it when it comes back.
+	LastEventID *LastEventId `json:"Last-Event-ID,omitempty"`
+}
+
 // GetBatchResultsParams defines parameters for GetBatchResults.
 type GetBatchResultsParams struct {
 	// Format `jsonl` or `csv`, by `Accept` where it is left out; or `zip`: the artifacts, each named by
@@ -2428,6 +2442,16 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/batches (the `CreateBatch` operationId).
 	CreateBatchWithTextBody(ctx context.Context, params *CreateBatchParams, body CreateBatchTextRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteBatch Delete a batch
+	//
+	// Deletes a batch that has ended, with its input and the results of all of its lines: the batch
+	// is `404` at once, and so are its results; the artifacts of many lines go within minutes. The
+	// jobs stay as long as they are kept, and their results are `410 gone`. A batch that has not
+	// ended is `409 conflict`: cancel it first.
+	//
+	// Corresponds with DELETE /v1/batches/{id} (the `DeleteBatch` operationId).
+	DeleteBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetBatch Look at a batch
 	//
 	// Where it stands. `counts` add up to its lines; `running` is what has a seat at this moment.
@@ -2454,6 +2478,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/batches/{id}/errors (the `GetBatchErrors` operationId).
 	GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BatchEvents Follow a batch
+	//
+	// A stream of events (`text/event-stream`) that ends with the batch. It begins with the batch as
+	// it is; `batch.progress` comes when that has changed, at most once a second, and
+	// `batch.completed` when it has ended, in whatever state. Who comes back with the id of that one
+	// is answered `204`. With `batch_line_events=true` the events of its jobs come as well.
+	//
+	// Corresponds with GET /v1/batches/{id}/events (the `BatchEvents` operationId).
+	BatchEvents(ctx context.Context, id BatchId, params *BatchEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PauseBatch Pause a batch
 	//
@@ -2522,9 +2556,11 @@ type ClientInterface interface {
 
 	// AccountEvents Follow the account
 	//
-	// A stream of events (`text/event-stream`) of all jobs of the account, without an end. It begins
-	// with `stream.opened`, which says how many jobs of the account stand where. Jobs that are lines
-	// of a batch are left out unless `batch_line_events=true`.
+	// A stream of events (`text/event-stream`) of all jobs and batches of the account, without an end.
+	// It begins with `stream.opened`, which says how many jobs of the account stand where. Jobs that
+	// are lines of a batch are left out unless `batch_line_events=true`; of the batch itself come
+	// `batch.progress`, at most once a second, and `batch.completed`. `quota.warning` comes when 80 %
+	// of a quota are used up, `quota.exceeded` when all of it is.
 	//
 	// Corresponds with GET /v1/events (the `AccountEvents` operationId).
 	AccountEvents(ctx context.Context, params *AccountEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2785,6 +2821,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
 	RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TestWebhookEndpoint Send a message to an endpoint and see what comes of it
+	//
+	// A `webhook.test` is sent at once, also to an endpoint that is disabled, and once: the answer says
+	// what was answered, or why nothing was, and the log keeps it.
+	//
+	// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
+	TestWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccounts List accounts
@@ -3344,6 +3388,26 @@ func (c *Raw) CreateBatchWithTextBody(ctx context.Context, params *CreateBatchPa
 	return c.Client.Do(req)
 }
 
+// DeleteBatch Delete a batch
+//
+// Deletes a batch that has ended, with its input and the results of all of its lines: the batch
+// is `404` at once, and so are its results; the artifacts of many lines go within minutes. The
+// jobs stay as long as they are kept, and their results are `410 gone`. A batch that has not
+// ended is `409 conflict`: cancel it first.
+//
+// Corresponds with DELETE /v1/batches/{id} (the `DeleteBatch` operationId).
+func (c *Raw) DeleteBatch(ctx context.Context, id BatchId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteBatchRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetBatch Look at a batch
 //
 // Where it stands. `counts` add up to its lines; `running` is what has a seat at this moment.
@@ -3391,6 +3455,26 @@ func (c *Raw) CancelBatch(ctx context.Context, id BatchId, reqEditors ...Request
 // Corresponds with GET /v1/batches/{id}/errors (the `GetBatchErrors` operationId).
 func (c *Raw) GetBatchErrors(ctx context.Context, id BatchId, params *GetBatchErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetBatchErrorsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BatchEvents Follow a batch
+//
+// A stream of events (`text/event-stream`) that ends with the batch. It begins with the batch as
+// it is; `batch.progress` comes when that has changed, at most once a second, and
+// `batch.completed` when it has ended, in whatever state. Who comes back with the id of that one
+// is answered `204`. With `batch_line_events=true` the events of its jobs come as well.
+//
+// Corresponds with GET /v1/batches/{id}/events (the `BatchEvents` operationId).
+func (c *Raw) BatchEvents(ctx context.Context, id BatchId, params *BatchEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBatchEventsRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3538,9 +3622,11 @@ func (c *Raw) ReplayDelivery(ctx context.Context, id DeliveryId, reqEditors ...R
 
 // AccountEvents Follow the account
 //
-// A stream of events (`text/event-stream`) of all jobs of the account, without an end. It begins
-// with `stream.opened`, which says how many jobs of the account stand where. Jobs that are lines
-// of a batch are left out unless `batch_line_events=true`.
+// A stream of events (`text/event-stream`) of all jobs and batches of the account, without an end.
+// It begins with `stream.opened`, which says how many jobs of the account stand where. Jobs that
+// are lines of a batch are left out unless `batch_line_events=true`; of the batch itself come
+// `batch.progress`, at most once a second, and `batch.completed`. `quota.warning` comes when 80 %
+// of a quota are used up, `quota.exceeded` when all of it is.
 //
 // Corresponds with GET /v1/events (the `AccountEvents` operationId).
 func (c *Raw) AccountEvents(ctx context.Context, params *AccountEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4072,6 +4158,24 @@ func (c *Raw) UpdateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, b
 // Corresponds with POST /v1/webhook-endpoints/{id}/rotate (the `RotateWebhookEndpoint` operationId).
 func (c *Raw) RotateWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRotateWebhookEndpointRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TestWebhookEndpoint Send a message to an endpoint and see what comes of it
+//
+// A `webhook.test` is sent at once, also to an endpoint that is disabled, and once: the answer says
+// what was answered, or why nothing was, and the log keeps it.
+//
+// Corresponds with POST /v1/webhook-endpoints/{id}/test (the `TestWebhookEndpoint` operationId).
+func (c *Raw) TestWebhookEndpoint(ctx context.Context, id WebhookEndpointId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTestWebhookEndpointRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -5226,6 +5330,40 @@ func NewCreateBatchRequestWithBody(server string, params *CreateBatchParams, con
 	return req, nil
 }
 
+// NewDeleteBatchRequest constructs an http.Request for the DeleteBatch method
+func NewDeleteBatchRequest(server string, id BatchId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetBatchRequest constructs an http.Request for the GetBatch method
 func NewGetBatchRequest(server string, id BatchId) (*http.Request, error) {
 	var err error
@@ -5350,6 +5488,94 @@ func NewGetBatchErrorsRequest(server string, id BatchId, params *GetBatchErrorsP
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBatchEventsRequest constructs an http.Request for the BatchEvents method
+func NewBatchEventsRequest(server string, id BatchId, params *BatchEventsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/batches/%s/events", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.BatchLineEvents != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "batch_line_events", *params.BatchLineEvents, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.LastEventId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "last_event_id", *params.LastEventId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -6951,6 +7177,40 @@ func NewRotateWebhookEndpointRequest(server string, id WebhookEndpointId) (*http
 	}
 
 	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/rotate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewTestWebhookEndpointRequest constructs an http.Request for the TestWebhookEndpoint method
+func NewTestWebhookEndpointRequest(server string, id WebhookEndpointId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/webhook-endpoints/%s/test", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
