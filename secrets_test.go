@@ -13,6 +13,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
 // A heap gathers what is written from anywhere.
@@ -33,15 +36,26 @@ func (h *heap) String() string {
 	return h.text.String()
 }
 
-// However much a farm logs, no secret of its own or of its clients is in it: not
-// what opens or signs, and not what stands in addresses, pages and messages.
+// What a farm sends while its secrets are rotated is verified, with either of
+// two, by a library that is not ours; and however much it logs, no secret of its
+// own or of its clients is in it: not what opens or signs, and not what stands
+// in addresses, pages and messages.
 func TestLogsTellNoSecrets(t *testing.T) {
 	needed(t)
 	var log heap
 	w := newWorld(t)
 	w.log = &log
 	t.Setenv("TINTYPE_LOG_LEVEL", "debug")
-	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	type message struct {
+		header http.Header
+		body   []byte
+	}
+	arrived := make(chan message, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			arrived <- message{r.Header, body}
+		}
 		http.Error(rw, "hush-answer", http.StatusTeapot)
 	}))
 	defer receiver.Close()
@@ -85,9 +99,9 @@ func TestLogsTellNoSecrets(t *testing.T) {
 	}
 	hook := receiver.URL + "/hush-path?token=hush-query"
 	made := call(key, "POST", "/v1/webhook-endpoints", fmt.Sprintf(`{"url":%q,"events":["job.succeeded","job.failed"],"description":"hush-words"}`, hook))
-	call(key, "POST", fmt.Sprintf("/v1/webhook-endpoints/%v/rotate", made["id"]), "")
-	call(key, "GET", "/v1/account/webhook-secret", "")
-	call(key, "POST", "/v1/account/webhook-secret/rotate", "")
+	rotated := call(key, "POST", fmt.Sprintf("/v1/webhook-endpoints/%v/rotate", made["id"]), "")
+	own := call(key, "GET", "/v1/account/webhook-secret", "")
+	ownNext := call(key, "POST", "/v1/account/webhook-secret/rotate", "")
 	account := call(admin, "POST", "/admin/v1/accounts", `{"name":"acme"}`)
 	call(admin, "POST", fmt.Sprintf("/admin/v1/accounts/%v/keys", account["id"]), `{"name":"ci"}`)
 	call("tt_live_abcdefghijkl_hush", "GET", "/v1/jobs", "")
@@ -97,6 +111,43 @@ func TestLogsTellNoSecrets(t *testing.T) {
 	refused := call(key, "POST", "/v1/jobs?wait=60", fmt.Sprintf(`{"url":"http://127.0.0.1:1/hush-page?hush-query","webhook_url":%q}`, hook))
 	if rendered["status"] != "succeeded" || refused["status"] != "failed" {
 		t.Errorf("rendered: %v; refused: %v", rendered["status"], refused["status"])
+	}
+	// Two ends, each told to the endpoint and to the job's own address; while
+	// secrets are rotated either of a pair verifies them, and no other.
+	pairs := [][2]any{{made["secret"], rotated["secret"]}, {own["secret"], ownNext["secret"]}}
+	seen := map[string]int{} // which pair, by webhook-id
+	for deadline := time.After(time.Minute); len(seen) < 4; {
+		select {
+		case <-deadline:
+			t.Fatalf("only %d messages have arrived", len(seen))
+		case m := <-arrived:
+			for i, pair := range pairs {
+				var right [2]bool
+				for j, secret := range pair {
+					hook, err := standardwebhooks.NewWebhook(fmt.Sprint(secret))
+					if err != nil {
+						t.Fatal(err)
+					}
+					right[j] = hook.Verify(m.body, m.header) == nil
+				}
+				if right[0] != right[1] {
+					t.Errorf("only one of two live secrets verifies %s: %v", m.body, right)
+				}
+				if right[0] {
+					seen[m.header.Get("webhook-id")] = i
+				}
+			}
+			if _, ok := seen[m.header.Get("webhook-id")]; !ok {
+				t.Fatalf("no secret verifies %s with %v", m.body, m.header)
+			}
+		}
+	}
+	ofAccount := 0
+	for _, pair := range seen {
+		ofAccount += pair
+	}
+	if ofAccount != 2 {
+		t.Errorf("%d of 4 messages are signed for the account, want 2", ofAccount)
 	}
 	if code := f.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("stopped with %d", code)
