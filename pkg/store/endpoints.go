@@ -121,7 +121,7 @@ WHERE id = @id AND account = @account`
 
 // Endpoint finds an account's endpoint.
 func (s *Store) Endpoint(ctx context.Context, accountID, id string) (webhook.Endpoint, error) {
-	return s.oneEndpoint(ctx, selectEndpoint, pgx.NamedArgs{"id": id, "account": accountID})
+	return oneEndpoint(ctx, s.pool, selectEndpoint, pgx.NamedArgs{"id": id, "account": accountID})
 }
 
 // updateEndpoint forgets the failures of a place that is no longer asked, and
@@ -139,12 +139,30 @@ SET url = COALESCE(@url, url),
 WHERE id = @id AND account = @account
 RETURNING ` + endpointColumns
 
-// UpdateEndpoint changes an endpoint and gives it as it is then.
-func (s *Store) UpdateEndpoint(ctx context.Context, accountID, id string, to webhook.Change) (webhook.Endpoint, error) {
-	return s.oneEndpoint(ctx, updateEndpoint, pgx.NamedArgs{
-		"id": id, "account": accountID, "url": to.URL, "description": to.Description, "events": to.Events,
-		"batch_line_events": to.BatchLineEvents, "enabled": to.Enabled,
+// closeBreaker lets a lane be tried at once. Whoever sends in it at the moment
+// writes down what came of that.
+const closeBreaker = `
+UPDATE delivery_lanes
+SET standing = 'new', failures = 0, open_until = NULL, wake_at = LEAST(wake_at, now())
+WHERE lane = @id AND holder IS NULL AND open_until IS NOT NULL`
+
+// UpdateEndpoint changes an endpoint and gives it as it is then. One that is
+// switched on or leads elsewhere is tried as if nothing had happened.
+func (s *Store) UpdateEndpoint(ctx context.Context, accountID, id string, to webhook.Change) (e webhook.Endpoint, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if e, err = oneEndpoint(ctx, tx, updateEndpoint, pgx.NamedArgs{
+			"id": id, "account": accountID, "url": to.URL, "description": to.Description, "events": to.Events,
+			"batch_line_events": to.BatchLineEvents, "enabled": to.Enabled,
+		}); err != nil {
+			return err
+		}
+		if to.URL == nil && (to.Enabled == nil || !*to.Enabled) {
+			return nil
+		}
+		_, err := tx.Exec(ctx, closeBreaker, pgx.NamedArgs{"id": id})
+		return err
 	})
+	return e, err
 }
 
 const rotateEndpoint = `
@@ -160,33 +178,54 @@ func (s *Store) RotateEndpoint(ctx context.Context, accountID, id string, secret
 	if err != nil {
 		return webhook.Endpoint{}, err
 	}
-	return s.oneEndpoint(ctx, rotateEndpoint, pgx.NamedArgs{
+	return oneEndpoint(ctx, s.pool, rotateEndpoint, pgx.NamedArgs{
 		"id": id, "account": accountID, "secret": secret.Seal(box, seal.Endpoint, id), "both": webhook.BothSecrets,
 	})
 }
 
-const deleteEndpoint = `
+const (
+	// The lane of an endpoint has its id.
+	endPending = `
+UPDATE deliveries
+SET state = 'failed', failure = 'the endpoint was deleted', ended_at = now()
+WHERE lane = @id AND account = @account AND state = 'pending'`
+
+	deleteEndpoint = `
 DELETE FROM webhook_endpoints
 WHERE id = @id AND account = @account`
+)
 
-// DeleteEndpoint ends an endpoint for good.
+// DeleteEndpoint ends an endpoint for good, with what waits for it. What is
+// written for it at the same moment ends when it is due.
 func (s *Store) DeleteEndpoint(ctx context.Context, accountID, id string) error {
-	tag, err := s.pool.Exec(ctx, deleteEndpoint, pgx.NamedArgs{"id": id, "account": accountID})
-	if err != nil {
-		return fmt.Errorf("delete endpoint: %w", err)
-	}
-	if tag.RowsAffected() == 0 {
-		return noEndpoint()
-	}
-	return nil
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		args := pgx.NamedArgs{"id": id, "account": accountID}
+		// Deliveries before their endpoint, as senders lock them.
+		if _, err := tx.Exec(ctx, endPending, args); err != nil {
+			return fmt.Errorf("delete endpoint: %w", err)
+		}
+		tag, err := tx.Exec(ctx, deleteEndpoint, args)
+		if err != nil {
+			return fmt.Errorf("delete endpoint: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return noEndpoint()
+		}
+		return nil
+	})
 }
 
 func noEndpoint() error {
 	return fault.New(fault.NotFound, "the account has no such webhook endpoint")
 }
 
-func (s *Store) oneEndpoint(ctx context.Context, sql string, args pgx.NamedArgs) (webhook.Endpoint, error) {
-	rows, _ := s.pool.Query(ctx, sql, args)
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func oneEndpoint(ctx context.Context, db querier, sql string, args pgx.NamedArgs) (webhook.Endpoint, error) {
+	rows, _ := db.Query(ctx, sql, args)
 	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[endpointRow])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return webhook.Endpoint{}, noEndpoint()

@@ -211,3 +211,57 @@ func TestRotate(t *testing.T) {
 		t.Errorf("the first by rotation: %v", err)
 	}
 }
+
+// Whoever mends a receiver and says so does not wait for the breaker, and what
+// waits for an endpoint ends with it, also where it is being sent.
+func TestEndpointsAndWhatWaits(t *testing.T) {
+	l := newLanes(t)
+	a, _, _ := someAccount(t, l.Store, "acme")
+	e, err := l.CreateEndpoint(t.Context(), webhook.Endpoint{
+		ID: webhook.NewEndpointID(), Account: a.ID, URL: "https://example.com/", Events: []webhook.Type{webhook.JobSucceeded},
+	}, webhook.NewSecret(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lane := e.ID + " ×1"
+	l.tell(a.ID, "")
+	url, on, off := "https://example.org/", true, false
+	for _, to := range []webhook.Change{{Enabled: &on}, {URL: &url}} {
+		l.claims("one", want(webhook.New), lane)
+		l.settle("one", nil, webhook.Release{Lane: e.ID, Health: webhook.Health{Standing: webhook.Failing, Failures: 9, Open: time.Hour}})
+		for _, nothing := range []webhook.Change{{}, {Description: &url}, {Events: webhook.Types}} {
+			if _, err := l.UpdateEndpoint(t.Context(), a.ID, e.ID, nothing); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.claims("one", want(webhook.Failing))
+		if _, err := l.UpdateEndpoint(t.Context(), a.ID, e.ID, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := l.claims("one", want(webhook.New), lane)
+	if _, err := l.UpdateEndpoint(t.Context(), a.ID, e.ID, webhook.Change{Enabled: &off}); err != nil {
+		t.Fatal(err)
+	}
+	l.claims("two", want(webhook.New)) // it is held: nobody else takes it
+	if err := l.DeleteEndpoint(t.Context(), "acc_other", e.ID); !fault.Is(err, fault.NotFound) {
+		t.Errorf("another account's: %v", err)
+	}
+	id := held[0].Deliveries[0].ID
+	if d, _ := l.delivery(id); d.State != webhook.Pending {
+		t.Errorf("another account's try made it %+v", d)
+	}
+	if err := l.DeleteEndpoint(t.Context(), a.ID, e.ID); err != nil {
+		t.Fatal(err)
+	}
+	ended, _ := l.delivery(id)
+	if ended.State != webhook.Failed || ended.Failure != "the endpoint was deleted" || ended.EndedAt.IsZero() {
+		t.Errorf("what waited is %+v", ended)
+	}
+	// The attempt that was on its way is in the log and changes nothing else.
+	l.settle("one", []webhook.Outcome{came(held[0].Deliveries[0], webhook.Answer{Status: 500})}, webhook.Release{Lane: e.ID, Health: webhook.Health{Standing: webhook.Failing, Failures: 1}})
+	if d, _ := l.delivery(id); d.State != webhook.Failed || !d.EndedAt.Equal(ended.EndedAt) {
+		t.Errorf("the last attempt made it %+v", d)
+	}
+	l.claims("two", want(webhook.New))
+}
