@@ -39,6 +39,9 @@ const (
 	// nothing names is deleted, and after its making the stored spec of a job
 	// that needs it no more.
 	orphanAfter = time.Hour
+	// uploadAfter is how long after its beginning an upload that was not completed
+	// is dropped. No list shows it.
+	uploadAfter = 24 * time.Hour
 )
 
 // JanitorConfig is what NewJanitor needs. The zero value of each duration is
@@ -81,6 +84,7 @@ type Shelves interface {
 type Objects interface {
 	Page(ctx context.Context, prefix, after string, size int) ([]object.Info, error)
 	Delete(ctx context.Context, keys ...string) error
+	DropUploads(ctx context.Context, before time.Time) (int, error)
 }
 
 // Janitor ends what nobody may ask for any more: objects in janitor_walk.go,

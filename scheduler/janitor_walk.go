@@ -110,9 +110,24 @@ func (j *Janitor) page(ctx context.Context, l *leader, did *swept) (more bool, e
 	default:
 		after, did.walked = next, next == ""
 	}
+	if did.walked {
+		j.dropUploads(ctx)
+	}
 	note, cancel := janitorWithin(ctx, askWithin, "the walk through the bucket")
 	defer cancel()
 	return after != "", j.archive.Walked(note, after)
+}
+
+// dropUploads ends uploads whose API replica did not live to complete them.
+func (j *Janitor) dropUploads(ctx context.Context) {
+	n, err := j.bucket.DropUploads(ctx, time.Now().Add(-uploadAfter))
+	if n > 0 {
+		j.log.Info("uploads that were never completed are dropped", "uploads", n)
+	}
+	if err != nil { // the next walk tries them again
+		j.metrics.stayed.Inc()
+		j.log.Warn("uploads that were never completed stay in the bucket", "err", err)
+	}
 }
 
 // errStay says that objects could not be deleted.

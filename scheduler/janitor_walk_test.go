@@ -263,3 +263,32 @@ func (c cutNote) Walked(ctx context.Context, to string) error {
 	c.cut()
 	return c.Store.Walked(ctx, to)
 }
+
+// unfinished is a bucket with uploads that were never completed.
+type unfinished struct {
+	*object.Bucket
+	before []time.Time // what was dropped, each time
+	err    error
+}
+
+func (u *unfinished) DropUploads(_ context.Context, before time.Time) (int, error) {
+	u.before = append(u.before, before)
+	return 2, u.err
+}
+
+// At the end of a walk, and once: not with each page. A bucket that cannot do it
+// stops nothing.
+func TestJanitorDropsUploads(t *testing.T) {
+	h := newHouse(t)
+	h.open(alone())
+	for range 3 {
+		h.put(artifact(job.NewID(), "1"))
+	}
+	for _, err := range []error{nil, errors.New("not implemented")} {
+		u := &unfinished{Bucket: h.bucket, err: err}
+		h.walk(h.janitor(h.files, u, func(c *JanitorConfig) { c.PageSize = 1 }))
+		if len(u.before) != 1 || time.Since(u.before[0]).Round(time.Minute) != uploadAfter {
+			t.Errorf("dropped those from before %v", u.before)
+		}
+	}
+}
