@@ -147,6 +147,7 @@ func TestLineErrors(t *testing.T) {
 		"url\n":                     "the input has no lines",
 		"url\n" + packed(t, "x"):    "",
 		packed(t, packed(t, "url")): "line 1",
+		packed(t, "url\n"+strings.Repeat(strings.Repeat("x", 60<<10)+"\n", 40)): "the input unpacks to more than 100 times its size",
 	} {
 		if text == "" {
 			continue // refused before it is read

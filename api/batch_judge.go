@@ -198,7 +198,7 @@ func (sum *lineSums) failure(do batch.OnError) string {
 	case sum.invalid == sum.total:
 		return "no job can be made of any line; errors lists what is wrong"
 	case sum.invalid > 0 && do == batch.Reject:
-		return fmt.Sprintf("no job can be made of %d of the %d lines, so none was; errors lists what is wrong, and on_error=skip goes on without them", sum.invalid, sum.total)
+		return fmt.Sprintf("no job can be made of %d of the %d lines, and with on_error=reject none is made of the others; errors lists what is wrong, and on_error=skip goes on without them", sum.invalid, sum.total)
 	}
 	return ""
 }
