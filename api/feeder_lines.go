@@ -21,8 +21,10 @@ const (
 	// As many jobs of a batch are under way as keep its slots busy for a while,
 	// and no more: they are in the leader's memory, and a cancel has to end them.
 	windowLeast, windowMost, windowPerThread = 256, 2000, 16
-	// linesAtOnce is how many lines wait for their decision at a time.
-	linesAtOnce = 256
+	// linesAtOnce is how many lines wait for their decision at a time: enough to
+	// share publishes, and few, since whatever else is submitted here comes behind
+	// them.
+	linesAtOnce = 32
 	// saveAfter is how many lines are decided between two writes of how far the
 	// batch is fed, if renewEvery does not come first.
 	saveAfter = 1024
