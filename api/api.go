@@ -187,6 +187,7 @@ type Server struct {
 	buffers *buffers
 	dryRuns *semaphore.Weighted
 	packers packers
+	thumbs  *semaphore.Weighted // pictures that are decoded
 
 	main, admin http.Handler // admin is nil where main has its routes too
 
@@ -238,7 +239,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, log: deps.Log, boot: uuid.NewString(),
-		keys: newKeyCache(deps.Store), buffers: newBuffers(), dryRuns: semaphore.NewWeighted(dryRunsAtOnce),
+		keys: newKeyCache(deps.Store), buffers: newBuffers(), thumbs: semaphore.NewWeighted(maxThumbs), dryRuns: semaphore.NewWeighted(dryRunsAtOnce),
 		draining: make(chan struct{}), late: make(chan struct{}),
 	}
 	if s.node, _ = os.Hostname(); s.node == "" {

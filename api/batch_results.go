@@ -90,8 +90,11 @@ func (s *Server) getBatchResults(w http.ResponseWriter, r *http.Request, c *call
 	h.Set("X-Batch-Status", string(b.State))
 	h.Set("X-Results-Complete", strconv.FormatBool(b.State.Ended()))
 	linger(w, 2*outcomeWithin) // to the first byte; then each piece has its own time
-	if kind == "zip" {
+	switch kind {
+	case "zip":
 		return s.sendZIP(w, r, c, b)
+	case "html":
+		return s.sendSheet(w, r, c, b)
 	}
 	list := &resultList{server: s, w: w, name: b.ID, format: kind, headOnly: r.Method == http.MethodHead}
 	if order == orderEnded {

@@ -162,6 +162,7 @@ const (
 // Defines values for GetBatchResultsParamsFormat.
 const (
 	GetBatchResultsParamsFormatCsv   GetBatchResultsParamsFormat = "csv"
+	GetBatchResultsParamsFormatHtml  GetBatchResultsParamsFormat = "html"
 	GetBatchResultsParamsFormatJsonl GetBatchResultsParamsFormat = "jsonl"
 	GetBatchResultsParamsFormatZip   GetBatchResultsParamsFormat = "zip"
 )
@@ -1872,6 +1873,8 @@ type GetBatchResultsParams struct {
 	// its line and `custom_id`, and as the last entry `results.jsonl`, where `file` says which
 	// artifact is whose. One that is lost has an `error` there (`artifact_lost`), and so has one
 	// that the quota does not cover any more (`quota_exceeded`), where downloads are charged.
+	// Or `html`, of up to 5,000 lines: a contact sheet, one file that asks nobody for anything,
+	// with a small picture of each, those that look alike together, and a filter by status.
 	Format *GetBatchResultsParamsFormat `form:"format,omitempty" json:"format,omitempty"`
 
 	// Order `line`, or `ended` to follow a batch that runs.
