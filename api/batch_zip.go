@@ -12,11 +12,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,8 +30,6 @@ const (
 	zipSmall = 1 << 20
 	zipAhead = 4
 	zipWhole = 4 << 20
-	// maxNameInZip bounds the part of a file's name that a client chose, in bytes.
-	maxNameInZip = 100
 )
 
 // sendZIP answers with the artifacts of a batch, and with its results as the
@@ -377,31 +372,13 @@ func (z *zipping) results(ctx context.Context) error {
 	return z.out.Close()
 }
 
-// zipName names the artifact of a line: by its number, which makes it unique
-// and sorts, and by what the client calls it, as far as every file system takes
-// that.
+// zipName names the artifact of a line.
 func zipName(o *outcome) string {
-	ext := ".bin"
-	for _, f := range job.Formats {
-		if o.job != nil && o.job.Result != nil && f.ContentType() == o.job.Result.ContentType {
-			ext = f.Ext()
-		}
+	kind := ""
+	if o.job != nil && o.job.Result != nil {
+		kind = o.job.Result.ContentType
 	}
-	name := strings.Map(func(c rune) rune {
-		switch {
-		case c == utf8.RuneError, unicode.Is(unicode.C, c), strings.ContainsRune(`/\:*?"<>|`, c), unicode.IsSpace(c):
-			return '_' // no path, nothing that some file system refuses, nothing that is not seen
-		}
-		return c
-	}, o.customID)
-	for len(name) > maxNameInZip {
-		_, size := utf8.DecodeLastRuneInString(name)
-		name = name[:len(name)-size]
-	}
-	if name != "" {
-		name = "-" + name
-	}
-	return fmt.Sprintf("%07d%s%s", o.line, name, ext)
+	return batch.FileName(o.line, o.customID, kind)
 }
 
 // lineSet is a set of numbers of lines: two megabytes at most.

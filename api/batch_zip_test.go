@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/batch"
@@ -266,19 +265,4 @@ func (s *stalling) Write(p []byte) (int, error) {
 		s.sample()
 	}
 	return len(p), nil
-}
-
-func FuzzZIPName(f *testing.F) {
-	for _, s := range []string{"", "..", "/etc/passwd", `a\b`, "con", "\x00", "\u202e", "日本語", strings.Repeat("x", 500), "a\r\nb", "\xff\xfe"} {
-		f.Add(7, s)
-	}
-	f.Fuzz(func(t *testing.T, number int, customID string) {
-		number &= batch.MaxNumber
-		o := &outcome{line: number, customID: customID, job: &job.Job{Result: &job.Result{ContentType: "application/pdf"}}}
-		name := zipName(o)
-		if !utf8.ValidString(name) || len(name) > maxNameInZip+20 || !strings.HasSuffix(name, ".pdf") || !strings.HasPrefix(name, fmt.Sprintf("%07d", number)) ||
-			strings.ContainsAny(name, "/\\:*?\"<>|\x00\r\n\t") {
-			t.Errorf("%q names %q", customID, name)
-		}
-	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/client"
 )
 
@@ -109,31 +110,11 @@ func (c *checked) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
-// fileOf is the name of a line's artifact: it sorts as the lines do, and holds
-// nothing that a file system or a shell would stumble over.
+// fileOf is the name of a line's artifact, the same as in the batch's ZIP.
 func fileOf(l *client.LineResult) string {
-	name := fmt.Sprintf("%06d", l.Line)
+	custom := ""
 	if l.CustomId != nil {
-		name += "-" + strings.Map(func(c rune) rune {
-			switch {
-			case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.':
-				return c
-			}
-			return '_'
-		}, *l.CustomId)
+		custom = *l.CustomId
 	}
-	if len(name) > 100 {
-		name = name[:100]
-	}
-	switch l.Result.ContentType {
-	case "image/png":
-		return name + ".png"
-	case "image/jpeg":
-		return name + ".jpg"
-	case "image/webp":
-		return name + ".webp"
-	case "application/pdf":
-		return name + ".pdf"
-	}
-	return name + ".bin"
+	return batch.FileName(l.Line, custom, l.Result.ContentType)
 }

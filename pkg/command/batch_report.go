@@ -118,9 +118,12 @@ func (f *follower) rows(ctx context.Context, out io.Writer) error {
 // row is the server's line and, behind it, the name of its file.
 func (f *follower) row(l *client.LineResult) ([]byte, error) {
 	f.note(l)
-	file := "null"
+	file := []byte("null")
 	if l.Result != nil && f.lost[l.Line] == "" {
-		file = `"` + fileOf(l) + `"` // has no character that JSON escapes
+		var err error
+		if file, err = json.Marshal(fileOf(l)); err != nil {
+			return nil, err
+		}
 	}
 	head, ok := bytes.CutSuffix(bytes.TrimSpace(l.Raw), []byte("}"))
 	if !ok {
