@@ -30,6 +30,9 @@ const (
 	answerKept   = 1024     // and that are kept for the log
 	errorKept    = 300
 	idleWithin   = 30 * time.Second
+	// idleMost is how many connections are kept for the next message; a quarter
+	// of them to one host, which may be the gateway of many receivers.
+	idleMost = 512
 )
 
 var (
@@ -49,7 +52,7 @@ func newPoster(cfg Config, dial func(ctx context.Context, network, address strin
 		Proxy:       nil, // whatever the environment says: the guard has to see where it goes
 		DialContext: dial, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: attemptWithin, DisableCompression: true, MaxResponseHeaderBytes: answerMost,
-		MaxIdleConns: 512, MaxIdleConnsPerHost: 4, IdleConnTimeout: idleWithin,
+		MaxIdleConns: idleMost, MaxIdleConnsPerHost: idleMost / 4, IdleConnTimeout: idleWithin,
 	}
 	return &poster{
 		transport: t, allowHTTP: cfg.AllowHTTP,
