@@ -24,6 +24,7 @@ type resultStore interface {
 	BatchJobs(ctx context.Context, b *batch.Batch, after, limit int) ([]*job.Job, error)
 	BatchEnds(ctx context.Context, b *batch.Batch, at time.Time, id job.ID, limit int) ([]*job.Job, error)
 	BatchRefusals(ctx context.Context, b *batch.Batch, after, limit int) ([]batch.Refusal, error)
+	JobsOfBatch(ctx context.Context, b *batch.Batch, state job.State, before job.ID, limit int) ([]*job.Job, error)
 }
 
 // orderEnded is ?order= of results by their ends.
@@ -36,20 +37,28 @@ const resultPiece = 64 << 10
 // batchID reads the id of the path. What is no id names no batch.
 func batchID(r *http.Request) (string, error) {
 	id := r.PathValue("id")
+	return id, checkBatchID(id)
+}
+
+func checkBatchID(id string) error {
 	text, ok := strings.CutPrefix(id, "batch_")
 	if _, err := job.ParseID("job_" + text); !ok || err != nil {
-		return "", fault.New(fault.NotFound, "there is no such batch")
+		return fault.New(fault.NotFound, "there is no such batch")
 	}
-	return id, nil
+	return nil
 }
 
 // batchOfPath is the account's batch that the path names.
 func (s *Server) batchOfPath(r *http.Request, c *call) (*batch.Batch, error) {
-	id, err := batchID(r)
-	if err != nil {
+	return s.batchNamed(r.Context(), c, r.PathValue("id"))
+}
+
+// batchNamed is the account's batch of that id.
+func (s *Server) batchNamed(ctx context.Context, c *call, id string) (*batch.Batch, error) {
+	if err := checkBatchID(id); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), storeWithin, errors.New("the archive did not answer in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, storeWithin, errors.New("the archive did not answer in time"))
 	defer cancel()
 	b, err := s.deps.Store.Batch(ctx, c.account.ID, id)
 	if err != nil {

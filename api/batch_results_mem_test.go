@@ -77,6 +77,12 @@ func (m *memStore) BatchRefusals(_ context.Context, b *batch.Batch, after, limit
 	return out[:min(limit, len(out))], nil
 }
 
+func (m *memStore) JobsOfBatch(ctx context.Context, b *batch.Batch, state job.State, before job.ID, limit int) ([]*job.Job, error) {
+	all, err := m.Jobs(ctx, b.Account, state, before, 1<<30)
+	all = slices.DeleteFunc(all, func(j *job.Job) bool { return j.Batch != b.ID })
+	return all[:min(limit, len(all))], err
+}
+
 func (m *memStore) DropBatch(ctx context.Context, accountID, id string) (*batch.Batch, error) {
 	b, err := m.Batch(ctx, accountID, id)
 	switch {

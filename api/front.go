@@ -280,10 +280,10 @@ func (f *front) end(ctx context.Context, id job.ID, account string, abandoned bo
 
 // listed gives the ids of an account's jobs that the leader knows, newest
 // first, from before "before" on; in any state if that is empty.
-func (f *front) listed(ctx context.Context, account string, state job.State, before job.ID, limit int) ([]job.ID, error) {
+func (f *front) listed(ctx context.Context, account string, state job.State, batch string, before job.ID, limit int) ([]job.ID, error) {
 	var ids []job.ID
 	for {
-		list := &pb.List{Account: account, State: string(state), Before: string(before), Limit: uint32(limit - len(ids))}
+		list := &pb.List{Account: account, State: string(state), Batch: batch, Before: string(before), Limit: uint32(limit - len(ids))}
 		a, err := f.pose(ctx, 0, func(up *pb.FrontUp, call uint64) {
 			list.Call = call
 			up.Lists = append(up.Lists, list)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 )
@@ -33,7 +34,13 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request, c *call) error
 	}
 	status, _ := c.query.members["status"].(string)
 	state := job.State(status)
-	jobs, err := s.list(r.Context(), c.account.ID, state, before, limit+1)
+	var of *batch.Batch
+	if id, ok := c.query.members["batch_id"].(string); ok {
+		if of, err = s.batchNamed(r.Context(), c, id); err != nil {
+			return err
+		}
+	}
+	jobs, err := s.list(r.Context(), c.account.ID, state, of, before, limit+1)
 	if err != nil {
 		return err
 	}
@@ -59,12 +66,17 @@ func (s *Server) listJobs(w http.ResponseWriter, r *http.Request, c *call) error
 	return writeJSON(w, http.StatusOK, out)
 }
 
-// list merges what the leader knows with what the archive has, newest first.
+// list merges what the leader knows with what the archive has, newest first; of
+// one batch, or of all where that is nil.
 // The leader comes first: a job that it does not name any more was in the
 // archive before it answered, so none is missed between the two. A job that
 // only the leader named has its id and nothing else.
-func (s *Server) list(ctx context.Context, accountID string, state job.State, before job.ID, limit int) ([]*job.Job, error) {
-	known, err := s.front.listed(ctx, accountID, state, before, limit)
+func (s *Server) list(ctx context.Context, accountID string, state job.State, of *batch.Batch, before job.ID, limit int) ([]*job.Job, error) {
+	batchID := ""
+	if of != nil {
+		batchID = of.ID
+	}
+	known, err := s.front.listed(ctx, accountID, state, batchID, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +84,12 @@ func (s *Server) list(ctx context.Context, accountID string, state job.State, be
 	if state == "" || state.Terminal() {
 		ctx, cancel := context.WithTimeoutCause(ctx, storeWithin, errors.New("the archive did not answer in time"))
 		defer cancel()
-		if jobs, err = s.deps.Store.Jobs(ctx, accountID, state, before, limit); err != nil {
+		if of == nil {
+			jobs, err = s.deps.Store.Jobs(ctx, accountID, state, before, limit)
+		} else {
+			jobs, err = s.deps.Store.JobsOfBatch(ctx, of, state, before, limit)
+		}
+		if err != nil {
 			return nil, unavailable(err, "the archive does not answer at the moment; try again")
 		}
 	}

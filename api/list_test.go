@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/job"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -146,4 +147,30 @@ func TestListOfMany(t *testing.T) {
 	if len(list.Data) != 150 || list.HasMore || list.Data[0].Status != "queued" {
 		t.Errorf("%d jobs, more %v", len(list.Data), list.HasMore)
 	}
+}
+
+func TestListJobsOfABatch(t *testing.T) {
+	f := newFarm(t)
+	b := f.batch(line(1, "a"), line(2, "b"), line(3, "c"))
+	for i := range 3 {
+		b.end(i+1, 1, job.Succeeded, []byte("png"))
+	}
+	f.filed(job.NewID(), job.Succeeded, []byte("png"))
+	f.submit(`{"html":"x"}`)
+	path := "/v1/jobs?batch_id=" + b.ID
+	var page JobList
+	f.do("GET", path+"&limit=2", "").json(t, &page)
+	if len(page.Data) != 2 || !page.HasMore || *page.Data[0].CustomId != "c" || *page.Data[0].BatchId != b.ID {
+		t.Fatalf("%+v", page)
+	}
+	next := *page.NextCursor
+	page = JobList{}
+	f.do("GET", path+"&limit=2&after="+next, "").json(t, &page)
+	if len(page.Data) != 1 || page.HasMore || *page.Data[0].CustomId != "a" {
+		t.Errorf("%+v", page)
+	}
+	f.do("GET", "/v1/jobs?batch_id="+batch.NewID(), "").problem(t, 404, "not_found")
+	f.do("GET", "/v1/jobs?batch_id=x", "").problem(t, 404, "not_found")
+	_, other := f.store.newAccount("other")
+	f.do("GET", path, "", header{"Authorization": "Bearer " + other}).problem(t, 404, "not_found")
 }

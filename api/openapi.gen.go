@@ -2007,6 +2007,9 @@ type ListJobsParams struct {
 	// Status Only jobs in this state.
 	Status *Status `form:"status,omitempty" json:"status,omitempty"`
 
+	// BatchId Only the lines of this batch, the last one first.
+	BatchId *string `form:"batch_id,omitempty" json:"batch_id,omitempty"`
+
 	// Limit How many to a page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 

@@ -1953,6 +1953,9 @@ type ListJobsParams struct {
 	// Status Only jobs in this state.
 	Status *Status `form:"status,omitempty" json:"status,omitempty"`
 
+	// BatchId Only the lines of this batch, the last one first.
+	BatchId *string `form:"batch_id,omitempty" json:"batch_id,omitempty"`
+
 	// Limit How many to a page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
@@ -6255,6 +6258,18 @@ func NewListJobsRequest(server string, params *ListJobsParams) (*http.Request, e
 		if params.Status != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", *params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.BatchId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "batch_id", *params.BatchId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

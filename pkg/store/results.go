@@ -118,3 +118,32 @@ func (s *Store) BatchRefusals(ctx context.Context, b *batch.Batch, after, limit 
 	}
 	return list, nil
 }
+
+// Ids of a batch's jobs sort by line, and the index has lines.
+const selectJobsOfBatch = `
+SELECT ` + jobColumns + `
+FROM jobs
+WHERE batch = @batch AND day = @day AND expires_at > now()
+  AND (@before = '' OR id < @before)
+  AND line <= COALESCE((SELECT line FROM jobs WHERE id = @before AND day = @day), @last)
+  AND (@state = '' OR state = @state)
+ORDER BY line DESC, id DESC
+LIMIT @limit`
+
+// JobsOfBatch is Jobs for those of one batch.
+func (s *Store) JobsOfBatch(ctx context.Context, b *batch.Batch, state job.State, before job.ID, limit int) ([]*job.Job, error) {
+	rows, _ := s.pool.Query(ctx, selectJobsOfBatch, pgx.NamedArgs{
+		"batch": b.ID, "day": dayOf(b), "before": string(before), "state": string(state), "last": batch.MaxNumber, "limit": limit,
+	})
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[jobRow])
+	if err != nil {
+		return nil, fmt.Errorf("list jobs of batch %s: %w", b.ID, err)
+	}
+	out := make([]*job.Job, len(list))
+	for i, r := range list {
+		if out[i], err = r.job(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

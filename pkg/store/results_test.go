@@ -150,3 +150,39 @@ func TestBatchEndsWhileTheyAreFiled(t *testing.T) {
 		}
 	}
 }
+
+func TestJobsOfBatch(t *testing.T) {
+	s := storetest.Open(t)
+	b, other, now := someBatch(), someBatch(), time.Now().UTC().Truncate(time.Microsecond)
+	var ends []store.Ended
+	for line := 1; line <= 9; line++ {
+		ends = append(ends, lineEnded(b, line, 1, now.Add(time.Duration(line)*time.Microsecond)))
+	}
+	ends = append(ends, lineEnded(b, 4, 2, now.Add(time.Second)), lineEnded(other, 4, 1, now.Add(2*time.Second)))
+	if _, err := s.Project(t.Context(), store.Projection{}, store.Projection{Seq: 1}, store.Filing{Ends: ends}); err != nil {
+		t.Fatal(err)
+	}
+	var lines []int
+	before := job.ID("")
+	for {
+		page, err := s.JobsOfBatch(t.Context(), b, job.Succeeded, before, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range page {
+			if before != "" && j.ID >= before || j.Batch != b.ID {
+				t.Errorf("%s of %s behind %s", j.ID, j.Batch, before)
+			}
+			lines, before = append(lines, j.Line), j.ID
+		}
+		if len(page) < 3 {
+			break
+		}
+	}
+	if want := []int{9, 8, 7, 6, 5, 4, 4, 3, 2, 1}; !cmp.Equal(lines, want) {
+		t.Errorf("lines %v, want %v", lines, want)
+	}
+	if list, err := s.JobsOfBatch(t.Context(), b, job.Failed, "", 3); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
