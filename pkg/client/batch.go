@@ -75,6 +75,55 @@ func (c *Client) Batch(ctx context.Context, id string) (*Batch, error) {
 	})
 }
 
+// Batches are the account's batches, the newest first. of says which; its Limit
+// and After are not needed.
+func (c *Client) Batches(ctx context.Context, of ListBatchesParams) iter.Seq2[*Batch, error] {
+	return func(yield func(*Batch, error) bool) {
+		for {
+			page, err := call[BatchList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListBatches(ctx, &of) })
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page.Data {
+				if !yield(&page.Data[i], nil) {
+					return
+				}
+			}
+			if !page.HasMore || page.NextCursor == nil {
+				return
+			}
+			of.After = page.NextCursor
+		}
+	}
+}
+
+// CancelBatch ends a batch; what runs is canceled.
+func (c *Client) CancelBatch(ctx context.Context, id string) (*Batch, error) {
+	return call[Batch](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.CancelBatch(ctx, id) })
+}
+
+// PauseBatch keeps further lines from becoming jobs.
+func (c *Client) PauseBatch(ctx context.Context, id string) (*Batch, error) {
+	return call[Batch](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.PauseBatch(ctx, id) })
+}
+
+// ResumeBatch ends a pause.
+func (c *Client) ResumeBatch(ctx context.Context, id string) (*Batch, error) {
+	return call[Batch](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ResumeBatch(ctx, id) })
+}
+
+// RetryBatch tries the lines of an ended batch again that failed.
+func (c *Client) RetryBatch(ctx context.Context, id string) (*Batch, error) {
+	return call[Batch](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.RetryBatch(ctx, id) })
+}
+
+// DeleteBatch deletes an ended batch, with the results of its lines.
+func (c *Client) DeleteBatch(ctx context.Context, id string) error {
+	_, err := call[struct{}](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.DeleteBatch(ctx, id) })
+	return err
+}
+
 // Ended reports a batch in which nothing happens by itself any more.
 func (b *Batch) Ended() bool {
 	switch b.Status {

@@ -110,3 +110,47 @@ func TestResultsAreAskedFor(t *testing.T) {
 		t.Errorf("asked for %s\nwant %s", got, want)
 	}
 }
+
+func TestBatches(t *testing.T) {
+	var asked []string
+	c := against(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.RequestURI())
+		switch {
+		case r.Method == "DELETE":
+			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Path != "/v1/batches":
+			fmt.Fprint(w, `{"id": "batch_1", "status": "running"}`)
+		case r.URL.Query().Has("after"):
+			fmt.Fprint(w, `{"data": [{"id": "batch_1"}], "has_more": false}`)
+		default:
+			fmt.Fprint(w, `{"data": [{"id": "batch_2"}], "has_more": true, "next_cursor": "c"}`)
+		}
+	})
+	ctx := t.Context()
+	var ids []string
+	for b, err := range c.Batches(ctx, ListBatchesParams{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, b.Id)
+	}
+	for _, do := range []func() (*Batch, error){
+		func() (*Batch, error) { return c.CancelBatch(ctx, "batch_1") }, func() (*Batch, error) { return c.PauseBatch(ctx, "batch_1") },
+		func() (*Batch, error) { return c.ResumeBatch(ctx, "batch_1") }, func() (*Batch, error) { return c.RetryBatch(ctx, "batch_1") },
+	} {
+		if b, err := do(); err != nil || b.Id != "batch_1" {
+			t.Errorf("%+v, %v", b, err)
+		}
+	}
+	if err := c.DeleteBatch(ctx, "batch_1"); err != nil {
+		t.Error(err)
+	}
+	const one = " /v1/batches/batch_1"
+	want := []string{
+		"GET /v1/batches", "GET /v1/batches?after=c", "POST" + one + "/cancel", "POST" + one + "/pause", "POST" + one + "/resume", "POST" + one + "/retry-failed",
+		"DELETE" + one,
+	}
+	if strings.Join(asked, "\n") != strings.Join(want, "\n") || strings.Join(ids, " ") != "batch_2 batch_1" {
+		t.Errorf("asked\n%s\nwant\n%s; got %v", strings.Join(asked, "\n"), strings.Join(want, "\n"), ids)
+	}
+}

@@ -63,6 +63,13 @@ func (c *Client) RotateWebhookEndpoint(ctx context.Context, id string) (*NewWebh
 	})
 }
 
+// TestWebhookEndpoint sends a message to an endpoint and says what came of it.
+func (c *Client) TestWebhookEndpoint(ctx context.Context, id string) (*Delivery, error) {
+	return call[Delivery](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+		return c.raw.TestWebhookEndpoint(ctx, id)
+	})
+}
+
 // WebhookSecret is what signs messages to a job's or a batch's own webhook_url.
 func (c *Client) WebhookSecret(ctx context.Context) (*WebhookSecret, error) {
 	return call[WebhookSecret](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.GetWebhookSecret(ctx) })

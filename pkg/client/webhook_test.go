@@ -40,6 +40,9 @@ func TestWebhookEndpoints(t *testing.T) {
 	if e, err := c.RotateWebhookEndpoint(ctx, "we_1"); err != nil || e.Secret != "whsec_x" {
 		t.Errorf("%+v, %v", e, err)
 	}
+	if d, err := c.TestWebhookEndpoint(ctx, "we_1"); err != nil || d.Id != "we_1" {
+		t.Errorf("%+v, %v", d, err)
+	}
 	if err := c.DeleteWebhookEndpoint(ctx, "we_1"); err != nil {
 		t.Error(err)
 	}
@@ -52,7 +55,7 @@ func TestWebhookEndpoints(t *testing.T) {
 	const of = "/v1/webhook-endpoints"
 	want := []string{
 		"POST " + of, "GET " + of + "?limit=200", "GET " + of + "?limit=200&after=we_1", "GET " + of + "/we_1", "PATCH " + of + "/we_1",
-		"POST " + of + "/we_1/rotate", "DELETE " + of + "/we_1", "GET /v1/account/webhook-secret", "POST /v1/account/webhook-secret/rotate",
+		"POST " + of + "/we_1/rotate", "POST " + of + "/we_1/test", "DELETE " + of + "/we_1", "GET /v1/account/webhook-secret", "POST /v1/account/webhook-secret/rotate",
 	}
 	if strings.Join(asked, "\n") != strings.Join(want, "\n") {
 		t.Errorf("asked\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
