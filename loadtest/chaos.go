@@ -167,7 +167,7 @@ func say(format string, args ...any) {
 
 // inCluster runs the cluster's share.
 func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills int, jobs uint64) (rep audit.Report, odd []string, submitted int, err error) {
-	a, err := newArena(dir, jobs)
+	a, err := newArena(dir, chaosLength, chaosPlans(jobs))
 	if err != nil {
 		return rep, nil, 0, err
 	}
@@ -203,7 +203,7 @@ func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills in
 	if err != nil {
 		return rep, nil, 0, err
 	}
-	if err := a.filed(ctx, w); err != nil {
+	if err := errors.Join(a.filed(ctx, w), a.told(ctx)); err != nil {
 		return rep, nil, 0, err
 	}
 	stop()
@@ -221,7 +221,7 @@ func (c *chaos) inCluster(ctx context.Context, dir string, seed uint64, kills in
 
 // inUp runs the share of the farm in one process.
 func (c *chaos) inUp(ctx context.Context, dir string, seed uint64, kills int, jobs uint64) (rep audit.Report, odd []string, submitted int, err error) {
-	a, err := newArena(dir, jobs)
+	a, err := newArena(dir, chaosLength, chaosPlans(jobs))
 	if err != nil {
 		return rep, nil, 0, err
 	}
@@ -239,7 +239,7 @@ func (c *chaos) inUp(ctx context.Context, dir string, seed uint64, kills int, jo
 		return rep, nil, 0, err
 	}
 	usages, err := a.usages(ctx)
-	if err := errors.Join(err, metrics.projected(ctx), a.byName["up"].stop(stopWithin)); err != nil {
+	if err := errors.Join(err, metrics.projected(ctx), a.told(ctx), a.byName["up"].stop(stopWithin)); err != nil {
 		return rep, nil, 0, err
 	}
 	if err := a.openStores(ctx); err != nil {
@@ -278,6 +278,7 @@ func (c *chaos) crowded(ctx context.Context, d *director, acts []act, jobs uint6
 	for range c.Clients {
 		wg.Go(func() { d.crowd.work(intake, patient) })
 	}
+	wg.Go(func() { d.crowd.batches(intake, patient, int(min(max(jobs/10, 40), 2000))) })
 	err := d.perform(ctx, acts)
 	for err == nil && d.crowd.accepted() < jobs {
 		sleep(ctx, 50*time.Millisecond)
@@ -304,6 +305,8 @@ func (d *director) odd() []string {
 // run is what the clients and the director know.
 func (d *director) run() *audit.Run {
 	run := &audit.Run{Rules: d.arena.rules, Kills: d.kills, Looks: d.crowd.looks}
+	d.arena.hookTaken(run)
+	run.Batches = d.crowd.uploads
 	for _, s := range d.crowd.submissions {
 		run.Submissions = append(run.Submissions, *s)
 	}

@@ -120,6 +120,12 @@ func (d *director) one(ctx context.Context, a act) string {
 		return d.undelivered(ctx, a, api, nil, true)
 	case "refused at the leader":
 		return d.undelivered(ctx, a, api, nil, false)
+	case "told at the api":
+		return d.tellingAt(ctx, a, api)
+	case "fed at the api":
+		return d.feedingAt(ctx, a)
+	case "batch taken at the api":
+		return d.checkingAt(ctx, a)
 	case "finished at the leader":
 		n := -1
 		d.watch.until(ctx, armedWithin, func() bool {

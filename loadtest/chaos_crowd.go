@@ -43,6 +43,8 @@ type crowd struct {
 	until       map[string]time.Time // when an account that is throttled may come back
 	spent       map[string]bool      // accounts whose quota is used up
 	odd         []string             // answers that no client should get
+	open        []string             // batches that were taken
+	uploads     []audit.Batch        // that were seen to their ends, or given up
 }
 
 // member is one client.
@@ -85,13 +87,14 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 	if r.IntN(3) == 0 {
 		key = fmt.Sprintf("%s-k%d", m.run, n)
 	}
+	told := r.IntN(6) == 0
 	id := ""
 	for try := 0; id == "" && try < crowdTries && ctx.Err() == nil; {
 		name := fmt.Sprintf("%s-%d-%d", m.run, n, try)
 		if key != "" {
 			name = fmt.Sprintf("%s-%d-k", m.run, n)
 		}
-		s := m.submit(ctx, name, key, page, r.IntN(len(m.arena.hosts)))
+		s := m.submit(ctx, name, key, page, told, r.IntN(len(m.arena.hosts)))
 		switch {
 		case s.Status == 200 || s.Status == 202:
 			id = s.ID
@@ -120,7 +123,7 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 	m.owner[id] = m.account
 	m.mu.Unlock()
 	if key != "" && r.IntN(2) == 0 { // the answer might have been lost: once more, elsewhere
-		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, page, r.IntN(len(m.arena.hosts)))
+		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, page, told, r.IntN(len(m.arena.hosts)))
 	}
 	if r.IntN(8) == 0 {
 		m.rest(ctx, time.Duration(1+r.IntN(80))*time.Millisecond)
@@ -129,7 +132,7 @@ func (m *member) job(ctx context.Context, n uint64, r *rand.Rand) {
 	for ctx.Err() == nil && !m.look(ctx, http.MethodGet, id, rand.IntN(len(m.arena.hosts))) {
 	}
 	if key != "" && r.IntN(3) == 0 {
-		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, page, r.IntN(len(m.arena.hosts)))
+		m.submit(ctx, fmt.Sprintf("%s-%d-k", m.run, n), key, page, told, r.IntN(len(m.arena.hosts)))
 	}
 	m.mu.Lock()
 	m.ends++
@@ -194,7 +197,7 @@ func (m *member) to(replica int) *conn {
 }
 
 // submit is one POST, as the auditor will see it.
-func (m *member) submit(ctx context.Context, name, key, page string, replica int) *audit.Submission {
+func (m *member) submit(ctx context.Context, name, key, page string, told bool, replica int) *audit.Submission {
 	m.honour(ctx)
 	s := &audit.Submission{Name: name, Account: m.account, Key: key, API: m.arena.apis[replica], Sent: time.Now()}
 	m.mu.Lock()
@@ -203,7 +206,11 @@ func (m *member) submit(ctx context.Context, name, key, page string, replica int
 	if page == "" {
 		page = name
 	}
-	body := fmt.Appendf(nil, `{"url":"https://example.com/%s","custom_id":"%s"}`, page, name)
+	hook := ""
+	if told && !m.arena.rules.Plans[m.account].PerCall { // see listen
+		hook = fmt.Sprintf(`,"webhook_url":%q`, m.arena.hooks.url("own-"+m.arena.planOf(m.account), false))
+	}
+	body := fmt.Appendf(nil, `{"url":"https://example.com/%s","custom_id":"%s"%s}`, page, name, hook)
 	c := m.to(replica)
 	c.idempotency = key
 	resp, text, err := c.do(ctx, 20*time.Second, http.MethodPost, "/v1/jobs", body)

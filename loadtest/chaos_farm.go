@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -62,6 +63,8 @@ func chaosPlans(jobs uint64) map[string]chaosPlan {
 			audit.Plan{Tier: 1, Threads: 6, Rate: audit.Rate{Requests: 60, Window: time.Minute, Burst: 5}},
 			"over_threads: {action: park, backlog: 50}, rate: {requests: 60, window_s: 60, burst: 5}",
 		},
+		// Its batches meet the backlog; the crowd sends nothing of its own.
+		batchPlan: {0, audit.Plan{Tier: 1, Threads: 5}, "over_threads: {action: park, backlog: 40}"},
 		"window": {
 			1,
 			audit.Plan{Tier: 1, Threads: 6, Rate: audit.Rate{Requests: 8, Window: 10 * time.Second}},
@@ -70,10 +73,10 @@ func chaosPlans(jobs uint64) map[string]chaosPlan {
 	}
 }
 
-// chaosPolicy is the policy file with these plans.
-func chaosPolicy(plans map[string]chaosPlan) string {
+// chaosPolicy is the policy file with these plans and a queue of this length.
+func chaosPolicy(length int, plans map[string]chaosPlan) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "version: 1\nqueue: {length: %d}\nplans:\n", chaosLength)
+	fmt.Fprintf(&b, "version: 1\nqueue: {length: %d}\nplans:\n", length)
 	for _, name := range slices.Sorted(maps.Keys(plans)) {
 		p := plans[name]
 		fmt.Fprintf(&b, "- {name: %s, tier: %d, threads: %d, wall_ms: %d, %s}\n", name, p.Tier, p.Threads, chaosWall.Milliseconds(), p.text)
@@ -93,40 +96,64 @@ type arena struct {
 	keys   map[string]string
 	named  map[string]string // ids of the accounts, by the name of their plan
 	rules  audit.Rules
+	hooks  *hookLog // where webhooks go
+	deaf   bool     // nobody asks for any
 
 	natsURL, databaseURL, s3 string // where the auditor finds the stores
 	access, secret           string
-	ballast                  string // folder of a small disk under NATS; empty: none
-	sockets                  string // folder of Postgres' socket
+	ballast                  string   // folder of a small disk under NATS; empty: none
+	sockets                  string   // folder of Postgres' socket
+	worker                   []string // flags of a worker: its seats, and how null they are
 }
 
-// freePorts gives addresses on which nobody listened a moment ago.
-func freePorts(n int) ([]string, error) {
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+// freePorts gives addresses on which nobody listened a moment ago. Their ports
+// are none that the kernel gives away (32768 and above on Linux): a connection
+// of anybody's could take one while the process that has it is dead.
+func freePorts(n int) (out []string, err error) {
+	for try := 0; len(out) < n; try++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15_000+rand.IntN(17_000)))
+		switch {
+		case err == nil:
+			defer l.Close()
+			out = append(out, l.Addr().String())
+		case try > 100:
 			return nil, err
 		}
-		defer l.Close()
-		out = append(out, l.Addr().String())
 	}
 	return out, nil
 }
 
-func newArena(dir string, jobs uint64) (*arena, error) {
+func newArena(dir string, length int, plans map[string]chaosPlan) (*arena, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err
 	}
-	plans := chaosPlans(jobs)
-	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(chaosPolicy(plans)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(chaosPolicy(length, plans)), 0o644); err != nil {
+		return nil, err
+	}
+	hooks, err := newHookLog()
+	if err != nil {
 		return nil, err
 	}
 	return &arena{
-		dir: dir, forks: newForks(), byName: map[string]*part{}, plans: plans, keys: map[string]string{}, named: map[string]string{},
-		access: storeKey, secret: storeSwear,
-		rules: audit.Rules{Length: chaosLength, Plans: map[string]audit.Plan{}, Attempts: 3, LeaseGrace: 35*time.Second + 45*time.Second},
+		hooks: hooks, dir: dir, forks: newForks(), byName: map[string]*part{}, plans: plans, keys: map[string]string{}, named: map[string]string{},
+		access: storeKey, secret: storeSwear, worker: []string{"--null", "--seats", "3"},
+		rules: audit.Rules{Length: length, Plans: map[string]audit.Plan{}, Attempts: 3, LeaseGrace: 35*time.Second + 45*time.Second},
 	}, nil
+}
+
+// reach lets webhooks through to where they go.
+func (a *arena) reach() []string {
+	return []string{"--webhook-allow-http", "--egress-allow", a.hooks.address()}
+}
+
+// planOf is the name of an account's plan.
+func (a *arena) planOf(account string) string {
+	for name, id := range a.named {
+		if id == account {
+			return name
+		}
+	}
+	return ""
 }
 
 func (a *arena) add(kind, name string, env []string, args ...string) *part {
@@ -175,6 +202,9 @@ func (a *arena) startCluster(ctx context.Context, disk bool) error {
 	if err := p.Migrate(ctx, config.Migrate{DatabaseURL: a.databaseURL}); err != nil {
 		return err
 	}
+	if err := a.hooks.ask(ctx, a.databaseURL); err != nil {
+		return err
+	}
 	env := []string{
 		"TINTYPE_NATS_URL=" + a.natsURL, "TINTYPE_DATABASE_URL=" + a.databaseURL, "TINTYPE_S3_ENDPOINT=" + a.s3,
 		"TINTYPE_S3_ACCESS_KEY=" + a.access, "TINTYPE_S3_SECRET_KEY=" + a.secret, "TINTYPE_POLICY=" + filepath.Join(a.dir, "policy.yaml"),
@@ -185,13 +215,13 @@ func (a *arena) startCluster(ctx context.Context, disk bool) error {
 	}
 	for i, at := range ports[4:6] {
 		name := fmt.Sprintf("api%d", i+1)
-		a.add("api", name, env, "tier", "api", "--listen", at)
+		a.add("api", name, env, append([]string{"tier", "api", "--listen", at}, a.reach()...)...)
 		a.hosts, a.apis = append(a.hosts, at), append(a.apis, name)
 	}
 	for i := range 3 {
 		name := fmt.Sprintf("worker%d", i+1)
 		a.add("worker", name, []string{"TINTYPE_WORKER_TOKEN=" + chaosWorker, "TINTYPE_LOG_LEVEL=info"},
-			"worker", "--null", "--scheduler", ports[2]+","+ports[3], "--name", name, "--seats", "3", "--drain-limit", "5s")
+			append([]string{"worker", "--scheduler", ports[2] + "," + ports[3], "--name", name, "--drain-limit", "5s"}, a.worker...)...)
 	}
 	for _, p := range a.parts[3:] {
 		if err := p.start(); err != nil {
@@ -211,7 +241,9 @@ func (a *arena) startUp(ctx context.Context) error {
 		"TINTYPE_POLICY=" + filepath.Join(a.dir, "policy.yaml"), "TINTYPE_ADMIN_TOKEN=" + chaosAdmin, "TINTYPE_LOG_LEVEL=info",
 	}
 	a.hosts, a.apis = ports, []string{"up"}
-	p := a.add("up", "up", env, "up", "--null", "--data", filepath.Join(a.dir, "data"), "--listen", ports[0], "--seats", "6", "--drain-limit", "5s")
+	p := a.add("up", "up", env, append([]string{
+		"up", "--null", "--data", filepath.Join(a.dir, "data"), "--listen", ports[0], "--seats", "6", "--drain-limit", "5s",
+	}, a.reach()...)...)
 	if err := p.start(); err != nil {
 		return err
 	}
@@ -282,7 +314,7 @@ func (a *arena) welcome(ctx context.Context) error {
 		}
 		a.keys[made.ID], a.named[name], a.rules.Plans[made.ID] = made.Key, made.ID, plan.Plan
 	}
-	return nil
+	return a.listen(ctx)
 }
 
 // ask is one request of the admin's.
@@ -324,7 +356,7 @@ func (a *arena) makeSockets() (err error) {
 
 // stop ends the farm; the tiers before the stores.
 func (a *arena) stop() error {
-	err := stopAll(a.parts)
+	err := errors.Join(stopAll(a.parts), a.hooks.stop())
 	a.forks.close()
 	err = errors.Join(err, unmountSmall(a.ballast))
 	if a.sockets != "" {

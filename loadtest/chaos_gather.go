@@ -67,6 +67,12 @@ func (a *arena) charges(ctx context.Context, c *pgx.Conn, run *audit.Run) error 
 		return err
 	}
 	var seq, chain int64
+	if rows, err = c.Query(ctx, `SELECT id, account, type, subject, state, attempts, coalesce(ended_at, '0001-01-01') FROM deliveries`); err != nil {
+		return err
+	}
+	if run.Deliveries, err = pgx.CollectRows(rows, pgx.RowToStructByPos[audit.Delivery]); err != nil {
+		return err
+	}
 	err = c.QueryRow(ctx, `SELECT ledger_seq, crc FROM projection WHERE shard = 0`).Scan(&seq, &chain)
 	run.Projection = audit.Projection{Seq: uint64(seq), Chain: uint32(chain)}
 	return err

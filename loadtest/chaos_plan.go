@@ -22,6 +22,8 @@ var chances = []struct {
 	per, cost int
 }{
 	{"accepted at the api", 6, 1},
+	{"told at the api", 6, 2},
+	{"fed at the api", 6, 2},
 	{"refused at the api", 7, 1},
 	{"finished at the leader", 11, 1},
 	{"upload", 13, 1},
@@ -38,6 +40,7 @@ var chances = []struct {
 	{"api", 3, 1},
 	{"s3", 2, 1},
 	{"standby", 2, 1},
+	{"batch taken at the api", 3, 2},
 	{"worker cut off", 3, 0},
 	{"postgres away", 2, 1},
 	{"s3 away", 2, 1},

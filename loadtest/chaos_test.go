@@ -35,7 +35,7 @@ func TestChaos(t *testing.T) {
 	if err := os.Chmod(dir, 0o711); err != nil { // Postgres has to pass
 		t.Fatal(err)
 	}
-	const jobs, kills = 150, 10
+	const jobs, kills = 150, 13
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "chaos", "--seed", "7", "--jobs", strconv.Itoa(jobs), "--kills", strconv.Itoa(kills),
 		"--clients", "12", "--most", "2s", "--windows", "0", "--dir", dir)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
@@ -49,7 +49,8 @@ func TestChaos(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Kills of processes that were just not there do not count.
-	if !out.clean() || out.Kills < kills*2/3 || out.Jobs < jobs/2 || out.Cluster.Ends["succeeded"] == 0 || out.Windows["open lease"] == 0 {
+	if !out.clean() || out.Kills < kills*2/3 || out.Jobs < jobs/2 || out.Cluster.Ends["succeeded"] == 0 || out.Windows["open lease"] == 0 ||
+		out.Cluster.Batches == 0 || out.Cluster.BatchJobs == 0 || out.Cluster.HooksAsked < jobs/2 || out.Up.Hooks == 0 {
 		t.Errorf("chaos printed %s", text)
 	}
 }

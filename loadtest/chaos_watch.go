@@ -37,6 +37,7 @@ type watch struct {
 	leader  string            // address
 	ended   int               // Finished so far
 	endedAt uint64            // frame of the last Finished
+	fed     int               // lines of batches that were accepted
 }
 
 // leased is a lease as the watch knows it.
@@ -176,6 +177,9 @@ func (w *watch) frame(m audit.Message) {
 			w.leader = ev.EpochOpened.Address
 		case *pb.Event_Accepted:
 			w.taken[ev.Accepted.Envelope.Id] = true
+			if ev.Accepted.Envelope.Batch != "" {
+				w.fed++
+			}
 		case *pb.Event_Started:
 			w.leases[ev.Started.Id] = leased{ev.Started.Worker, time.Now()}
 		case *pb.Event_Released:

@@ -41,6 +41,7 @@ type childOf struct {
 	upload bool          // artifacts are stored
 	policy string        // text of its file; empty: the built-in one
 	pprof  string        // HOST:PORT; empty: none
+	args   []string      // of tintype up, beside ours
 }
 
 // startChild returns once the farm takes jobs.
@@ -78,6 +79,7 @@ func startChild(ctx context.Context, of childOf) (_ *child, err error) {
 	if of.pprof != "" {
 		args = append(args, "--pprof", of.pprof)
 	}
+	args = append(args, of.args...)
 	if of.policy != "" {
 		file := filepath.Join(dir, "policy.yaml")
 		if err := os.WriteFile(file, []byte(of.policy), 0o644); err != nil {

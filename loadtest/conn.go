@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +22,7 @@ type conn struct {
 	host, key   string   // no key: none is shown
 	source      string   // address of loopback that it is dialled from; empty: any
 	idempotency string   // Idempotency-Key of the next requests; empty: none
+	contentType string   // of the next requests; empty: JSON
 	c           net.Conn // nil: to be dialled
 	r           *bufio.Reader
 	out         []byte
@@ -84,7 +87,9 @@ func (c *conn) exchange(ctx context.Context, within time.Duration, method, path 
 		b = append(b, c.idempotency...)
 	}
 	if body != nil {
-		b = append(b, "\r\nContent-Type: application/json\r\nContent-Length: "...)
+		b = append(b, "\r\nContent-Type: "...)
+		b = append(b, cmp.Or(c.contentType, "application/json")...)
+		b = append(b, "\r\nContent-Length: "...)
 		b = strconv.AppendInt(b, int64(len(body)), 10)
 	}
 	b = append(b, "\r\n\r\n"...)
@@ -106,4 +111,29 @@ func (c *conn) close() {
 		_ = c.c.Close() // what it was for has been read, or has failed
 		c.c = nil
 	}
+}
+
+// json is do with a body in JSON.
+func (c *conn) json(ctx context.Context, method, path string, in any) (status int, answer []byte, err error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, answer, err := c.do(ctx, answerWithin, method, path, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// into is a GET of JSON.
+func (c *conn) into(ctx context.Context, path string, out any) (status int, answer []byte, err error) {
+	resp, answer, err := c.do(ctx, answerWithin, http.MethodGet, path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		err = json.Unmarshal(answer, out)
+	}
+	return resp.StatusCode, answer, err
 }

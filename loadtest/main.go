@@ -7,6 +7,8 @@
 //	go run ./loadtest failover --kills 100
 //	go run ./loadtest refold --jobs 100000
 //	go run ./loadtest flood --rate 2000
+//	go run ./loadtest batch --lines 100000 --kills 3
+//	go run ./loadtest webhooks --endpoints 1000 --hang 100
 //	go run ./loadtest seeds
 //	go run ./loadtest up --null=noupload --data /tmp/null --seats 128
 //
@@ -29,19 +31,21 @@ import (
 )
 
 type commands struct {
-	Idle     idle     `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
-	Control  control  `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
-	Failover failover `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
-	Cache    cached   `cmd:"" help:"What a cache hit takes, beside the render that it spares."`
-	Flood    flood    `cmd:"" help:"What a flood of throttled requests does to those who are served, beside the same flood on /healthz."`
-	Seeds    speeds   `cmd:"" help:"The speeds that Page2images and Webshot publish, as this farm has them."`
-	Plants   plants   `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
-	Refold   refold   `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
-	Chaos    chaos    `cmd:"" help:"Kill the parts of a farm while it works, and audit what is left."`
-	Store    storeCmd `cmd:"" hidden:"" help:"One embedded store in a process of its own."`
-	Tier     tier     `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
-	Up       up       `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
-	Worker   work     `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`
+	Idle     idle      `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
+	Control  control   `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
+	Failover failover  `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
+	Cache    cached    `cmd:"" help:"What a cache hit takes, beside the render that it spares."`
+	Flood    flood     `cmd:"" help:"What a flood of throttled requests does to those who are served, beside the same flood on /healthz."`
+	Batch    batchLoad `cmd:"" help:"Lines of a batch a second, the memory that they take, and what a batch does to jobs sent one by one."`
+	Webhooks webhooks  `cmd:"" help:"Webhooks a second, and what receivers that hang do to those that do not."`
+	Seeds    speeds    `cmd:"" help:"The speeds that Page2images and Webshot publish, as this farm has them."`
+	Plants   plants    `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
+	Refold   refold    `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
+	Chaos    chaos     `cmd:"" help:"Kill the parts of a farm while it works, and audit what is left."`
+	Store    storeCmd  `cmd:"" hidden:"" help:"One embedded store in a process of its own."`
+	Tier     tier      `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
+	Up       up        `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
+	Worker   work      `cmd:"" passthrough:"" help:"tintype worker with seats that render nothing: --null or --null=noupload."`
 }
 
 func main() {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,7 +106,7 @@ func startCluster(ctx context.Context, logs string, schedulers, seats int) (_ *c
 	if err := c.startStores(ctx); err != nil {
 		return nil, err
 	}
-	addresses, err := freeAddresses(schedulers + 1)
+	addresses, err := freePorts(schedulers + 1)
 	if err != nil {
 		return nil, err
 	}
@@ -306,17 +305,4 @@ func (p *process) stop() error {
 		<-p.ended
 		return err
 	}
-}
-
-// freeAddresses are on loopback; nobody listened there a moment ago.
-func freeAddresses(n int) (out []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -109,3 +110,55 @@ func flushesOf(folder string) (n int64, ok bool) {
 	n, err = strconv.ParseInt(f[15], 10, 64)
 	return n, err == nil
 }
+
+// residentOf is the resident memory of a process, in kB.
+func residentOf(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if of, found := strings.CutPrefix(line, "VmRSS:"); found {
+			return strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(of), " kB"), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("process %d has no resident memory", pid)
+}
+
+// resident watches the resident memory of a process.
+type resident struct {
+	pid   int
+	end   chan struct{}
+	ended chan struct{}
+	peak  atomic.Int64
+}
+
+func watchResident(pid int) *resident {
+	r := &resident{pid: pid, end: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(r.ended)
+		for {
+			r.look()
+			select {
+			case <-r.end:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	return r
+}
+
+func (r *resident) look() {
+	if now, err := residentOf(r.pid); err == nil && now > r.peak.Load() { // one goroutine stores at a time, or nearly
+		r.peak.Store(now)
+	}
+}
+
+// most is the most since the last call.
+func (r *resident) most() int64 {
+	r.look()
+	return r.peak.Swap(0)
+}
+
+func (r *resident) stop() { close(r.end); <-r.ended }
