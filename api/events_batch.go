@@ -54,10 +54,11 @@ func (s *Server) batchEvents(w http.ResponseWriter, r *http.Request, c *call) er
 			l.ended = fault.Is(err, fault.NotFound) // it was deleted; else the archive is away, and will be back
 			return nil
 		}
+		v := s.batchesNow(ctx, b.Account, b)[0]
 		if l.ended = b.State.Ended(); l.ended {
-			return l.batch(b, endMark)
+			return l.batchEnd(v, endMark)
 		}
-		return watch.progress(l, b)
+		return watch.progress(l, v)
 	}
 	return s.serveEvents(w, r, c, liveView{
 		subject: subject{subjectBatch, b.ID}, lines: lines, states: !lines,
@@ -80,28 +81,38 @@ type batchWatch struct {
 	ended map[string]time.Time // ends that were told, or are older than the stream
 }
 
-// progress tells how a batch stands, unless it was told the same before.
-func (w *batchWatch) progress(l *live, b *batch.Batch) error {
-	v := presentBatch(b, 0, time.Time{}, l.cfg.PublicURL)
-	text, err := json.Marshal(v)
-	if err != nil || bytes.Equal(text, w.shown[b.ID]) {
+// progress tells how a batch stands, unless it was told the same before. When it
+// will end is told with the rest and is no news by itself.
+func (w *batchWatch) progress(l *live, v *Batch) error {
+	same := *v
+	same.EstimatedEndAt = nil
+	text, err := json.Marshal(same)
+	if err != nil || bytes.Equal(text, w.shown[v.Id]) {
 		return err
 	}
-	w.shown[b.ID] = text
+	w.shown[v.Id] = text
 	return l.event(batchProgress, l.id(l.shown), time.Now(), map[string]any{"batch": v})
 }
 
-// batch tells the end of a batch.
-func (l *live) batch(b *batch.Batch, mark string) error {
-	return l.event(webhook.BatchCompleted, l.id(l.shown)+mark, b.FinishedAt, map[string]any{
-		"batch": presentBatch(b, 0, time.Time{}, l.cfg.PublicURL),
-	})
+// batchEnd tells the end of a batch.
+func (l *live) batchEnd(v *Batch, mark string) error {
+	return l.event(webhook.BatchCompleted, l.id(l.shown)+mark, v.FinishedAt.Time, map[string]any{"batch": v})
+}
+
+// batchesNow are an account's batches as GET shows each of them.
+func (s *Server) batchesNow(ctx context.Context, accountID string, list ...*batch.Batch) []*Batch {
+	running, now := s.runningOf(ctx, accountID, list...), time.Now()
+	out := make([]*Batch, len(list))
+	for i, b := range list {
+		out[i] = presentBatch(b, running[i], s.endOf(ctx, b, now), s.cfg.PublicURL)
+	}
+	return out
 }
 
 // look tells what has become of the account's batches. The first time it leaves
 // out ends that the stream need not tell: those of before it began.
 func (w *batchWatch) look(ctx context.Context, l *live) error {
-	list, err := l.recent.of(ctx, l.deps.Store, l.call.account.ID)
+	list, err := l.recent.of(ctx, l.Server, l.call.account.ID)
 	if err != nil {
 		return nil //nolint:nilerr // the archive is away: what it has is told once it is back
 	}
@@ -110,17 +121,15 @@ func (w *batchWatch) look(ctx context.Context, l *live) error {
 		w.ended = make(map[string]time.Time)
 	}
 	there := make(map[string]bool, len(list))
-	for _, b := range list {
-		there[b.ID] = true
-		switch {
-		case !b.State.Ended():
-			err = w.progress(l, b)
-		case w.ended[b.ID].Equal(b.FinishedAt):
-		case first && (l.since.IsZero() || b.FinishedAt.Before(l.since.Add(-clocksApart))):
-			w.ended[b.ID] = b.FinishedAt
-		default:
-			w.ended[b.ID] = b.FinishedAt
-			err = l.batch(b, "")
+	for _, v := range list {
+		there[v.Id] = true
+		if v.FinishedAt == nil {
+			err = w.progress(l, v)
+		} else if at := v.FinishedAt.Time; !w.ended[v.Id].Equal(at) {
+			w.ended[v.Id] = at
+			if old := first && (l.since.IsZero() || at.Before(l.since.Add(-clocksApart))); !old {
+				err = l.batchEnd(v, "")
+			}
 		}
 		if err != nil {
 			return err
@@ -147,11 +156,11 @@ type recentBatches struct {
 }
 
 type recentAnswer struct {
-	list []*batch.Batch
+	list []*Batch
 	at   time.Time // before it was asked
 }
 
-func (r *recentBatches) of(ctx context.Context, store watchStore, accountID string) ([]*batch.Batch, error) {
+func (r *recentBatches) of(ctx context.Context, s *Server, accountID string) ([]*Batch, error) {
 	const fresh = progressEvery * 9 / 10
 	now := time.Now()
 	r.mu.Lock()
@@ -163,10 +172,11 @@ func (r *recentBatches) of(ctx context.Context, store watchStore, accountID stri
 	answer := r.asks.DoChan(accountID, func() (any, error) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), storeWithin, errors.New("the archive did not answer in time"))
 		defer cancel()
-		list, err := store.RecentBatches(ctx, accountID, recently)
+		found, err := s.deps.Store.RecentBatches(ctx, accountID, recently)
 		if err != nil {
 			return nil, err
 		}
+		list := s.batchesNow(ctx, accountID, found...)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.last == nil {
@@ -187,6 +197,6 @@ func (r *recentBatches) of(ctx context.Context, store watchStore, accountID stri
 		if a.Err != nil {
 			return nil, a.Err
 		}
-		return a.Val.([]*batch.Batch), nil
+		return a.Val.([]*Batch), nil
 	}
 }
