@@ -436,9 +436,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var sending sync.WaitGroup
 	sending.Go(func() { s.send(intake) })
 
-	work, rest := context.WithCancel(context.WithoutCancel(ctx))
-	s.active.Go(func() { s.feeder.run(work) })
-	s.active.Go(func() { <-s.draining; rest() })
+	s.active.Go(func() { s.feeder.run(s.drains) })
 
 	err := s.serve(ctx, lineCtx.Done())
 	noMore() // also after a listener that failed

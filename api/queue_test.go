@@ -126,7 +126,7 @@ func TestPressure(t *testing.T) {
 	if p := ask(http.StatusServiceUnavailable); *p.Reason != "draining" {
 		t.Errorf("%+v", p)
 	}
-	f.server.draining = make(chan struct{})
+	f.server.draining = make(chan struct{}) // Run closes it, too
 }
 
 func TestPressureWithoutALeader(t *testing.T) {
