@@ -290,8 +290,10 @@ RETURNING l.wake_at <= now()`
 // changes nothing.
 func (s *Store) Settle(ctx context.Context, holder string, outcomes []webhook.Outcome, released []webhook.Release) (off []webhook.Disabled, due bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := settleAttempts(ctx, tx, outcomes); err != nil {
-			return err
+		for _, few := range eachOnce(outcomes) {
+			if err := settleAttempts(ctx, tx, few); err != nil {
+				return err
+			}
 		}
 		if off, err = settleEndpoints(ctx, tx, outcomes); err != nil {
 			return err
@@ -305,10 +307,25 @@ func (s *Store) Settle(ctx context.Context, holder string, outcomes []webhook.Ou
 	return off, due, nil
 }
 
-func settleAttempts(ctx context.Context, tx pgx.Tx, outcomes []webhook.Outcome) error {
-	if len(outcomes) == 0 {
-		return nil
+// eachOnce splits outcomes so that no delivery is in a part twice: a statement
+// counts one attempt of each. There are two of one delivery after an archive
+// that was away for longer than a lease: of the bout before, and of the one
+// after.
+func eachOnce(outcomes []webhook.Outcome) [][]webhook.Outcome {
+	var parts [][]webhook.Outcome
+	seen := make(map[string]int, len(outcomes))
+	for _, o := range outcomes {
+		n := seen[o.Delivery]
+		seen[o.Delivery]++
+		if n == len(parts) {
+			parts = append(parts, nil)
+		}
+		parts[n] = append(parts[n], o)
 	}
+	return parts
+}
+
+func settleAttempts(ctx context.Context, tx pgx.Tx, outcomes []webhook.Outcome) error {
 	n := len(outcomes)
 	ids, at, took, statuses, errs := make([]string, n), make([]time.Time, n), make([]int64, n), make([]*int, n), make([]string, n)
 	answers, bodies, states, waits, failures := make([]string, n), make([]*string, n), make([]string, n), make([]time.Duration, n), make([]string, n)

@@ -212,6 +212,27 @@ func TestFailingLane(t *testing.T) {
 	}
 }
 
+// A sender whose lease ended while the archive was away sends a message again,
+// and what came of both is settled at once: each is an attempt of its own.
+func TestTwoOutcomesOfOneDelivery(t *testing.T) {
+	l := newLanes(t)
+	l.tell("acc_acme", "https://a.example/1", "https://a.example/2")
+	b := l.claim("one", want(webhook.New))[0]
+	first, second := b.Deliveries[0], b.Deliveries[1]
+	late, again := came(first, webhook.Answer{Status: 500}), came(first, webhook.Answer{Status: 200})
+	late.Attempt.At = again.Attempt.At.Add(-time.Minute)
+	outcomes := []webhook.Outcome{late, came(second, webhook.Answer{Status: 200}), again}
+	for range 2 { // the second time changes nothing
+		l.settle("one", outcomes, webhook.Release{Lane: b.Lane, Health: webhook.Health{Standing: webhook.Proven}})
+	}
+	if d, attempts := l.delivery(first.ID); d.State != webhook.Delivered || d.Attempts != 2 || len(attempts) != 2 || attempts[0].Status != 500 || attempts[1].Status != 200 {
+		t.Errorf("%+v %+v", d, attempts)
+	}
+	if d, attempts := l.delivery(second.ID); d.State != webhook.Delivered || len(attempts) != 1 {
+		t.Errorf("%+v %+v", d, attempts)
+	}
+}
+
 // The schedule ends, a replay begins it anew under the same id, and the log
 // keeps every attempt.
 func TestReplay(t *testing.T) {
