@@ -188,7 +188,12 @@ const (
 	endPending = `
 UPDATE deliveries
 SET state = 'failed', failure = 'the endpoint was deleted', ended_at = now()
-WHERE lane = @id AND account = @account AND state = 'pending'`
+WHERE state = 'pending' AND id IN (
+    SELECT id
+    FROM deliveries
+    WHERE lane = @id AND account = @account AND state = 'pending'
+    ORDER BY next_at, id
+    LIMIT @most)`
 
 	deleteEndpoint = `
 DELETE FROM webhook_endpoints
@@ -196,10 +201,11 @@ WHERE id = @id AND account = @account`
 )
 
 // DeleteEndpoint ends an endpoint for good, with what waits for it. What is
-// written for it at the same moment ends when it is due.
+// written for it at the same moment, and what a long backlog has more than
+// dropMost, ends when it is due.
 func (s *Store) DeleteEndpoint(ctx context.Context, accountID, id string) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		args := pgx.NamedArgs{"id": id, "account": accountID}
+		args := pgx.NamedArgs{"id": id, "account": accountID, "most": dropMost}
 		// Deliveries before their endpoint, as senders lock them.
 		if _, err := tx.Exec(ctx, endPending, args); err != nil {
 			return fmt.Errorf("delete endpoint: %w", err)
@@ -210,6 +216,9 @@ func (s *Store) DeleteEndpoint(ctx context.Context, accountID, id string) error 
 		}
 		if tag.RowsAffected() == 0 {
 			return noEndpoint()
+		}
+		if _, err := tx.Exec(ctx, closeBreaker, args); err != nil { // who claims it next ends the rest
+			return fmt.Errorf("delete endpoint: %w", err)
 		}
 		return nil
 	})

@@ -257,11 +257,25 @@ SET disabled_at = now(), disabled_reason = 'failing', updated_at = now()
 WHERE id = ANY(@failed) AND disabled_at IS NULL AND failing_since <= now() - @given_up::interval
 RETURNING id, account, disabled_reason AS reason`
 
+	// dropPending takes what waits for longest first. What it leaves is dropped
+	// when its lane is claimed again.
 	dropPending = `
+WITH few AS (
+    SELECT d.id, dropped.failure
+    FROM unnest(@lanes::text[], @failures::text[], @since::interval[]) AS dropped (lane, failure, since)
+    CROSS JOIN LATERAL (
+        SELECT id
+        FROM deliveries
+        WHERE deliveries.lane = dropped.lane AND state = 'pending' AND (dropped.since IS NULL OR next_at <= now() - dropped.since)
+        ORDER BY next_at, id
+        LIMIT @most
+    ) d
+    LIMIT @most
+)
 UPDATE deliveries d
-SET state = 'failed', failure = dropped.failure, ended_at = now()
-FROM unnest(@lanes::text[], @failures::text[]) AS dropped (lane, failure)
-WHERE d.lane = dropped.lane AND d.state = 'pending'`
+SET state = 'failed', failure = few.failure, ended_at = now()
+FROM few
+WHERE d.id = few.id AND d.state = 'pending'`
 
 	// lockLanes waits for whoever writes something new into them, so that the
 	// next statement sees it.
@@ -409,6 +423,16 @@ func settleEndpoints(ctx context.Context, tx pgx.Tx, outcomes []webhook.Outcome)
 	return off, nil
 }
 
+// dropMost is how much is given up in one transaction: for one endpoint a
+// million messages may wait, and to end them all at once takes longer than
+// anybody waits for it.
+const dropMost = 2000
+
+// overdueReason is why a message of a long backlog is given up. The breaker lets
+// one attempt through in five minutes, so that it might wait for months; and a
+// job's own URL is no endpoint that is disabled one day.
+const overdueReason = "it waited for five days behind others for a receiver that fails"
+
 // words of why what waits for an endpoint is given up.
 func dropReason(d webhook.Disabled) string {
 	if d.Reason == webhook.ReasonGone {
@@ -419,8 +443,9 @@ func dropReason(d webhook.Disabled) string {
 
 func release(ctx context.Context, tx pgx.Tx, holder string, released []webhook.Release, off []webhook.Disabled) (due bool, err error) {
 	var dropped, reasons []string
-	for _, d := range off { // the lane of an endpoint has its id
-		dropped, reasons = append(dropped, d.ID), append(reasons, dropReason(d))
+	var since []*time.Duration // due for so long; nil: or not due at all
+	for _, d := range off {    // the lane of an endpoint has its id
+		dropped, reasons, since = append(dropped, d.ID), append(reasons, dropReason(d)), append(since, nil)
 	}
 	var lanes, standings []string
 	var failures []int
@@ -428,11 +453,14 @@ func release(ctx context.Context, tx pgx.Tx, holder string, released []webhook.R
 	for _, r := range released {
 		lanes, standings, failures, opens = append(lanes, r.Lane), append(standings, string(r.Health.Standing)), append(failures, r.Health.Failures), append(opens, r.Health.Open)
 		if r.Drop != "" {
-			dropped, reasons = append(dropped, r.Lane), append(reasons, r.Drop)
+			dropped, reasons, since = append(dropped, r.Lane), append(reasons, r.Drop), append(since, nil)
+		} else if r.Health.Standing == webhook.Failing && r.Health.Open > 0 {
+			overdue := webhook.GivenUpAfter
+			dropped, reasons, since = append(dropped, r.Lane), append(reasons, overdueReason), append(since, &overdue)
 		}
 	}
 	if len(dropped) > 0 {
-		if _, err := tx.Exec(ctx, dropPending, pgx.NamedArgs{"lanes": dropped, "failures": reasons}); err != nil {
+		if _, err := tx.Exec(ctx, dropPending, pgx.NamedArgs{"lanes": dropped, "failures": reasons, "since": since, "most": dropMost}); err != nil {
 			return false, err
 		}
 	}

@@ -328,6 +328,81 @@ func TestEndpointIsDisabled(t *testing.T) {
 	}
 }
 
+// backlog has a great many deliveries wait in a lane, due since then.
+func (l *lanes) backlog(lane, account string, endpoint, url *string, n int, since time.Duration) {
+	l.Helper()
+	exec(l.T, l.conn, `INSERT INTO deliveries (id, account, endpoint, url, lane, type, subject, happened, next_at)
+SELECT 'msg_' || n, $1, $2, $3, $4, 'job.succeeded', '', now(), now() - $5::interval FROM generate_series(1, $6) AS n`, account, endpoint, url, lane, since, n)
+	exec(l.T, l.conn, `INSERT INTO delivery_lanes (lane, account, wake_at) VALUES ($1, $2, now())`, lane, account)
+}
+
+func (l *lanes) pending() (n int) {
+	l.Helper()
+	if err := l.conn.QueryRow(l.Context(), `SELECT count(*) FROM deliveries WHERE state = 'pending'`).Scan(&n); err != nil {
+		l.Fatal(err)
+	}
+	return n
+}
+
+// A long backlog is given up piece by piece: to end all of it in the
+// transaction of everybody's outcomes would take longer than that may.
+func TestLongBacklogIsDroppedInPieces(t *testing.T) {
+	const all, piece = 4500, 2000
+	l := newLanes(t)
+	addEndpoint(t, l.conn, "we_a", false, webhook.JobSucceeded)
+	endpoint := "we_a"
+	l.backlog("we_a", "acc_acme", &endpoint, nil, all, 0)
+	b := l.claim("one", want(webhook.New))[0]
+	health := webhook.Health{Standing: webhook.Proven}
+	off, due := l.settle("one", []webhook.Outcome{came(b.Deliveries[0], webhook.Answer{Status: 410})}, webhook.Release{Lane: "we_a", Health: health})
+	if left := l.pending(); len(off) != 1 || !due || left != all-1-piece {
+		t.Fatalf("disabled %v, due %t, %d wait", off, due, left)
+	}
+	b = l.claim("one", want(webhook.Proven))[0]
+	if b.Endpoint == nil || b.Endpoint.DisabledReason != "gone" {
+		t.Fatalf("%+v", b.Endpoint)
+	}
+	if _, due := l.settle("one", nil, webhook.Release{Lane: "we_a", Health: health, Drop: "it is disabled"}); !due || l.pending() != all-1-2*piece {
+		t.Errorf("due %t, %d wait", due, l.pending())
+	}
+	// Nor does a deletion take longer, and what it leaves is due.
+	exec(t, l.conn, `INSERT INTO deliveries (id, account, endpoint, lane, type, subject, happened) SELECT 'msg_new_' || n, 'acc_acme', 'we_a', 'we_a', 'job.succeeded', '', now() FROM generate_series(1, 2000) AS n`)
+	if err := l.DeleteEndpoint(t.Context(), "acc_acme", "we_a"); err != nil {
+		t.Fatal(err)
+	}
+	if b = l.claim("one", want(webhook.Proven))[0]; b.Endpoint != nil || len(b.Deliveries) != 4 || l.pending() != all-1-2*piece {
+		t.Errorf("%+v, %d wait", b, l.pending())
+	}
+	l.settle("one", nil, webhook.Release{Lane: "we_a", Health: health, Drop: "the endpoint was deleted"})
+	l.claims("one", want(webhook.Proven))
+	if left := l.pending(); left != 0 {
+		t.Errorf("%d wait for nobody", left)
+	}
+}
+
+// What has been due for five days in a lane that fails is given up: one attempt
+// in five minutes never comes to the end of a long backlog, and a job's own URL
+// is no endpoint that is disabled.
+func TestBacklogOfADeadHostEnds(t *testing.T) {
+	l := newLanes(t)
+	url, day := "https://dead.example/", 24*time.Hour
+	l.backlog("acc_acme https://dead.example", "acc_acme", nil, &url, 3, 5*day+time.Minute)
+	exec(t, l.conn, `UPDATE deliveries SET next_at = now() - interval '4 days' WHERE id = 'msg_3'`)
+	h := webhook.Health{Standing: webhook.New}
+	for try, left := range []int{3, 3, 1} { // the breaker opens with the third
+		exec(t, l.conn, `UPDATE delivery_lanes SET open_until = NULL, wake_at = now()`)
+		b := l.claim("one", want(webhook.New), want(webhook.Failing))[0]
+		h = h.After(webhook.Answer{}, time.Now())
+		l.settle("one", nil, webhook.Release{Lane: b.Lane, Health: h})
+		if n := l.pending(); n != left {
+			t.Errorf("after try %d %d wait, want %d", try+1, n, left)
+		}
+	}
+	if d, _ := l.delivery("msg_1"); d.State != webhook.Failed || !strings.Contains(d.Failure, "five days") || d.EndedAt.IsZero() {
+		t.Errorf("%+v", d)
+	}
+}
+
 // What is told while a lane is given back is not lost: whoever is second sees
 // the other's work. Many times, with both on their way at once.
 func TestNoWakeUpIsLost(t *testing.T) {
