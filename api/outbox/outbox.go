@@ -7,9 +7,10 @@
 //  2. no attempt takes longer than 10 seconds, reads more than 64 kB, follows a
 //     redirect, uses a proxy of the environment, or reaches an address that the
 //     egress guard refuses;
-//  3. a receiver that hangs, and one with a long backlog, delays nobody else:
-//     those that answered last time, those nobody has heard of yet and those that
-//     fail have places of their own, and of each an account has its share;
+//  3. a receiver that hangs or is slow, and one with a long backlog, delays
+//     nobody else: those that answered last time, those that took long for it,
+//     those nobody has heard of yet and those that fail have places of their own,
+//     and of each an account has its share;
 //  4. a replica that dies holds nothing up for longer than its lease.
 //
 // When a message is tried again, and what signs it, is pkg/webhook's. Who is told
@@ -87,6 +88,7 @@ var rooms = map[webhook.Standing]struct {
 }{
 	webhook.Proven:  {lanes: 256, perAccount: 64, deliveries: 32, width: 4},
 	webhook.New:     {lanes: 512, perAccount: 128, deliveries: 4, width: 1},
+	webhook.Slow:    {lanes: 256, perAccount: 64, deliveries: 32, width: 4},
 	webhook.Failing: {lanes: 256, perAccount: 64, deliveries: 1, width: 1},
 }
 

@@ -70,6 +70,7 @@ func (p *poster) send(ctx context.Context, to, id string, body []byte, sign []we
 	defer cancel()
 	answer, err := p.exchange(ctx, &a, to, id, body, sign)
 	a.Took = time.Since(began)
+	answer.Took = a.Took
 	switch {
 	case err != nil:
 		a.Error = clean(words(ctx, err), errorKept)

@@ -166,6 +166,23 @@ func TestClaimIsShared(t *testing.T) {
 	}
 }
 
+// A lane is claimed by those who have room for its standing, whichever it is.
+func TestEachStandingIsClaimed(t *testing.T) {
+	l := newLanes(t)
+	l.tell("acc_acme", "https://a.example/")
+	now := webhook.New
+	for _, next := range webhook.Standings {
+		for _, s := range webhook.Standings {
+			if s != now {
+				l.claims("one", want(s))
+			}
+		}
+		b := l.claims("one", want(now), "acc_acme https://a.example ×1")[0]
+		l.settle("one", nil, webhook.Release{Lane: b.Lane, Health: webhook.Health{Standing: next}})
+		now = next
+	}
+}
+
 // What fails waits, without standing in front of what works, until its time or
 // until somebody moves next_at.
 func TestFailingLane(t *testing.T) {

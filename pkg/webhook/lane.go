@@ -17,11 +17,17 @@ type Standing string
 const (
 	New     Standing = "new"     // nothing is known
 	Proven  Standing = "proven"  // it answered last time
+	Slow    Standing = "slow"    // it answered, and took slowAfter or longer
 	Failing Standing = "failing" // it did not
 )
 
 // Standings are all of them, in the order in which they are served.
-var Standings = []Standing{Proven, New, Failing}
+var Standings = []Standing{Proven, New, Slow, Failing}
+
+// slowAfter is how long an answer takes that makes a receiver a slow one. One
+// that always answers, and always in nine seconds, holds a place to send from
+// as long as one that hangs.
+const slowAfter = 2 * time.Second
 
 // Bounds of the breaker.
 const (
@@ -40,6 +46,9 @@ type Health struct {
 // After is the health of a lane after one more answer.
 func (h Health) After(a Answer, now time.Time) Health {
 	if a.There() {
+		if a.Took >= slowAfter {
+			return Health{Standing: Slow}
+		}
 		return Health{Standing: Proven}
 	}
 	h = Health{Standing: Failing, Failures: h.Failures + 1}

@@ -25,7 +25,8 @@ const (
 
 // An Answer is what came of an attempt.
 type Answer struct {
-	Status     int     // 0: there was none
+	Status     int // 0: there was none
+	Took       time.Duration
 	RetryAfter string  // the header as it was sent
 	Roll       float64 // 0 to 1, chance: it lengthens the wait by up to a tenth
 }

@@ -115,6 +115,27 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A receiver that answers late shares no places with those that answer at once,
+// until it does so too.
+func TestSlow(t *testing.T) {
+	h := Health{Standing: Proven}
+	for _, c := range []struct {
+		answer Answer
+		want   Standing
+	}{
+		{Answer{Status: 200, Took: slowAfter - 1}, Proven},
+		{Answer{Status: 200, Took: slowAfter}, Slow},
+		{Answer{Status: 404, Took: 9 * time.Second}, Slow},
+		{Answer{Status: 200}, Proven},
+		{Answer{Took: 10 * time.Second}, Failing},
+		{Answer{Status: 200, Took: 9 * time.Second}, Slow},
+	} {
+		if h = h.After(c.answer, noon); h.Standing != c.want || (h.Failures > 0) != (c.want == Failing) {
+			t.Errorf("%+v: %+v, want %s", c.answer, h, c.want)
+		}
+	}
+}
+
 func TestLane(t *testing.T) {
 	for _, c := range [][3]string{
 		{"we_1", "", "we_1"},

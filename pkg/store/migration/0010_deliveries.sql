@@ -49,7 +49,7 @@ CREATE TABLE delivery_attempts (
 CREATE TABLE delivery_lanes (
     lane       text        PRIMARY KEY,
     account    text        NOT NULL,
-    standing   text        NOT NULL DEFAULT 'new' CHECK (standing IN ('new', 'proven', 'failing')),
+    standing   text        NOT NULL DEFAULT 'new' CHECK (standing IN ('new', 'proven', 'slow', 'failing')),
     failures   integer     NOT NULL DEFAULT 0, -- in a row
     open_until timestamptz, -- nothing is sent before
     wake_at    timestamptz NOT NULL, -- when something may be due, or the holder is taken for dead; infinity: nothing waits
