@@ -281,7 +281,8 @@ func (of *feeding) goOn(ctx context.Context) (bool, error) {
 	if barred {
 		return false, of.holdUp(ctx, batch.PausedSuspended, time.Now().Add(barredFor))
 	}
-	return true, of.write(ctx, of.server.deps.Store.GoOn)
+	err = of.write(ctx, of.server.deps.Store.GoOn)
+	return of.batch.State != batch.Paused, err // its time may not have come: it was paused only now
 }
 
 func (of *feeding) holdUp(ctx context.Context, reason string, until time.Time) error {

@@ -79,6 +79,15 @@ func state(want batch.State) func(*batch.Batch) bool {
 	return func(b *batch.Batch) bool { return b.State == want }
 }
 
+// isHeld reports whether a feeder has the batch.
+func (f *farm) isHeld(id string, want bool) func(*batch.Batch) bool {
+	return func(*batch.Batch) bool {
+		f.store.mu.Lock()
+		defer f.store.mu.Unlock()
+		return f.store.batchRow(id).feeder != "" == want
+	}
+}
+
 // changeBatch does to a batch what its account does, or time.
 func (f *farm) changeBatch(id string, to func(b *memBatch)) {
 	f.store.mu.Lock()
@@ -231,6 +240,7 @@ func TestQuotaPausesABatch(t *testing.T) {
 	if until := time.Until(b.ResumeAt); b.PausedReason != batch.PausedQuota || until < 59*time.Minute || until > time.Hour {
 		t.Errorf("paused for %s until %s", b.PausedReason, b.ResumeAt)
 	}
+	f.until(v.Id, f.isHeld(v.Id, false)) // nobody is busy with it meanwhile
 	if b = f.until(v.Id, func(b *batch.Batch) bool { return b.Ends.Succeeded == 3 }); b.State != batch.Paused {
 		t.Errorf("%+v", b)
 	}
@@ -363,14 +373,7 @@ func TestPausedBatchIsGivenBack(t *testing.T) {
 	v := f.upload("/v1/batches", urls(1000), textPlain)
 	f.until(v.Id, func(b *batch.Batch) bool { return len(f.published(v.Id, 1)) >= windowLeast })
 	f.changeBatch(v.Id, func(b *memBatch) { b.State, b.PausedReason = batch.Paused, batch.PausedByOwner })
-	held := func(want bool) func(*batch.Batch) bool {
-		return func(b *batch.Batch) bool {
-			f.store.mu.Lock()
-			defer f.store.mu.Unlock()
-			return f.store.batchRow(v.Id).feeder != "" == want
-		}
-	}
-	b := f.until(v.Id, held(false))
+	b := f.until(v.Id, f.isHeld(v.Id, false))
 	if b.Fed != windowLeast || b.State != batch.Paused {
 		t.Errorf("%+v", b)
 	}
@@ -385,7 +388,7 @@ func TestPausedBatchIsGivenBack(t *testing.T) {
 	if err := f.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if b = f.until(v.Id, held(false)); b.Fed != 2*windowLeast {
+	if b = f.until(v.Id, f.isHeld(v.Id, false)); b.Fed != 2*windowLeast {
 		t.Errorf("after the end of the replica: %+v", b)
 	}
 	if got := f.published(v.Id, 1); len(got) != 2*windowLeast || slices.Max(slices.Collect(maps.Values(got))) != 1 {
