@@ -209,20 +209,15 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 		l.shown = from.token
 		err = l.catchUp(ctx)
 		if errors.Is(err, errGone) {
-			l.reset("too_old", "what has happened since the last event that this client has is not known any more; look again at what it follows", true)
-			err = view.present(ctx, l)
+			l.reset("too_old", "what has happened since the last event that this client has is not known any more; look again at what it follows")
+			err = l.begin(ctx, view)
 		} else if err == nil && over && !l.ended {
 			err = view.present(ctx, l) // whose end was before the mark
 		} else if err == nil && view.look != nil {
 			err = view.look(ctx, l)
 		}
 	} else {
-		var at uint64
-		if at, err = l.sub.listen(ctx); err == nil {
-			l.shown = upTo(at)
-			// In this order: what it does not show comes down the subscription.
-			err = view.present(ctx, l)
-		}
+		err = l.begin(ctx, view)
 	}
 	if err == nil {
 		err = l.flush()
@@ -250,6 +245,17 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 }
 
 var errDraining = errors.New("this replica stops")
+
+// begin listens and shows how things are, in this order: what that does not show
+// comes down the subscription. Where a client says that it has been counts no more.
+func (l *live) begin(ctx context.Context, view liveView) error {
+	at, err := l.sub.listen(ctx)
+	if err != nil {
+		return err
+	}
+	l.shown, l.since = upTo(at), time.Time{}
+	return view.present(ctx, l)
+}
 
 // catchUp shows what has come since the client was here, and begins to listen.
 // A client that is far behind reads the ledger by itself first, so that what
@@ -347,10 +353,10 @@ func (l *live) follow(ctx context.Context, look func(context.Context, *live) err
 		case l.ended:
 			return endDone, nil
 		case cut == endSlow:
-			l.reset(cut, "events came faster than this client reads them; come back with the last id for what was missed", false)
+			l.reset(cut, "events came faster than this client reads them; come back with the last id for what was missed")
 			return cut, l.flush()
 		case cut != "":
-			l.reset(cut, "this server has lost its place in the events; come back with the last id for what was missed", false)
+			l.reset(cut, "this server has lost its place in the events; come back with the last id for what was missed")
 			return cut, l.flush()
 		}
 		l.shown = max(l.shown, upTo(at))

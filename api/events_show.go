@@ -241,14 +241,10 @@ func (l *live) event(kind webhook.Type, id string, at time.Time, data any) error
 	return nil
 }
 
-// reset tells the client that something was missed. When the stream goes on, it
-// does so from here; when it ends, the client keeps the last id that it has.
-func (l *live) reset(why, detail string, goesOn bool) {
-	id := ""
-	if goesOn {
-		id = l.id(l.shown)
-	}
-	_ = l.event(streamReset, id, time.Now(), map[string]json.RawMessage{ // these always marshal
+// reset tells the client that something was missed. It has no id: a client that
+// comes back before it was told more says again where it has been.
+func (l *live) reset(why, detail string) {
+	_ = l.event(streamReset, "", time.Now(), map[string]json.RawMessage{ // these always marshal
 		"reason": json.RawMessage(strconv.Quote(why)), "detail": json.RawMessage(strconv.Quote(detail)),
 	})
 }

@@ -137,8 +137,28 @@ func TestEventsThatAreGone(t *testing.T) {
 			w.want("job.running", id)
 		}
 	}
+	// However far behind or ahead the mark is, what happens from now on is told.
+	for range 2 * replayNear {
+		f.ledger.add()
+	}
+	f.ledger.purge(replayNear)
+	var open []*watch
+	for _, mark := range []string{queued.id, "99999999"} {
+		one, all := f.watch("/v1/jobs/"+id+"/events", header{"Last-Event-ID": mark}), f.watch("/v1/events", header{"Last-Event-ID": mark})
+		for _, w := range []*watch{one, all} {
+			if got := w.want("reset", ""); got.id != "" && got.id != mark {
+				t.Errorf("a reset has the id %s", got.id)
+			}
+		}
+		one.want("job.running", id)
+		all.want("stream.opened", "")
+		open = append(open, one, all)
+	}
 	f.ends(id)
-	f.ledger.purge(6)
+	for _, w := range open {
+		w.want("job.succeeded", id)
+	}
+	f.ledger.purge(2 * replayNear)
 	w = f.watch("/v1/jobs/"+id+"/events", header{"Last-Event-ID": queued.id})
 	w.want("reset", "")
 	w.want("job.succeeded", id)
