@@ -166,23 +166,28 @@ func (c *Client) results(ctx context.Context, id string, q url.Values) iter.Seq2
 }
 
 // BatchResults opens the results as jsonl, csv, zip or html. The caller closes
-// them; their reading is bounded by ctx alone.
+// them. The last two are made of pictures, which the server may be at for long
+// before the next of their bytes: their reading is bounded by ctx alone.
 func (c *Client) BatchResults(ctx context.Context, id, format string) (io.ReadCloser, error) {
 	return c.batchFile(ctx, id, "results", url.Values{"format": {format}})
 }
 
 // BatchErrors opens what was wrong with the lines of which no job could be
-// made, as jsonl or csv. The caller closes it; its reading is bounded by ctx alone.
+// made, as jsonl or csv. The caller closes it.
 func (c *Client) BatchErrors(ctx context.Context, id, format string) (io.ReadCloser, error) {
 	return c.batchFile(ctx, id, "errors", url.Values{"format": {format}})
 }
 
 func (c *Client) batchFile(ctx context.Context, id, what string, q url.Values) (io.ReadCloser, error) {
-	return open(ctx, func() (*http.Response, error) {
+	send := func(ctx context.Context) (*http.Response, error) {
 		req, err := c.request(ctx, http.MethodGet, "/v1/batches/"+url.PathEscape(id)+"/"+what, q, nil)
 		if err != nil {
 			return nil, err
 		}
 		return c.raw.Client.Do(req)
-	})
+	}
+	if f := q.Get("format"); f == "zip" || f == "html" {
+		return await(ctx, send)
+	}
+	return open(ctx, send)
 }

@@ -2,7 +2,8 @@
 //
 // It promises that a refusal is a *Problem with the server's code and words,
 // that a server which cannot be reached is ErrUnreachable, and that every call
-// has a deadline of its own beside the caller's. What a job's fields mean is in
+// has a deadline of its own beside the caller's: for all of it, or, of what takes
+// long to read, for how long nothing comes. What a job's fields mean is in
 // api/openapi.yaml, from which client.gen.go is made; this file adds waiting
 // and errors.
 package client
@@ -133,9 +134,9 @@ func (c *Client) Cancel(ctx context.Context, id string) (*Job, error) {
 }
 
 // Result opens the artifact of a job that succeeded. The caller closes it;
-// its reading is bounded by ctx alone.
+// its reading ends with ctx, or when nothing comes for a minute.
 func (c *Client) Result(ctx context.Context, id string) (io.ReadCloser, error) {
-	return open(ctx, func() (*http.Response, error) { return c.raw.GetResult(ctx, id) })
+	return open(ctx, func(ctx context.Context) (*http.Response, error) { return c.raw.GetResult(ctx, id) })
 }
 
 // Usage is what the key's account used in a period, such as 2026-11; empty is
@@ -149,15 +150,15 @@ func (c *Client) Usage(ctx context.Context, period string) (*Usage, error) {
 }
 
 // UsageTable opens the days of a period as CSV; UsageEvents opens its ledger
-// of charges, as csv or jsonl. The caller closes them; their reading is bounded
-// by ctx alone.
+// of charges, as csv or jsonl. The caller closes them; their reading ends
+// with ctx, or when nothing comes for a minute.
 func (c *Client) UsageTable(ctx context.Context, period string) (io.ReadCloser, error) {
 	format := GetUsageParamsFormat("csv")
 	params := GetUsageParams{Format: &format}
 	if period != "" {
 		params.Period = &period
 	}
-	return open(ctx, func() (*http.Response, error) { return c.raw.GetUsage(ctx, &params) })
+	return open(ctx, func(ctx context.Context) (*http.Response, error) { return c.raw.GetUsage(ctx, &params) })
 }
 
 // UsageEvents is described at UsageTable.
@@ -167,7 +168,7 @@ func (c *Client) UsageEvents(ctx context.Context, period, format string) (io.Rea
 	if period != "" {
 		params.Period = &period
 	}
-	return open(ctx, func() (*http.Response, error) { return c.raw.ListUsageEvents(ctx, &params) })
+	return open(ctx, func(ctx context.Context) (*http.Response, error) { return c.raw.ListUsageEvents(ctx, &params) })
 }
 
 // Whoami is the key's account, with what is left of every limit.
@@ -249,9 +250,15 @@ func (c *Client) RevokeKey(ctx context.Context, accountID, keyID string) error {
 	return err
 }
 
-// open sends a request and leaves its answer to be read.
-func open(ctx context.Context, send func() (*http.Response, error)) (io.ReadCloser, error) {
-	resp, err := send()
+// open sends a request and leaves its answer to be read, as long as something of it
+// comes.
+func open(ctx context.Context, send func(context.Context) (*http.Response, error)) (io.ReadCloser, error) {
+	return await(ctx, func(ctx context.Context) (*http.Response, error) { return heed(ctx, send) })
+}
+
+// await is open for an answer that may have long pauses.
+func await(ctx context.Context, send func(context.Context) (*http.Response, error)) (io.ReadCloser, error) {
+	resp, err := send(ctx)
 	if err != nil {
 		return nil, unreachable(ctx, err)
 	}
@@ -340,6 +347,9 @@ func call[T any](ctx context.Context, within time.Duration, send func(context.Co
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if errors.Is(err, errQuiet) {
+		return errQuiet
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // the URL would repeat what the caller said

@@ -41,6 +41,10 @@ func (h roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
+type roundTripOf func(*http.Request) (*http.Response, error)
+
+func (f roundTripOf) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestNewRefuses(t *testing.T) {
 	for _, server := range []string{"", "ftp://x", "http://", "http://u:p@x", "http://x?q=1", "http://x/#f", "http://%zz"} {
 		if _, err := New(server, ""); err == nil {

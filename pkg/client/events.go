@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -26,13 +27,14 @@ type LiveEvent struct {
 
 // JobEvents, BatchEvents and Events follow a job, a batch and the whole
 // account. after is the ID of the last event that was seen; empty begins with
-// the present state. A connection that ends is opened again behind the last
-// event, as long as the server is not gone for a minute. The streams of a job and
-// of a batch end with its end; that of an account ends with ctx.
+// the present state. A connection that ends, or brings no heartbeat for a minute,
+// is opened again behind the last event, as long as the server is not gone for
+// another one. The streams of a job and of a batch end with its end; that of an
+// account ends with ctx.
 //
 // A "reset" says that events may be missing: look at the present state anew.
 func (c *Client) JobEvents(ctx context.Context, id, after string) iter.Seq2[*LiveEvent, error] {
-	return c.events(ctx, "/v1/jobs/"+id+"/events", after, func(t string) bool {
+	return c.events(ctx, "/v1/jobs/"+url.PathEscape(id)+"/events", after, func(t string) bool {
 		switch t {
 		case "job.succeeded", "job.failed", "job.canceled", "job.expired":
 			return true
@@ -43,7 +45,7 @@ func (c *Client) JobEvents(ctx context.Context, id, after string) iter.Seq2[*Liv
 
 // BatchEvents is described at JobEvents.
 func (c *Client) BatchEvents(ctx context.Context, id, after string) iter.Seq2[*LiveEvent, error] {
-	return c.events(ctx, "/v1/batches/"+id+"/events", after, func(t string) bool { return t == "batch.completed" })
+	return c.events(ctx, "/v1/batches/"+url.PathEscape(id)+"/events", after, func(t string) bool { return t == "batch.completed" })
 }
 
 // Events is described at JobEvents.
@@ -87,17 +89,17 @@ var errEnough = errors.New("enough")
 
 // stream reads one connection to its end.
 func (c *Client) stream(ctx context.Context, path string, s *eventStream, each func(*LiveEvent) bool) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	req, err := c.request(ctx, http.MethodGet, path, nil, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "text/event-stream")
-	if s.last != "" {
-		req.Header.Set("Last-Event-ID", s.last)
-	}
-	resp, err := c.raw.Client.Do(req)
+	resp, err := heed(ctx, func(ctx context.Context) (*http.Response, error) {
+		req, err := c.request(ctx, http.MethodGet, path, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Accept", "text/event-stream")
+		if s.last != "" {
+			req.Header.Set("Last-Event-ID", s.last)
+		}
+		return c.raw.Client.Do(req)
+	})
 	if err != nil {
 		return unreachable(ctx, err)
 	}

@@ -146,14 +146,16 @@ func TestQuietEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		c := against(t, func(w http.ResponseWriter, _ *http.Request) {
-			switch calls++; calls {
-			case 1:
-				time.Sleep(time.Hour)
-			case 2:
+			if calls++; calls == 1 {
 				w.WriteHeader(503)
-			default:
-				fmt.Fprint(w, "event: job.failed\ndata: 1\n\n")
+				return
 			}
+			fmt.Fprint(w, "event: job.failed\ndata: 1\n\n")
+		})
+		then := c.http.Transport
+		c.http.Transport = roundTripOf(func(r *http.Request) (*http.Response, error) {
+			c.http.Transport = then
+			return silence{text: strings.Repeat(": beat\n\n", 120), every: 15 * time.Second, ends: true}.RoundTrip(r)
 		})
 		for e, err := range c.JobEvents(t.Context(), "job_1", "") {
 			if err != nil || e.Type != "job.failed" {
