@@ -67,8 +67,40 @@ func start(dir string) (err error) {
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
+	// What is made here need not outlive the machine; a test that wants to know
+	// what does has a cluster of its own.
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err == nil {
+		defer conn.Close(ctx)
+		_, err = conn.Exec(ctx, "ALTER SYSTEM SET fsync = off")
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT pg_reload_conf()")
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+template)
+	}
+	if err == nil {
+		err = store.Migrate(ctx, at(s, template), slog.New(slog.DiscardHandler))
+	}
+	if err != nil {
+		return errors.Join(err, s.Stop(ctx))
+	}
 	server = s
 	return nil
+}
+
+// template is the migrated database that those of tests are copied from.
+const template = "migrated"
+
+// at is where a database of the cluster is.
+func at(s *postgres.Server, database string) string {
+	u, err := url.Parse(s.URL())
+	if err != nil {
+		panic(err) // it made it itself
+	}
+	u.Path = "/" + database
+	return u.String()
 }
 
 // URL makes a database for this test and returns where it is, migrated.
@@ -94,18 +126,10 @@ func URL(t testing.TB) string {
 	}
 	defer conn.Close(ctx)
 	name := fmt.Sprintf("test_%d", made.Add(1))
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	if err := store.Migrate(ctx, u.String(), slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	return u.String()
+	return at(server, name)
 }
 
 // Open is a store on a database of its own, closed with the test.
