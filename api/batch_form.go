@@ -112,9 +112,15 @@ func (s *Server) batchOfForm(in *intake, boundary string) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := readForm(body, boundary, func(_ *form, a *arriving) error { return s.take(in, a, -1) })
+	f, err := readForm(body, boundary, func(_ *form, a *arriving) error {
+		// Also of what is known: that this is a dry run may be said behind it.
+		err := s.store(in.r.Context(), in.c, in.object(), a, -1)
+		in.input = a.upload(in.object())
+		return err
+	})
 	defer func() {
-		if err != nil && !fault.Is(err, fault.Unavailable) {
+		dry := in.settings != nil && in.settings.dryRun
+		if dry || in.known() || err != nil && !fault.Is(err, fault.Unavailable) {
 			s.dropInput(in)
 		}
 	}()
@@ -140,7 +146,6 @@ func (s *Server) batchOfForm(in *intake, boundary string) (err error) {
 	if !in.settings.dryRun {
 		return s.finishIntake(in)
 	}
-	defer s.dropInput(in)
 	return s.dryRunOf(in, in.input.object)
 }
 

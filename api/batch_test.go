@@ -164,6 +164,19 @@ func TestUploadIsKeyed(t *testing.T) {
 	if again := a.batch(t, http.StatusAccepted); again.Id != first.Id || again.Status != "completed" || again.Progress != 1 {
 		t.Errorf("%s", a.Body)
 	}
+	form := func(fields string) (string, header) {
+		return "--x\r\nContent-Disposition: form-data; name=file; filename=a.txt\r\n\r\n" + body + fields + "\r\n--x--\r\n",
+			header{"Content-Type": "multipart/form-data; boundary=x", "Idempotency-Key": "k"}
+	}
+	text, head := form("\r\n--x\r\nContent-Disposition: form-data; name=defaults\r\n\r\n{\"width\":800,\"height\":600}")
+	if again := f.do("POST", "/v1/batches", text, head).batch(t, http.StatusAccepted); again.Id != first.Id {
+		t.Errorf("as a form it is %s, not %s", again.Id, first.Id)
+	}
+	// That nothing is to be made may be said behind the file.
+	text, head = form("\r\n--x\r\nContent-Disposition: form-data; name=dry_run\r\n\r\ntrue")
+	if a := f.do("POST", "/v1/batches", text, head); a.Code != http.StatusOK {
+		t.Errorf("a dry run with a key that was used: %d %s", a.Code, a.Body)
+	}
 	if keys := f.bucket.keys(); len(keys) != 1 {
 		t.Errorf("in the bucket: %q", keys)
 	}
