@@ -87,7 +87,7 @@ const (
 	lockCompleted = `
 SELECT pass, created_at
 FROM batches
-WHERE id = @id AND account = @account AND state = 'completed'
+WHERE id = @id AND account = @account AND state = 'completed' AND (kept_until IS NULL OR kept_until > now())
 FOR UPDATE`
 
 	countFailed = `

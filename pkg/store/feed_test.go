@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tintype/tintype/pkg/batch"
+	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/pkg/store/storetest"
@@ -274,6 +275,32 @@ func TestBatchEnds(t *testing.T) {
 	}
 	if _, changed, err := f.RetryBatch(ctx, "acc_acme", f.id, time.Hour); err != nil || changed {
 		t.Errorf("tried again with nothing that failed: %t, %v", changed, err)
+	}
+}
+
+// What is deleted, or kept no longer, is not tried again: its objects may be
+// gone already.
+func TestWhatIsDeletedIsNotTriedAgain(t *testing.T) {
+	f := newFeeding(t)
+	c := f.validated("a", 1, 0)
+	c.Fed = 1
+	f.must(f.SaveFed(t.Context(), "a", c.Batch, true, lease))
+	f.ends(c.Batch, 1, job.Failed)
+	if _, err := f.end("a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.DropBatch(t.Context(), "acc_acme", f.id); err != nil {
+		t.Fatal(err)
+	}
+	if b, changed, err := f.RetryBatch(t.Context(), "acc_acme", f.id, time.Hour); !fault.Is(err, fault.NotFound) || changed {
+		t.Errorf("%+v, %t, %v", b, changed, err)
+	}
+	if err := f.DeleteBatch(t.Context(), f.id); err != nil {
+		t.Fatal(err)
+	}
+	var rows int
+	if err := f.conn.QueryRow(t.Context(), "SELECT count(*) FROM batches").Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d rows are left, %v", rows, err)
 	}
 }
 
