@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tintype/tintype/pkg/account"
@@ -203,7 +204,10 @@ func (of *feeding) validate(ctx context.Context) error {
 // failed the last time.
 func (of *feeding) makePass(ctx context.Context) error {
 	b := of.batch
-	object, made := fmt.Sprintf("b/%s/%s/pass-%d.jsonl", b.Account, b.ID, b.Pass), int64(-1)
+	// A name of its own, as that of lines has: one who has lost the batch and
+	// does not know it yet touches nothing of whoever has it now.
+	object := fmt.Sprintf("b/%s/%s/pass-%d-%s.jsonl", b.Account, b.ID, b.Pass, job.EncodeBase32(uuid.New()))
+	made := int64(-1)
 	if err := of.keep(ctx, func(ctx context.Context) error {
 		n, err := of.writePass(ctx, object)
 		if err == nil {
@@ -218,7 +222,7 @@ func (of *feeding) makePass(ctx context.Context) error {
 }
 
 // writePass writes it, and says how many lines there are. Whoever does it again
-// writes the same.
+// writes the same, elsewhere.
 func (of *feeding) writePass(ctx context.Context, object string) (n int64, err error) {
 	s, b := of.server, of.batch
 	failed := pager[int]{of: func(line int) int { return line }, page: func(after int) ([]int, error) {
@@ -226,9 +230,6 @@ func (of *feeding) writePass(ctx context.Context, object string) (n int64, err e
 			return s.deps.Store.FailedLines(ctx, b, b.Pass-1, after, outcomePage)
 		})
 	}}
-	if err := s.deps.Bucket.Delete(ctx, object); err != nil { // of one who died over it
-		return 0, err
-	}
 	reader, writer := io.Pipe()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

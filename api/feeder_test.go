@@ -435,6 +435,9 @@ func TestFailedLinesAreTriedAgain(t *testing.T) {
 		b.FinishedAt, b.ExpiresAt = time.Time{}, time.Now().Add(time.Hour)
 	})
 	b := f.until(v.Id, func(b *batch.Batch) bool { return b.State == batch.Completed && b.Pass == 2 })
+	if prefix := "b/" + b.Account + "/" + b.ID + "/pass-2-"; !strings.HasPrefix(b.PassObject, prefix) || b.PassObject == prefix+".jsonl" {
+		t.Errorf("the lines of the pass are in %s, which another feeder may take for its own", b.PassObject)
+	}
 	if got, want := b.Counts(0), (batch.Counts{Total: 6, Succeeded: 5, Failed: 1}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
