@@ -48,9 +48,7 @@ type feeding struct {
 	// without anybody here hearing of it; zero: nothing is open.
 	openAt time.Time
 
-	account account.Account
-	plan    account.Plan
-	who     caller
+	uploader // as they were when feeding began
 }
 
 // run goes from state to state until the batch has ended, waits for something
@@ -293,31 +291,46 @@ func (of *feeding) holdUp(ctx context.Context, reason string, until time.Time) e
 	})
 }
 
+// An uploader is whose batch it is, at one moment.
+type uploader struct {
+	account account.Account
+	plan    account.Plan
+	who     caller
+}
+
 // enter reads whose batch it is, as they are now. barred says that they may
 // submit nothing.
 func (of *feeding) enter(ctx context.Context) (barred bool, err error) {
+	now, barred, err := of.uploaderNow(ctx)
+	if err == nil {
+		of.uploader = now
+	}
+	return barred, err
+}
+
+func (of *feeding) uploaderNow(ctx context.Context) (o uploader, barred bool, err error) {
 	s, b := of.server, of.batch
-	of.who = caller{account: b.Account, key: b.Key, address: b.Address}
+	o.who = caller{account: b.Account, key: b.Key, address: b.Address}
 	p := s.policy()
 	switch {
 	case account.Anonymous(b.Account):
-		of.account = account.Account{ID: b.Account, Name: b.Account, Plan: p.AnonymousPlan}
+		o.account = account.Account{ID: b.Account, Name: b.Account, Plan: p.AnonymousPlan}
 		barred = p.AnonymousPlan == ""
 	default:
-		known, err := s.keys.byID(ctx, b.Key, of.who.identity, time.Now())
+		known, err := s.keys.byID(ctx, b.Key, o.who.identity, time.Now())
 		if err != nil && !fault.Is(err, fault.NotFound) {
-			return false, err
+			return o, false, err
 		}
-		of.account = known.account
+		o.account = known.account
 		barred = err != nil || !known.key.Live(time.Now()) || known.account.ID != b.Account || known.account.Suspended
 	}
-	of.plan, _ = p.Plan(of.account.Plan) // a plan that is gone is the first one, as at the leader
+	o.plan, _ = p.Plan(o.account.Plan) // a plan that is gone is the first one, as at the leader
 	for _, by := range [...]account.By{account.ByIP, account.ByKey, account.ByAccount} {
-		if f := s.blocks.find(of.who.subject(by), time.Now()); f != nil {
+		if f := s.blocks.find(o.who.subject(by), time.Now()); f != nil {
 			barred = true
 		}
 	}
-	return barred, nil
+	return o, barred, nil
 }
 
 // cutShort ends what is left of a batch that is canceled, or whose time is over:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
 
@@ -145,6 +146,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		case <-p.timer():
 		case <-every.C:
 			p.save(ctx)
+			p.askUploader(ctx)
 			if p.feeder.full.Load() && time.Since(p.began) > turnFor {
 				p.halt(errStopped)
 			}
@@ -215,6 +217,21 @@ func (p *pipeline) save(ctx context.Context) {
 		if p.expired {
 			p.halt(errStopped)
 		}
+	}
+}
+
+// askUploader looks whether the key that uploaded the batch is still one, which
+// the leader does not know, and whether the plan is another one.
+func (p *pipeline) askUploader(ctx context.Context) {
+	if p.stop != nil {
+		return
+	}
+	switch now, barred, err := p.uploaderNow(ctx); {
+	case err != nil: // the next time
+	case barred:
+		p.pauseFor(batch.PausedSuspended, time.Now().Add(barredFor))
+	case !reflect.DeepEqual(now.plan, p.plan):
+		p.halt(errStopped) // and begins again, by that one
 	}
 }
 

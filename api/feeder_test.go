@@ -281,6 +281,25 @@ func TestSuspendedAccountsBatchWaits(t *testing.T) {
 	f.until(v.Id, state(batch.Completed))
 }
 
+// So it is when that is found out while lines are being fed: of a key that was
+// revoked the leader knows nothing.
+func TestRevokedKeysBatchStops(t *testing.T) {
+	f := feedingFarm(t, leaveAll)
+	v := f.upload("/v1/batches", urls(1000), textPlain)
+	f.until(v.Id, func(b *batch.Batch) bool { return len(f.published(v.Id, 1)) >= windowLeast })
+	f.store.mu.Lock()
+	for id, k := range f.store.keys {
+		k.RevokedAt = time.Now()
+		f.store.keys[id] = k
+	}
+	f.store.mu.Unlock()
+	f.server.keys.dropAccount(f.acct.ID)
+	b := f.until(v.Id, state(batch.Paused))
+	if b.PausedReason != batch.PausedSuspended || len(f.published(v.Id, 1)) != windowLeast {
+		t.Errorf("%+v", b)
+	}
+}
+
 // Of lines behind what a dead feeder has saved, leader and archive are asked
 // before they are published; a clean hand-over asks nothing.
 func TestFeederAsksAfterADeath(t *testing.T) {
@@ -399,7 +418,7 @@ func TestPausedBatchIsGivenBack(t *testing.T) {
 // Who has lost a batch publishes nothing more, even before it is told.
 func TestLeaseOverPublishesNothing(t *testing.T) {
 	f := feedingFarm(t, succeedAll)
-	of := &feeding{feeder: f.server.feeder, server: f.server, batch: &batch.Batch{ID: batch.NewID(), Account: f.acct.ID, Pass: 1}, account: f.acct}
+	of := &feeding{feeder: f.server.feeder, server: f.server, batch: &batch.Batch{ID: batch.NewID(), Account: f.acct.ID, Pass: 1}, uploader: uploader{account: f.acct}}
 	l := line(1, "")
 	if r := of.put(t.Context(), &l, false); r.err != errLost { //nolint:errorlint // it comes as it is
 		t.Errorf("%v", r.err)

@@ -360,7 +360,7 @@ type Batch struct {
 	// (no line became a job) are ends; `canceling` is on the way to one.
 	Status BatchStatus `json:"status"`
 
-	// PausedReason Why it is paused: `by_owner`, `quota_exceeded` (until the quota's reset) or `suspended`.
+	// PausedReason Why it is paused: `by_owner`, `quota_exceeded` (until the quota's reset) or `suspended` (the account is, or the key that uploaded it was revoked or blocked).
 	PausedReason *string `json:"paused_reason"`
 
 	// ResumeAt When a pause ends by itself.
