@@ -75,13 +75,14 @@ type feeder struct {
 	server *Server
 	due    chan struct{} // capacity 1: something may be there to work on
 	full   atomic.Bool   // batches wait for a place
+	rooms  *buffers      // for those that are judged: far fewer than may be fed
 
 	mu   sync.Mutex
 	held map[string]*feeding // by batch; guarded by mu
 }
 
 func newFeeder(s *Server) *feeder {
-	return &feeder{server: s, due: make(chan struct{}, 1), held: map[string]*feeding{}}
+	return &feeder{server: s, due: make(chan struct{}, 1), rooms: newBuffers(), held: map[string]*feeding{}}
 }
 
 // changed says that an account has made a batch, or done something to it.

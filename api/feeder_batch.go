@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tintype/tintype/api/lines"
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/fault"
@@ -28,6 +29,9 @@ const (
 	endEvery, endSlowly = 100 * time.Millisecond, time.Second
 	// asksAtOnce is how many jobs are asked for, or canceled, side by side.
 	asksAtOnce = 64
+	// What the judging of one batch has of the memory for that, at least and at
+	// most: eight large ones at a time, two of them of one account.
+	judgingLeast, judgingMost = 4 << 20, maxShare / 2
 )
 
 // feeding is a batch in this replica's hands.
@@ -186,7 +190,12 @@ func (of *feeding) validate(ctx context.Context) error {
 	judged := *of.batch
 	judgedAll := false
 	if err := of.keep(ctx, func(ctx context.Context) error {
-		err := of.server.validate(ctx, &judged)
+		release, err := of.feeder.rooms.acquire(ctx, judged.Account, roomFor(&judged))
+		if err != nil {
+			return err
+		}
+		defer release()
+		err = of.server.validate(ctx, &judged)
 		judgedAll = err == nil
 		return err
 	}); err != nil || !judgedAll {
@@ -196,6 +205,16 @@ func (of *feeding) validate(ctx context.Context) error {
 	b.Lines, b.Total, b.Invalid, b.PassObject, b.PassTotal = judged.Lines, judged.Total, judged.Invalid, judged.PassObject, judged.PassTotal
 	b.Failure, b.LeftOut = judged.Failure, judged.LeftOut
 	return of.write(ctx, of.server.deps.Store.BatchValidated)
+}
+
+// roomFor is about what memory the judging of a batch takes, by the size of its
+// input: a large one has a piece of what is written and a million custom_ids.
+func roomFor(b *batch.Batch) int64 {
+	size := b.InputBytes
+	if b.Gzip {
+		size *= lines.MaxRatio
+	}
+	return min(judgingLeast+size, judgingMost)
 }
 
 // makePass writes the object of the lines that are tried again: those that

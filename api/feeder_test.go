@@ -300,6 +300,35 @@ func TestRevokedKeysBatchStops(t *testing.T) {
 	}
 }
 
+// Batches whose account has as many in judgement as it may have wait for their
+// turn, and keep nobody else waiting.
+func TestJudgingIsBounded(t *testing.T) {
+	f := feedingFarm(t, succeedAll)
+	release, err := f.server.feeder.rooms.acquire(t.Context(), f.acct.ID, maxShare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := f.upload("/v1/batches", urls(2), textPlain)
+	f.until(v.Id, f.isHeld(v.Id, true))
+	until := func() (at time.Time) {
+		f.store.mu.Lock()
+		defer f.store.mu.Unlock()
+		return f.store.batchRow(v.Id).feedUntil
+	}
+	claimed := until()
+	f.server.feeder.changed(v.Id)
+	b := f.until(v.Id, func(*batch.Batch) bool { return until().After(claimed.Add(renewEvery)) }) // it is kept meanwhile
+	if b.State != batch.Validating {
+		t.Errorf("%s without room for it", b.State)
+	}
+	release()
+	f.until(v.Id, state(batch.Completed))
+	large, packed := &batch.Batch{InputBytes: 1 << 30}, &batch.Batch{InputBytes: 1 << 20, Gzip: true}
+	if small := roomFor(&batch.Batch{InputBytes: 100}); small > maxShare/10 || roomFor(large) != judgingMost || roomFor(packed) != judgingMost {
+		t.Errorf("%d, %d, %d", small, roomFor(large), roomFor(packed))
+	}
+}
+
 // Of lines behind what a dead feeder has saved, leader and archive are asked
 // before they are published; a clean hand-over asks nothing.
 func TestFeederAsksAfterADeath(t *testing.T) {

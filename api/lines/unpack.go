@@ -12,9 +12,9 @@ import (
 const (
 	// MaxBytes is how large one may be, unpacked.
 	MaxBytes = 1 << 30
-	// maxRatio is how many bytes one packed byte may become. Lines that say nearly
+	// MaxRatio is how many bytes one packed byte may become. Lines that say nearly
 	// the same reach some 40.
-	maxRatio = 100
+	MaxRatio = 100
 	// ratioFrom is how much may come before that counts.
 	ratioFrom = 1 << 20
 )
@@ -77,8 +77,8 @@ func (u *unpacked) Read(p []byte) (int, error) {
 	switch {
 	case u.bytes > u.most:
 		return 0, refuse(0, CodeTooLarge, "the input is larger than %d bytes%s; split it", u.most, u.when())
-	case u.packed && u.bytes > ratioFrom && u.bytes > maxRatio*u.source.bytes:
-		return 0, refuse(0, CodeTooLarge, "the input unpacks to more than %d times its size; send it plain", maxRatio)
+	case u.packed && u.bytes > ratioFrom && u.bytes > MaxRatio*u.source.bytes:
+		return 0, refuse(0, CodeTooLarge, "the input unpacks to more than %d times its size; send it plain", MaxRatio)
 	case err != nil && !errors.Is(err, io.EOF):
 		return n, u.broken(err)
 	}
