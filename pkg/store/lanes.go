@@ -477,16 +477,25 @@ func release(ctx context.Context, tx pgx.Tx, holder string, released []webhook.R
 
 const (
 	// healLanes wakes lanes that should be awake: after somebody has moved
-	// next_at in a row by hand.
+	// next_at in a row by hand. Both leave out what somebody has locked: whoever
+	// writes messages locks lanes in their order, which these do not keep.
 	healLanes = `
-UPDATE delivery_lanes l
+UPDATE delivery_lanes
 SET wake_at = now()
-WHERE holder IS NULL AND wake_at > now() AND (open_until IS NULL OR open_until <= now())
-  AND EXISTS (SELECT FROM deliveries d WHERE d.lane = l.lane AND d.state = 'pending' AND d.next_at <= now())`
+WHERE lane IN (
+    SELECT lane
+    FROM delivery_lanes l
+    WHERE holder IS NULL AND wake_at > now() AND (open_until IS NULL OR open_until <= now())
+      AND EXISTS (SELECT FROM deliveries d WHERE d.lane = l.lane AND d.state = 'pending' AND d.next_at <= now())
+    FOR UPDATE SKIP LOCKED)`
 
 	trimLanes = `
 DELETE FROM delivery_lanes
-WHERE wake_at = 'infinity' AND holder IS NULL AND touched_at < now() - interval '1 day'`
+WHERE lane IN (
+    SELECT lane
+    FROM delivery_lanes
+    WHERE wake_at = 'infinity' AND holder IS NULL AND touched_at < now() - interval '1 day'
+    FOR UPDATE SKIP LOCKED)`
 
 	selectBacklog = `
 SELECT COALESCE(sum(waiting), 0)::bigint, COALESCE(sum(waiting) FILTER (WHERE standing = 'failing'), 0)::bigint

@@ -473,3 +473,38 @@ func TestLanesAreForgotten(t *testing.T) {
 		}
 	}
 }
+
+// Whoever tends lanes waits for nobody who writes into them: they lock many, each
+// in another order.
+func TestTendingLanesWaitsForNobody(t *testing.T) {
+	l := newLanes(t)
+	l.tell("acc_acme", "https://a.example/", "https://b.example/")
+	exec(t, l.conn, `UPDATE deliveries SET state = 'delivered', ended_at = now() WHERE lane LIKE '%b.example'`)
+	exec(t, l.conn, `UPDATE delivery_lanes SET touched_at = now() - interval '2 days', wake_at = CASE WHEN lane LIKE '%b.example' THEN 'infinity' ELSE now() + interval '1 hour' END`)
+	left := func() (asleep, all int) {
+		t.Helper()
+		if err := l.conn.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE wake_at > now()), count(*) FROM delivery_lanes`).Scan(&asleep, &all); err != nil {
+			t.Fatal(err)
+		}
+		return asleep, all
+	}
+	tend := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if _, _, err := l.TendLanes(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, l.conn, `BEGIN`)
+	exec(t, l.conn, `SELECT FROM delivery_lanes FOR UPDATE`)
+	tend()
+	exec(t, l.conn, `COMMIT`)
+	if asleep, all := left(); asleep != 2 || all != 2 {
+		t.Errorf("%d of %d lanes sleep", asleep, all)
+	}
+	tend()
+	if asleep, all := left(); asleep != 0 || all != 1 {
+		t.Errorf("then %d of %d lanes sleep", asleep, all)
+	}
+}
