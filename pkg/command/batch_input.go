@@ -132,7 +132,7 @@ func lineFormat(format, name string, head []byte, zipped bool) (string, error) {
 	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n")
 	first, _, _ := bytes.Cut(head, []byte("\n"))
 	line := strings.ToLower(strings.TrimSpace(string(first)))
-	names := strings.FieldsFunc(line, func(c rune) bool { return c == ',' || c == '"' || c == ' ' })
+	names := strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(",;\t\" ", c) })
 	switch {
 	case strings.HasPrefix(line, "{"):
 		return "jsonl", nil

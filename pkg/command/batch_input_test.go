@@ -26,6 +26,8 @@ func TestInputs(t *testing.T) {
 		"objects":          {"a", "", "\ufeff\r\n {\"url\": 1}", "jsonl"},
 		"addresses":        {"a.txt", "", "\nHTTPS://x/?a,b\n", "text"},
 		"columns":          {"a", "", "custom_id,\"url\",width\r\n", "csv"},
+		"semicolons":       {"a", "", "custom_id;url;width\n", "csv"},
+		"tabs":             {"a.txt", "", "custom_id\turl\n", "csv"},
 		"as it is said":    {"a.csv", "Text", "x", "text"},
 		"as it is called":  {"a", "ndjson", "x", "jsonl"},
 		"one column alone": {"list.dat", "", "url\nhttp://x/", "csv"},
