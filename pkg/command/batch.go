@@ -48,6 +48,7 @@ func Batch(ctx context.Context, t Terminal, cfg config.Batch) error {
 	defer c.Close()
 	cfg.Server = strings.TrimRight(cfg.Server, "/") // one server has one name in the folder
 	b := &batchRun{c: c, t: t, cfg: cfg, show: newBatchProgress(t)}
+	b.say = b.show.say
 	defer b.show.clear()
 	if cfg.Attach != "" {
 		return b.attach(ctx)

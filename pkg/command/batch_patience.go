@@ -16,6 +16,8 @@ const (
 	awayFor = time.Minute
 	// throttledFor is the longest wait that a server may ask for.
 	throttledFor = 15 * time.Minute
+	// sayAfter is how long it is tried in silence.
+	sayAfter = 2 * time.Second
 	// firstPause and mostPause bound the pauses while nobody answers.
 	firstPause = 50 * time.Millisecond
 	mostPause  = 5 * time.Second
@@ -27,15 +29,24 @@ type patience struct {
 	mu    sync.Mutex
 	until time.Time // guarded by mu; nobody asks before
 	seen  time.Time // guarded by mu; the server answered
+	said  bool      // guarded by mu; that it does not
+	say   func(format string, args ...any)
 }
 
 // alive notes that the server answers, if err is nil.
 func (p *patience) alive(err error) {
 	if err == nil {
 		p.mu.Lock()
-		p.seen = time.Now()
+		p.seen, p.said = time.Now(), false
 		p.mu.Unlock()
 	}
+}
+
+// answered notes that it answers, if not as is wished.
+func (p *patience) answered() {
+	p.mu.Lock()
+	p.seen = time.Now()
+	p.mu.Unlock()
 }
 
 // away is for how long the server has not answered; at most since then.
@@ -73,15 +84,34 @@ func (p *patience) try(ctx context.Context, ask func() error) error {
 		case !ok: // a connection that broke is soon another one
 			wait, soon = soon, min(2*soon, mostPause)
 		case refused.Status == http.StatusTooManyRequests:
-			p.alive(nil) // it is there
+			p.answered() // it is there
 		}
 		if wait > throttledFor {
 			return fmt.Errorf("asked to wait for %s: %w", wait, err)
 		}
-		if p.away(since) > awayFor {
+		away := p.away(since)
+		if away > awayFor {
 			return err
 		}
+		if away+wait > sayAfter {
+			p.tell(err, wait)
+		}
 		p.hold(wait)
+	}
+}
+
+// tell says once, until there is an answer again, what is waited for.
+func (p *patience) tell(err error, wait time.Duration) {
+	p.mu.Lock()
+	said := p.said
+	p.said = true
+	p.mu.Unlock()
+	switch refused, ok := errors.AsType[*client.Problem](err); {
+	case said || p.say == nil:
+	case ok:
+		p.say("asking again in %s: %v", roughly(wait), refused)
+	default:
+		p.say("asking again for up to a minute: %v", err)
 	}
 }
 

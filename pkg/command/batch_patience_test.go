@@ -16,7 +16,8 @@ import (
 // for a minute is given up.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var p patience
+		var said []string
+		p := patience{say: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
 		began := time.Now()
 		var wg sync.WaitGroup
 		asked := make([][]time.Duration, 4)
@@ -36,6 +37,9 @@ func TestPatience(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		if want := "asking again in 2 min: the server answered 429 Too Many Requests"; len(said) != 1 || said[0] != want {
+			t.Errorf("said %q, want %q once", said, want)
+		}
 		if len(asked[0]) != 2 || asked[0][1] != 2*time.Minute {
 			t.Errorf("the first asked at %v", asked[0])
 		}
@@ -48,6 +52,9 @@ func TestPatience(t *testing.T) {
 		err := p.try(t.Context(), func() error { return fmt.Errorf("%w: nobody listens", client.ErrUnreachable) })
 		if took := time.Since(began); ExitCode(err) != ExitUnreachable || took < awayFor || took > awayFor+mostPause {
 			t.Errorf("gave up after %s: %v", took, err)
+		}
+		if want := "asking again for up to a minute: the server is not reachable: nobody listens"; len(said) != 2 || said[1] != want {
+			t.Errorf("said %q, want %q at last", said, want)
 		}
 		err = p.try(t.Context(), func() error { return &client.Problem{Status: 429, RetryAfter: time.Hour} })
 		if ExitCode(err) != ExitRefused {
