@@ -31,6 +31,9 @@ const (
 	// replaysAtOnce bounds how many streams do so at a time: each reads all that
 	// has happened since.
 	replaysAtOnce = 8
+	// replayWithin bounds how long one waits for its turn, and how long its turn is:
+	// a client that reads slowly comes back, behind those that wait.
+	replayWithin = time.Minute
 	// endMark is behind the id of the last event of a stream: who comes back with
 	// it has seen all of it.
 	endMark = "-end"
@@ -232,7 +235,10 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *call, vi
 	if err == nil && !l.ended {
 		why, err = l.follow(ctx, view.look)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errReplays):
+		why = endSlow
+	case err != nil:
 		why = endClient
 	}
 	if errors.Is(context.Cause(ctx), errDraining) {
@@ -261,10 +267,27 @@ func (l *live) begin(ctx context.Context, view liveView) error {
 // A client that is far behind reads the ledger by itself first, so that what
 // comes meanwhile is not kept in memory for it.
 func (l *live) catchUp(ctx context.Context) error {
-	if err := l.replays.Acquire(ctx, 1); err != nil {
+	linger(l.out.w, replayWithin)
+	waiting, cancel := context.WithTimeoutCause(ctx, replayWithin, errReplays)
+	defer cancel()
+	if err := l.replays.Acquire(waiting, 1); err != nil {
+		if ctx.Err() == nil {
+			return errReplays
+		}
 		return fault.Wrap(fault.Canceled, context.Cause(ctx), "the client went away")
 	}
 	defer l.replays.Release(1)
+	ctx, cancel = context.WithTimeoutCause(ctx, replayWithin, errReplays)
+	defer cancel()
+	err := l.getThere(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errReplays) {
+		return errReplays
+	}
+	return err
+}
+
+// getThere is catchUp in its turn.
+func (l *live) getThere(ctx context.Context) error {
 	at, err := l.tail.position(ctx)
 	for ; err == nil && !l.ended && at > l.shown>>16+replayNear; at, err = l.tail.position(ctx) {
 		if err := l.replay(ctx, at); err != nil {
@@ -287,6 +310,12 @@ func (l *live) catchUp(ctx context.Context) error {
 	}
 	l.since = time.Now().Add(-clocksApart)
 	return err
+}
+
+// errReplays is for who has not got to what is now in time.
+var errReplays = &fault.Error{
+	Kind: fault.Unavailable, RetryAfter: comeBack,
+	Detail: "too many clients read what they have missed at the moment; come back with the same id, or without one to begin with what is now",
 }
 
 // errThere ends a replay.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -173,6 +174,31 @@ func TestEventsThatAreGone(t *testing.T) {
 	f.do("GET", "/v1/events?last_event_id=x", "").problem(t, 400, "invalid_input")
 	f.do("GET", "/v1/events?batch_line_events=maybe", "").problem(t, 400, "invalid_input")
 	f.do("GET", "/v1/jobs/job_x/events", "").problem(t, 404, "not_found")
+}
+
+// Who cannot read what it has missed because others do is told so, and those who
+// never get there with it do not keep everybody else from it.
+func TestEventsWaitTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarm(t)
+		id := f.submit(`{"html":"x"}`).Id
+		f.accepts(id)
+		if !f.server.replays.TryAcquire(replaysAtOnce) {
+			t.Fatal("somebody reads already")
+		}
+		began := time.Now()
+		p := f.do("GET", "/v1/events?last_event_id=65536", "").problem(t, 503, "unavailable")
+		if took := time.Since(began); took < replayWithin || took > replayWithin+time.Second || !strings.Contains(p.Detail, "come back") {
+			t.Errorf("after %s: %+v", took, p)
+		}
+		f.server.replays.Release(replaysAtOnce)
+		f.ledger.hold(1) // who waits for it does not get there
+		f.do("GET", "/v1/events?last_event_id=65536", "").problem(t, 503, "unavailable")
+		if !f.server.replays.TryAcquire(replaysAtOnce) {
+			t.Error("a turn has no end")
+		}
+		f.server.replays.Release(replaysAtOnce)
+	})
 }
 
 // An account's stream has its own jobs alone, and lines of batches where it asks
