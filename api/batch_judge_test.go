@@ -122,6 +122,9 @@ func TestValidateWithoutBucket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := f.stop(); err != nil { // its feeder has a bucket, too
+		t.Fatal(err)
+	}
 	bucket := f.server.deps.Bucket
 	for name, broken := range map[string]brokenBucket{
 		"reading": {Bucket: bucket, readable: 1000, writable: 1 << 30},

@@ -188,15 +188,18 @@ func TestKeyWithoutTheArchive(t *testing.T) {
 // A record is dated before the archive is read: what the archive did not have
 // then, the leader may not forget until the record is too old to be decided.
 func TestDatedBeforeTheArchiveIsRead(t *testing.T) {
-	f := newKeyedFarm(t)
+	var f *farm
 	read := make(chan int64, 1)
-	f.server.deps.Store = watched{f.store, func() {
-		now, err := f.server.front.clock()
-		if err != nil {
-			t.Error(err)
-		}
-		read <- now
-	}}
+	f = newFarm(t, func(_ *Config, d *Deps) {
+		d.Store = watched{d.Store, func() {
+			now, err := f.server.front.clock()
+			if err != nil {
+				t.Error(err)
+			}
+			read <- now
+		}}
+	})
+	f.leader.decide = f.leader.byKey()
 	f.keyed("k", `{"html":"x"}`).job(t, http.StatusAccepted)
 	if sent := f.leader.record().Envelope.SentUs; sent == 0 || sent > <-read {
 		t.Error("the record is dated after the archive was read")
