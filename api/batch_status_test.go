@@ -63,7 +63,9 @@ func TestBatchThroughItsStates(t *testing.T) {
 	for _, what := range []string{"cancel", "pause", "resume"} {
 		act(what).problem(t, http.StatusConflict, "already_finished")
 	}
-	if got := act("retry-failed").batch(t, http.StatusOK); got.Status != "running" || got.Pass != 2 || got.Counts != (BatchCounts{Total: 9, Queued: 2, Succeeded: 6, Failed: 1}) {
+	got = act("retry-failed").batch(t, http.StatusOK)
+	got.Counts.Queued, got.Counts.Running = got.Counts.Queued+got.Counts.Running, 0 // they may have begun already
+	if got.Status != "running" || got.Pass != 2 || got.Counts != (BatchCounts{Total: 9, Queued: 2, Succeeded: 6, Failed: 1}) {
 		t.Errorf("%+v", got)
 	}
 	f.until(v.Id, func(b *batch.Batch) bool { return len(f.published(v.Id, 2)) == 2 })
