@@ -1,5 +1,7 @@
 package audit
 
+import pb "github.com/tintype/tintype/proto/tintype/v1"
+
 // Batch is one upload, as its client made it and as it read it at its end.
 type Batch struct {
 	ID, Account string
@@ -82,7 +84,7 @@ func (a *auditor) batches() {
 			switch {
 			case id == "" && l.State != "canceled" && !b.Bad[l.Line]:
 				a.wrong("batch", "line %d of %s is %s and never was a job", l.Line, b.ID, l.State)
-			case h != nil && (h.end.GetJob().GetState() != l.State || h.end.GetJob().GetFailure().GetCode() != l.Error):
+			case h != nil && (h.end.GetJob().GetState() != l.State || errorOf(h.end.GetJob()) != l.Error):
 				a.wrong("batch", "line %d of %s is answered as %s %s, and %s ended as %s %s", l.Line, b.ID, l.State, l.Error, id,
 					h.end.GetJob().GetState(), h.end.GetJob().GetFailure().GetCode())
 			}
@@ -121,4 +123,14 @@ func (a *auditor) fed(k Kill) bool {
 		}
 	}
 	return false
+}
+
+// errorOf is the error of a job's line in results: what failed, or that it was
+// ended. Empty where there is none.
+func errorOf(j *pb.Job) string {
+	switch j.GetState() {
+	case "canceled", "expired":
+		return j.GetState()
+	}
+	return j.GetFailure().GetCode()
 }
