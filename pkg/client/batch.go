@@ -78,24 +78,17 @@ func (c *Client) Batch(ctx context.Context, id string) (*Batch, error) {
 // Batches are the account's batches, the newest first. of says which; its Limit
 // and After are not needed.
 func (c *Client) Batches(ctx context.Context, of ListBatchesParams) iter.Seq2[*Batch, error] {
-	return func(yield func(*Batch, error) bool) {
-		for {
-			page, err := call[BatchList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListBatches(ctx, &of) })
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for i := range page.Data {
-				if !yield(&page.Data[i], nil) {
-					return
-				}
-			}
-			if !page.HasMore || page.NextCursor == nil {
-				return
-			}
-			of.After = page.NextCursor
+	return listed(func(after *string) ([]Batch, *string, error) {
+		from := of
+		if after != nil {
+			from.After = after
 		}
-	}
+		page, err := call[BatchList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListBatches(ctx, &from) })
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Data, behind(page.HasMore, page.NextCursor), nil
+	})
 }
 
 // CancelBatch ends a batch; what runs is canceled.

@@ -208,19 +208,16 @@ func (c *Client) Policy(ctx context.Context) ([]byte, error) {
 
 // ListAccounts lists every account, oldest first.
 func (c *Client) ListAccounts(ctx context.Context) ([]AccountOverview, error) {
-	all, limit := []AccountOverview{}, 200
-	params := ListAccountsParams{Limit: &limit}
-	for {
-		page, err := call[AccountList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListAccounts(ctx, &params) })
+	limit := mostOnPage
+	return gathered(func(after *string) ([]AccountOverview, *string, error) {
+		page, err := call[AccountList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+			return c.raw.ListAccounts(ctx, &ListAccountsParams{Limit: &limit, After: after})
+		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Data...)
-		if !page.HasMore || page.NextCursor == nil {
-			return all, nil
-		}
-		params.After = page.NextCursor
-	}
+		return page.Data, behind(page.HasMore, page.NextCursor), nil
+	})
 }
 
 // Account looks an account up by its id.
@@ -284,19 +281,16 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 
 // ListBans lists who is kept out, the newest first.
 func (c *Client) ListBans(ctx context.Context) ([]Ban, error) {
-	all, limit := []Ban{}, 200
-	params := ListBansParams{Limit: &limit}
-	for {
-		page, err := call[BanList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListBans(ctx, &params) })
+	limit := mostOnPage
+	return gathered(func(after *string) ([]Ban, *string, error) {
+		page, err := call[BanList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+			return c.raw.ListBans(ctx, &ListBansParams{Limit: &limit, After: after})
+		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Data...)
-		if !page.HasMore || page.NextCursor == nil {
-			return all, nil
-		}
-		params.After = page.NextCursor
-	}
+		return page.Data, behind(page.HasMore, page.NextCursor), nil
+	})
 }
 
 // Ban keeps a subject out, such as address:203.0.113.7, until a moment; for good,

@@ -27,19 +27,16 @@ func (c *Client) UploadFile(ctx context.Context, name string, body io.Reader, si
 
 // ListFiles lists the account's files, the newest first.
 func (c *Client) ListFiles(ctx context.Context) ([]File, error) {
-	all, limit := []File{}, 200
-	params := ListFilesParams{Limit: &limit}
-	for {
-		page, err := call[FileList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListFiles(ctx, &params) })
+	limit := mostOnPage
+	return gathered(func(after *string) ([]File, *string, error) {
+		page, err := call[FileList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
+			return c.raw.ListFiles(ctx, &ListFilesParams{Limit: &limit, After: after})
+		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Data...)
-		if !page.HasMore || page.NextCursor == nil {
-			return all, nil
-		}
-		params.After = page.NextCursor
-	}
+		return page.Data, behind(page.HasMore, page.NextCursor), nil
+	})
 }
 
 // File looks a file up.

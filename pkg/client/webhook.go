@@ -16,21 +16,16 @@ func (c *Client) CreateWebhookEndpoint(ctx context.Context, req WebhookEndpointR
 
 // ListWebhookEndpoints lists the account's endpoints, the oldest first.
 func (c *Client) ListWebhookEndpoints(ctx context.Context) ([]WebhookEndpoint, error) {
-	all, limit := []WebhookEndpoint{}, 200
-	params := ListWebhookEndpointsParams{Limit: &limit}
-	for {
+	limit := mostOnPage
+	return gathered(func(after *string) ([]WebhookEndpoint, *string, error) {
 		page, err := call[WebhookEndpointList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
-			return c.raw.ListWebhookEndpoints(ctx, &params)
+			return c.raw.ListWebhookEndpoints(ctx, &ListWebhookEndpointsParams{Limit: &limit, After: after})
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Data...)
-		if !page.HasMore || page.NextCursor == nil {
-			return all, nil
-		}
-		params.After = page.NextCursor
-	}
+		return page.Data, behind(page.HasMore, page.NextCursor), nil
+	})
 }
 
 // WebhookEndpoint looks an endpoint up.
@@ -83,26 +78,17 @@ func (c *Client) RotateWebhookSecret(ctx context.Context) (*WebhookSecret, error
 // Deliveries are the messages of the account, the newest first, each with every
 // attempt. of says which; its Limit and After are not needed.
 func (c *Client) Deliveries(ctx context.Context, of ListDeliveriesParams) iter.Seq2[*Delivery, error] {
-	return func(yield func(*Delivery, error) bool) {
-		for {
-			page, err := call[DeliveryList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) {
-				return c.raw.ListDeliveries(ctx, &of)
-			})
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for i := range page.Data {
-				if !yield(&page.Data[i], nil) {
-					return
-				}
-			}
-			if !page.HasMore || page.NextCursor == nil {
-				return
-			}
-			of.After = page.NextCursor
+	return listed(func(after *string) ([]Delivery, *string, error) {
+		from := of
+		if after != nil {
+			from.After = after
 		}
-	}
+		page, err := call[DeliveryList](ctx, callWithin, func(ctx context.Context) (*http.Response, error) { return c.raw.ListDeliveries(ctx, &from) })
+		if err != nil {
+			return nil, nil, err
+		}
+		return page.Data, behind(page.HasMore, page.NextCursor), nil
+	})
 }
 
 // Delivery looks a message up, with its body.
