@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -150,7 +151,31 @@ func (s *site) fresh(t *testing.T, like func(*Streams) jetstream.Stream, change 
 			t.Error(err)
 		}
 	})
+	for i := range s.clients {
+		s.heard(t, i, subject)
+	}
 	return subject, streams
+}
+
+// heard waits until the client's server knows of a stream that takes the
+// subject: on a cluster that news travels behind the stream's creation. It
+// publishes what no stream may store.
+func (s *site) heard(t *testing.T, client int, subject string) {
+	t.Helper()
+	for {
+		_, err := s.clients[client].js.Publish(t.Context(), subject, nil, jetstream.WithExpectStream("none"), jetstream.WithRetryAttempts(0))
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) {
+			return
+		}
+		if !errors.Is(err, natsgo.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
+			t.Fatalf("a publish that no stream may store: %v", err)
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("no stream takes the subject")
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 func likeJobs(s *Streams) jetstream.Stream   { return s.jobs }
