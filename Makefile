@@ -37,11 +37,13 @@ define write_generated
 		--go_out=$(1)/proto --go_opt=paths=source_relative \
 		--go-grpc_out=$(1)/proto --go-grpc_opt=paths=source_relative \
 		$$(cd proto && ls tintype/v1/*.proto)
+	@mkdir -p $(1)/docs && { [ $(1) = . ] || cp api/openapi.yaml $(1)/api/; }
+	CGO_ENABLED=0 go run ./pkg/option/optiongen $(1)/api/openapi.yaml $(1)/docs/options.md
 	$(TOOL) oapi-codegen -config api/oapi-codegen.yaml -o $(1)/api/openapi.gen.go api/openapi.yaml
 	$(TOOL) oapi-codegen -config pkg/client/oapi-codegen.yaml -o $(1)/pkg/client/client.gen.go api/openapi.yaml
 endef
 
-generate: ## write the generated code anew (protoc, oapi-codegen)
+generate: ## write the generated code anew (protoc, the option table, oapi-codegen)
 	$(call write_generated,.)
 
 verify: ## fail if the generated code is not what generate would write

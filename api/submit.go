@@ -117,22 +117,9 @@ func submissionFrom(in *input, format job.Format, by terms) (*submission, error)
 	sub.webhook = in.webhook(&req, by.keyless)
 	spec := &sub.spec
 	spec.Format = format
-	set(&spec.URL, req.Url)
-	set(&spec.HTML, req.Html)
-	set(&spec.Quality, req.Quality)
-	set(&spec.Width, req.Width)
-	set(&spec.Height, req.Height)
-	set(&spec.DeviceScaleFactor, req.DeviceScaleFactor)
-	set(&spec.FullPage, req.FullPage)
-	set(&spec.DelayMS, req.DelayMs)
 	spec.TimeoutMS = min(spec.TimeoutMS, int(plan.Wall.Milliseconds())) // the default must fit every plan
-	set(&spec.TimeoutMS, req.TimeoutMs)
-	set(&spec.FailOnTimeout, req.FailOnTimeout)
-	if req.Format != nil {
-		spec.Format = job.Format(*req.Format)
-	}
-	if req.WaitUntil != nil {
-		spec.WaitUntil = job.WaitUntil(*req.WaitUntil)
+	if err := errors.Join(in.into(spec), in.into(&spec.Secrets)); err != nil {
+		return nil, err
 	}
 	if req.Retina != nil && *req.Retina {
 		if req.DeviceScaleFactor != nil && *req.DeviceScaleFactor != 2 {

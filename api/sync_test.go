@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,7 +41,7 @@ func TestScreenshot(t *testing.T) {
 	}
 	want := job.Defaults()
 	want.URL, want.Width, want.FullPage, want.DeviceScaleFactor, want.WaitUntil, want.DelayMS = "https://example.com/?q=a&b=c", 800, true, 1.5, job.NetworkIdle0, 10
-	if *spec != want {
+	if !reflect.DeepEqual(*spec, want) {
 		t.Errorf("spec %+v, want %+v", *spec, want)
 	}
 	f.succeed(id, []byte("\x89PNG"))

@@ -156,7 +156,8 @@ type Line struct {
 	Number   int               `json:"line"` // of the input, blank ones counted; 1 is the first
 	CustomID string            `json:"custom_id,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
-	Spec     json.RawMessage   `json:"spec,omitempty"` // normalised job.Spec
+	Spec     json.RawMessage   `json:"spec,omitempty"`    // normalised job.Spec
+	Secrets  []byte            `json:"secrets,omitempty"` // job.Secrets, sealed as in pb.Body
 	TTLS     *int              `json:"ttl_s,omitempty"`
 	Force    bool              `json:"force,omitempty"`
 	Webhook  *job.Webhook      `json:"webhook,omitempty"`

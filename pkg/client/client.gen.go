@@ -550,7 +550,7 @@ type BatchStatus string
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
 
-// DelayMs Milliseconds to wait once the page is ready, 0 to 30,000.
+// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 type DelayMs = int
 
 // Delivery defines model for Delivery.
@@ -614,7 +614,7 @@ type DeliveryList struct {
 // DeliveryState `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
 type DeliveryState string
 
-// DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
+// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 type DeviceScaleFactor = float64
 
 // DryRun defines model for DryRun.
@@ -654,7 +654,7 @@ type Evidence struct {
 	UnloadedImages int      `json:"unloaded_images"`
 }
 
-// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
+// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 type FailOnTimeout = bool
 
 // Failure Why there is no artifact. It says something about the page or the farm; it is a result, not an error of the request.
@@ -700,10 +700,10 @@ type Force = bool
 // Format Kind of artifact; `jpg` is `jpeg`.
 type Format string
 
-// FullPage Capture the whole page, not its first screen alone.
+// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
 type FullPage = bool
 
-// Height Height of the window in CSS pixels, 1 to 10,000.
+// Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
 
 // ImageFormat Kind of picture; `jpg` is `jpeg`.
@@ -787,13 +787,13 @@ type JobRequest struct {
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
-	// DelayMs Milliseconds to wait once the page is ready, 0 to 30,000.
+	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
-	// DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
+	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
-	// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
+	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
@@ -802,10 +802,10 @@ type JobRequest struct {
 	// Format Kind of artifact; `jpg` is `jpeg`.
 	Format *Format `json:"format,omitempty"`
 
-	// FullPage Capture the whole page, not its first screen alone.
+	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
 
-	// Height Height of the window in CSS pixels, 1 to 10,000.
+	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
@@ -814,15 +814,13 @@ type JobRequest struct {
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
 
-	// Quality Quality of a JPEG, 1 to 100. Other formats ignore it.
+	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
-	// Retina `true` is `device_scale_factor: 2`; give one of the two.
+	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
 
-	// TimeoutMs Milliseconds from the start of the attempt to the end of its capture, 1,000 to the plan's
-	// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
-	// finish loading in time is captured, with `load` in `evidence.timed_out`.
+	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
 
 	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
@@ -835,8 +833,7 @@ type JobRequest struct {
 	// `address_refused`.
 	Url *PageUrl `json:"url,omitempty"`
 
-	// WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
-	// no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
+	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
 	// WebhookEvents Which ends `webhook_url` is told of. Left out, of every one.
@@ -847,7 +844,7 @@ type JobRequest struct {
 	// (`GET /v1/account/webhook-secret`); it needs a key.
 	WebhookUrl *JobWebhookUrl `json:"webhook_url,omitempty"`
 
-	// Width Width of the window in CSS pixels, 1 to 10,000.
+	// Width Of the viewport. 1 to 10000 CSS pixels.
 	Width *Width `json:"width,omitempty"`
 }
 
@@ -1011,12 +1008,13 @@ type Options struct {
 	Height            int     `json:"height"`
 	Html              *string `json:"html,omitempty"`
 	Quality           int     `json:"quality"`
-	TimeoutMs         int     `json:"timeout_ms"`
 
-	// Url As browsers write it.
-	Url       *string `json:"url,omitempty"`
-	WaitUntil string  `json:"wait_until"`
-	Width     int     `json:"width"`
+	// Secrets Names of the options that were given and are not shown.
+	Secrets   *[]string `json:"secrets,omitempty"`
+	TimeoutMs int       `json:"timeout_ms"`
+	Url       *string   `json:"url,omitempty"`
+	WaitUntil string    `json:"wait_until"`
+	Width     int       `json:"width"`
 }
 
 // Outcomes How jobs ended, charged for or not, and calls that were charged for.
@@ -1093,10 +1091,13 @@ type PdfRequest struct {
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
-	// DelayMs Milliseconds to wait once the page is ready, 0 to 30,000.
+	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
-	// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
+	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
+	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
+
+	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
@@ -1105,7 +1106,10 @@ type PdfRequest struct {
 	// Format `pdf` and nothing else.
 	Format *PdfFormat `json:"format,omitempty"`
 
-	// Height Height of the window in CSS pixels, 1 to 10,000.
+	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
+	FullPage *FullPage `json:"full_page,omitempty"`
+
+	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
@@ -1114,9 +1118,13 @@ type PdfRequest struct {
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
 
-	// TimeoutMs Milliseconds from the start of the attempt to the end of its capture, 1,000 to the plan's
-	// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
-	// finish loading in time is captured, with `load` in `evidence.timed_out`.
+	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+	Quality *Quality `json:"quality,omitempty"`
+
+	// Retina `device_scale_factor` 2.
+	Retina *Retina `json:"retina,omitempty"`
+
+	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
 
 	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
@@ -1129,11 +1137,10 @@ type PdfRequest struct {
 	// `address_refused`.
 	Url *PageUrl `json:"url,omitempty"`
 
-	// WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
-	// no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
+	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
-	// Width Width of the window in CSS pixels, 1 to 10,000.
+	// Width Of the viewport. 1 to 10000 CSS pixels.
 	Width *Width `json:"width,omitempty"`
 }
 
@@ -1247,7 +1254,7 @@ type ProblemField struct {
 	Pointer string `json:"pointer"`
 }
 
-// Quality Quality of a JPEG, 1 to 100. Other formats ignore it.
+// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 type Quality = int
 
 // Queue defines model for Queue.
@@ -1369,7 +1376,7 @@ type Result struct {
 	Width *int `json:"width"`
 }
 
-// Retina `true` is `device_scale_factor: 2`; give one of the two.
+// Retina `device_scale_factor` 2.
 type Retina = bool
 
 // ScreenshotRequest Exactly one of `url` and `html`, and any options.
@@ -1377,13 +1384,13 @@ type ScreenshotRequest struct {
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
-	// DelayMs Milliseconds to wait once the page is ready, 0 to 30,000.
+	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
-	// DeviceScaleFactor Device pixels to a CSS pixel, 0.5 to 4.
+	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
-	// FailOnTimeout Fail with `load_timeout` where the page would be captured unfinished.
+	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
@@ -1392,10 +1399,10 @@ type ScreenshotRequest struct {
 	// Format Kind of picture; `jpg` is `jpeg`.
 	Format *ImageFormat `json:"format,omitempty"`
 
-	// FullPage Capture the whole page, not its first screen alone.
+	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
 
-	// Height Height of the window in CSS pixels, 1 to 10,000.
+	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
@@ -1404,15 +1411,13 @@ type ScreenshotRequest struct {
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
 
-	// Quality Quality of a JPEG, 1 to 100. Other formats ignore it.
+	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
-	// Retina `true` is `device_scale_factor: 2`; give one of the two.
+	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
 
-	// TimeoutMs Milliseconds from the start of the attempt to the end of its capture, 1,000 to the plan's
-	// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
-	// finish loading in time is captured, with `load` in `evidence.timed_out`.
+	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
 
 	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
@@ -1425,11 +1430,10 @@ type ScreenshotRequest struct {
 	// `address_refused`.
 	Url *PageUrl `json:"url,omitempty"`
 
-	// WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
-	// no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
+	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
-	// Width Width of the window in CSS pixels, 1 to 10,000.
+	// Width Of the viewport. 1 to 10000 CSS pixels.
 	Width *Width `json:"width,omitempty"`
 }
 
@@ -1466,9 +1470,7 @@ type Surcharge struct {
 	PricePerUnit string `json:"price_per_unit"`
 }
 
-// TimeoutMs Milliseconds from the start of the attempt to the end of its capture, 1,000 to the plan's
-// wall budget (60,000 unless the plan says otherwise). A page that was painted but did not
-// finish loading in time is captured, with `load` in `evidence.timed_out`.
+// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 type TimeoutMs = int
 
 // Timings Milliseconds in each stage of the attempt that ended the job.
@@ -1576,8 +1578,7 @@ type UsageEventList struct {
 	NextCursor *string `json:"next_cursor"`
 }
 
-// WaitUntil When the page counts as loaded: its DOM is parsed, its `load` event came, or at most two or
-// no requests were in flight for 500 ms. Images in view and fonts are waited for in any case.
+// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 type WaitUntil string
 
 // WebhookDescription What it is for, in up to 200 characters without control characters.
@@ -1675,7 +1676,7 @@ type WebhookSecret struct {
 // refused there.
 type WebhookUrl = string
 
-// Width Width of the window in CSS pixels, 1 to 10,000.
+// Width Of the viewport. 1 to 10000 CSS pixels.
 type Width = int
 
 // AccountId defines model for AccountId.

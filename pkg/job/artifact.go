@@ -20,16 +20,19 @@ type Artifact struct {
 
 // CacheKey is what makes two jobs of an account the same picture: its own hash
 // of both. What does not change the picture is left out: the quality where no
-// JPEG is asked for, and timeout_ms, which says how long to be patient and not
-// what to show. fail_on_timeout is in: it is a promise about the picture.
+// JPEG or WebP is asked for, and the time-outs, which say how long to be patient
+// and not what to show. fail_on_timeout is in: it is a promise about the picture.
 func (s *Spec) CacheKey(account string) []byte {
 	same := *s
-	same.TimeoutMS = 0
-	if same.Format != JPEG {
+	same.TimeoutMS, same.WaitTimeoutMS, same.NavigationTimeoutMS = 0, 0, 0
+	if same.Format != JPEG && same.Format != WebP {
 		same.Quality = 0
 	}
 	sum := sha256.New()
 	sum.Write([]byte(account + "\x00"))
 	sum.Write(same.Marshal())
+	if secrets := same.Secrets.Marshal(); secrets != nil {
+		sum.Write(secrets)
+	}
 	return sum.Sum(nil)
 }

@@ -2,6 +2,7 @@ package job
 
 import (
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -93,7 +94,7 @@ func TestDefaultsAreValid(t *testing.T) {
 		t.Errorf("normalised to %+v, host %q", s, s.Host())
 	}
 	back, err := ParseSpec(s.Marshal())
-	if err != nil || *back != s {
+	if err != nil || !reflect.DeepEqual(back, &s) {
 		t.Errorf("round trip gave %+v, %v", back, err)
 	}
 }

@@ -106,11 +106,19 @@ func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 			return nil, fail
 		}
 	}
+	for _, prepare := range []func(context.Context) *job.Failure{a.size, a.pose, a.introduce} {
+		if fail := prepare(ctx); fail != nil {
+			return nil, fail
+		}
+	}
 	if fail := a.navigate(ctx); fail != nil {
 		return nil, fail
 	}
 	a.committed = time.Now()
 	if fail := a.settle(ctx); fail != nil {
+		return nil, fail
+	}
+	if fail := a.judge(ctx); fail != nil {
 		return nil, fail
 	}
 	a.waited = time.Now()
@@ -157,16 +165,6 @@ func (a *attempt) navigate(ctx context.Context) *job.Failure {
 		return job.Fail(job.AddressRefused, job.StageNavigate, "only http and https pages are rendered")
 	}
 	limit := time.Until(a.loadEnd)
-	err := proto.EmulationSetDeviceMetricsOverride{
-		Width: a.spec.Width, Height: a.spec.Height, DeviceScaleFactor: a.spec.DeviceScaleFactor,
-	}.Call(a.tab.Within(ctx, min(limit, freshLimit)))
-	if errors.Is(err, browser.ErrUnanswered) || errors.Is(err, browser.ErrCrashed) { // there is no page yet that could be at fault
-		a.odd = "unhealthy"
-		return job.Fail(job.BrowserCrashed, job.StageNavigate, "the browser did not answer before the page was opened")
-	}
-	if err != nil {
-		return a.broken(ctx, job.StageNavigate, err)
-	}
 	res, err := proto.PageNavigate{URL: a.target}.Call(a.tab.Within(ctx, limit))
 	switch {
 	case errors.Is(err, browser.ErrUnanswered) && a.track.hasCommitted():

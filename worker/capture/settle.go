@@ -58,6 +58,9 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 			return fail
 		}
 	}
+	if fail := a.act(ctx); fail != nil {
+		return fail
+	}
 	if fail := a.quiet(ctx, waits); fail != nil {
 		return fail
 	}

@@ -245,6 +245,7 @@ type Body struct {
 	SpecObject    string                 `protobuf:"bytes,2,opt,name=spec_object,json=specObject,proto3" json:"spec_object,omitempty"` // key in the bucket of the whole spec, when that is over 16 KiB
 	CustomId      string                 `protobuf:"bytes,3,opt,name=custom_id,json=customId,proto3" json:"custom_id,omitempty"`
 	Metadata      map[string]string      `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Secrets       []byte                 `protobuf:"bytes,6,opt,name=secrets,proto3" json:"secrets,omitempty"` // JSON of pkg/job Secrets, sealed (pkg/seal) for the account; empty: none
 	Webhook       *Webhook               `protobuf:"bytes,5,opt,name=webhook,proto3" json:"webhook,omitempty"` // unset: nobody but the account's endpoints is told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -304,6 +305,13 @@ func (x *Body) GetCustomId() string {
 func (x *Body) GetMetadata() map[string]string {
 	if x != nil {
 		return x.Metadata
+	}
+	return nil
+}
+
+func (x *Body) GetSecrets() []byte {
+	if x != nil {
+		return x.Secrets
 	}
 	return nil
 }
@@ -793,13 +801,14 @@ const file_tintype_v1_job_proto_rawDesc = "" +
 	"\x12estimated_start_us\x18\x13 \x01(\x03R\x10estimatedStartUs\x12\x14\n" +
 	"\x05batch\x18\x14 \x01(\tR\x05batch\x12\x12\n" +
 	"\x04line\x18\x15 \x01(\rR\x04line\x12\x12\n" +
-	"\x04pass\x18\x16 \x01(\rR\x04pass\"\x80\x02\n" +
+	"\x04pass\x18\x16 \x01(\rR\x04pass\"\x9a\x02\n" +
 	"\x04Body\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\x12\x1f\n" +
 	"\vspec_object\x18\x02 \x01(\tR\n" +
 	"specObject\x12\x1b\n" +
 	"\tcustom_id\x18\x03 \x01(\tR\bcustomId\x12:\n" +
-	"\bmetadata\x18\x04 \x03(\v2\x1e.tintype.v1.Body.MetadataEntryR\bmetadata\x12-\n" +
+	"\bmetadata\x18\x04 \x03(\v2\x1e.tintype.v1.Body.MetadataEntryR\bmetadata\x12\x18\n" +
+	"\asecrets\x18\x06 \x01(\fR\asecrets\x12-\n" +
 	"\awebhook\x18\x05 \x01(\v2\x13.tintype.v1.WebhookR\awebhook\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -658,6 +658,7 @@ type Assign struct {
 	SpecUrl       string                 `protobuf:"bytes,6,opt,name=spec_url,json=specUrl,proto3" json:"spec_url,omitempty"`                                                                                    // where the whole spec is to be fetched, when spec lacks its html
 	PutUrl        string                 `protobuf:"bytes,7,opt,name=put_url,json=putUrl,proto3" json:"put_url,omitempty"`                                                                                       // presigned, If-None-Match: * signed into it
 	PutHeaders    map[string]string      `protobuf:"bytes,8,rep,name=put_headers,json=putHeaders,proto3" json:"put_headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // to send with the PUT, as signed
+	Secrets       []byte                 `protobuf:"bytes,10,opt,name=secrets,proto3" json:"secrets,omitempty"`                                                                                                  // JSON of pkg/job Secrets, opened; empty: none
 	WallMs        int64                  `protobuf:"varint,9,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`                                                                                      // budget from now to the end of the upload
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -749,6 +750,13 @@ func (x *Assign) GetPutHeaders() map[string]string {
 	return nil
 }
 
+func (x *Assign) GetSecrets() []byte {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
 func (x *Assign) GetWallMs() int64 {
 	if x != nil {
 		return x.WallMs
@@ -807,7 +815,7 @@ const file_tintype_v1_work_proto_rawDesc = "" +
 	"\abeat_ms\x18\x02 \x01(\rR\x06beatMs\x12\x19\n" +
 	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\" \n" +
 	"\x06Beaten\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\"\xc9\x02\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"\xe3\x02\n" +
 	"\x06Assign\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x04R\x05token\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x18\n" +
@@ -817,7 +825,9 @@ const file_tintype_v1_work_proto_rawDesc = "" +
 	"\bspec_url\x18\x06 \x01(\tR\aspecUrl\x12\x17\n" +
 	"\aput_url\x18\a \x01(\tR\x06putUrl\x12C\n" +
 	"\vput_headers\x18\b \x03(\v2\".tintype.v1.Assign.PutHeadersEntryR\n" +
-	"putHeaders\x12\x17\n" +
+	"putHeaders\x12\x18\n" +
+	"\asecrets\x18\n" +
+	" \x01(\fR\asecrets\x12\x17\n" +
 	"\awall_ms\x18\t \x01(\x03R\x06wallMs\x1a=\n" +
 	"\x0fPutHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -1,0 +1,81 @@
+// Package option is the table of everything that a request to render may say:
+// one row an option, with its type, range, unit, default and words. The API's
+// contract, its validation, the command line and docs/options.md are made of it
+// (go generate), so that none of them knows an option that another does not.
+//
+// It leaves to package job what rules hold between options, and to the worker
+// what they do.
+package option
+
+import "slices"
+
+// A Kind is the type of an option's value.
+type Kind string
+
+const (
+	Text   Kind = "text"
+	Whole  Kind = "whole"  // a whole number
+	Number Kind = "number" // with or without a fraction
+	Flag   Kind = "flag"
+	List   Kind = "list"   // of texts
+	Object Kind = "object" // texts by name
+)
+
+// A Group is the heading that an option stands under in the documents.
+type Group string
+
+const (
+	Source    Group = "What to render"
+	Output    Group = "What comes out"
+	Size      Group = "Size and device"
+	WholePage Group = "The whole page"
+	Part      Group = "A part of the page, and pictures made smaller"
+	State     Group = "What the page is like"
+	Waiting   Group = "Waiting"
+	Failing   Group = "When a page is a failure"
+	Blocking  Group = "What is not loaded"
+	Request   Group = "What the page's server sees"
+	Paper     Group = "PDF"
+	Seen      Group = "Evidence"
+)
+
+// An Option is one row of the table that the API's contract, its validation,
+// the command line and docs/options.md are made of.
+type Option struct {
+	Name  string // in JSON and in the query
+	Group Group
+	Kind  Kind
+	Enum  []string // the only texts, of a Text or of each entry of a List; nil: any
+	// Min and Max are the bounds of a number, of the characters of a Text, of
+	// the entries of a List and of the members of an Object; both zero: none.
+	Min, Max float64
+	Each     int      // most characters of an entry of a List, or of a value of an Object
+	Pattern  string   // of a Text; empty: any
+	Unit     string   // of a number, such as "milliseconds"
+	Default  any      // what its absence means, as in JSON; nil: nothing is done
+	For      []string // formats it is offered for; nil: every one
+	Needs    []string // at least one of these options must be given too
+	Secret   bool     // sealed at rest, and shown to nobody again
+	Doc      string   // what it does, in Markdown, ending in a full stop
+	Soon     bool     // not in the contract yet: nothing reads it
+}
+
+// Pictures are the formats that are made of pixels.
+var Pictures = []string{"png", "jpeg", "webp"}
+
+// ForFormat reports whether the option means anything for artifacts of that format.
+func (o *Option) ForFormat(format string) bool { return o.For == nil || slices.Contains(o.For, format) }
+
+// Offered are the rows of the table that something reads.
+func Offered() []Option {
+	return slices.DeleteFunc(slices.Clone(Table), func(o Option) bool { return o.Soon })
+}
+
+// Find is the row of that name; nil if it is not offered.
+func Find(name string) *Option {
+	i := slices.IndexFunc(Table, func(o Option) bool { return o.Name == name && !o.Soon })
+	if i < 0 {
+		return nil
+	}
+	return &Table[i]
+}

@@ -1,0 +1,320 @@
+// Command optiongen writes the option table into the API's contract, between
+// the marks that it finds there, and into docs/options.md.
+//
+// Usage: optiongen openapi.yaml options.md
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tintype/tintype/pkg/option"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: optiongen openapi.yaml options.md")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, "optiongen:", err)
+		os.Exit(1)
+	}
+}
+
+func run(contract, document string) error {
+	text, err := os.ReadFile(contract)
+	if err != nil {
+		return err
+	}
+	if text, err = fill(text); err != nil {
+		return fmt.Errorf("%s: %w", contract, err)
+	}
+	if err := os.WriteFile(contract, text, 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(document, markdown(), 0o644)
+}
+
+// The marks stand in comments of their own lines; their indent is that of what
+// is written between them.
+const (
+	begin = "# options begin: "
+	end   = "# options end"
+)
+
+// fill writes each marked section anew.
+func fill(text []byte) ([]byte, error) {
+	sections := map[string]func() []string{
+		"schemas":       schemas,
+		"job":           func() []string { return properties(option.Offered(), "Format") },
+		"picture":       func() []string { return properties(pictures(), "ImageFormat") },
+		"pdf":           func() []string { return properties(documents(), "PdfFormat") },
+		"shown":         shown,
+		"picture query": func() []string { return parameters(pictures(), "ImageFormat") },
+		"pdf query":     func() []string { return parameters(documents(), "PdfFormat") },
+	}
+	var out bytes.Buffer
+	skipping := false
+	for line := range strings.Lines(string(text)) {
+		trimmed := strings.TrimSpace(line)
+		if trimmed == end {
+			skipping = false
+		}
+		if !skipping {
+			out.WriteString(line)
+		}
+		name, ok := strings.CutPrefix(trimmed, begin)
+		if !ok {
+			continue
+		}
+		section := sections[name]
+		if section == nil || skipping {
+			return nil, fmt.Errorf("the mark %q is not known, or stands in a section", trimmed)
+		}
+		delete(sections, name)
+		skipping = true
+		indent := line[:strings.Index(line, "#")]
+		for _, l := range section() {
+			out.WriteString(indent + l + "\n")
+		}
+	}
+	if skipping || len(sections) > 0 {
+		return nil, fmt.Errorf("a section has no end, or there is none of these: %v", sections)
+	}
+	return out.Bytes(), nil
+}
+
+func pictures() (list []option.Option) {
+	for _, o := range option.Offered() {
+		if slices.ContainsFunc(option.Pictures, o.ForFormat) {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+func documents() (list []option.Option) {
+	for _, o := range option.Offered() {
+		if o.ForFormat("pdf") {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// component is the name of an option's schema.
+func component(name, format string) string {
+	switch name {
+	case "url":
+		return "PageUrl"
+	case "html":
+		return "PageHtml"
+	case "format":
+		return format
+	}
+	var b strings.Builder
+	for part := range strings.SplitSeq(name, "_") {
+		b.WriteString(strings.ToUpper(part[:1]) + part[1:])
+	}
+	return b.String()
+}
+
+func properties(options []option.Option, format string) (lines []string) {
+	for _, o := range options {
+		lines = append(lines, fmt.Sprintf(`%s: {$ref: "#/components/schemas/%s"}`, o.Name, component(o.Name, format)))
+	}
+	return lines
+}
+
+func parameters(options []option.Option, format string) (lines []string) {
+	for _, o := range options {
+		lines = append(lines, fmt.Sprintf(`- {name: %s, in: query, schema: {$ref: "#/components/schemas/%s"}}`, o.Name, component(o.Name, format)))
+	}
+	return lines
+}
+
+// byHand are options whose schema stands in the contract itself, since more
+// is said of it there than the table can.
+var byHand = []string{"url", "html", "format"}
+
+func schemas() (lines []string) {
+	for _, o := range option.Offered() {
+		if slices.Contains(byHand, o.Name) {
+			continue
+		}
+		lines = append(lines, component(o.Name, "")+":")
+		for _, l := range schema(o) {
+			lines = append(lines, "  "+l)
+		}
+	}
+	return lines
+}
+
+// schema is that of one option, as JSON Schema 2020-12 has it.
+func schema(o option.Option) (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	least, most := int(o.Min), int(o.Max)
+	bounded := o.Min != 0 || o.Max != 0
+	switch o.Kind {
+	case option.Flag:
+		add("type: boolean")
+	case option.Whole, option.Number:
+		if o.Kind == option.Whole {
+			add("type: integer")
+		} else {
+			add("type: number")
+			add("format: double")
+		}
+		if bounded {
+			add("minimum: %s", number(o.Min))
+		}
+		if o.Max != 0 {
+			add("maximum: %s", number(o.Max))
+		}
+	case option.Text:
+		add("type: string")
+		if least > 0 {
+			add("minLength: %d", least)
+		}
+		if most > 0 {
+			add("maxLength: %d", most)
+		}
+		if o.Pattern != "" {
+			add("pattern: %s", quoted(o.Pattern))
+		}
+		if o.Enum != nil {
+			add("enum: %s", quoted(o.Enum))
+		}
+	case option.List:
+		add("type: array")
+		if most > 0 {
+			add("maxItems: %d", most)
+		}
+		item := map[string]any{"type": "string", "minLength": 1}
+		if o.Each > 0 {
+			item["maxLength"] = o.Each
+		}
+		if o.Enum != nil {
+			item = map[string]any{"type": "string", "enum": o.Enum}
+		}
+		add("items: %s", quoted(item))
+	case option.Object:
+		add("type: object")
+		if most > 0 {
+			add("maxProperties: %d", most)
+		}
+		value := map[string]any{"type": "string"}
+		if o.Each > 0 {
+			value["maxLength"] = o.Each
+		}
+		add("additionalProperties: %s", quoted(value))
+	}
+	if o.Default != nil {
+		add("default: %s", quoted(o.Default))
+	}
+	add("description: %s", quoted(strings.TrimSpace(o.Doc+" "+extent(o))))
+	return lines
+}
+
+// shown are the options as a job shows them.
+func shown() (lines []string) {
+	for _, o := range option.Offered() {
+		if o.Secret || o.Name == "retina" {
+			continue
+		}
+		kind := map[option.Kind]string{
+			option.Text: "string", option.Whole: "integer", option.Number: "number, format: double", option.Flag: "boolean",
+			option.List: "array, items: {type: string}", option.Object: "object, additionalProperties: {type: string}",
+		}[o.Kind]
+		lines = append(lines, fmt.Sprintf("%s: {type: %s}", o.Name, kind))
+	}
+	return lines
+}
+
+// extent says in words what the bounds are.
+func extent(o option.Option) string {
+	switch {
+	case o.Kind == option.Whole || o.Kind == option.Number:
+		unit := o.Unit
+		if unit != "" {
+			unit = " " + unit
+		}
+		switch {
+		case o.Max != 0:
+			return number(o.Min) + " to " + number(o.Max) + unit + "."
+		case o.Min != 0:
+			return "At least " + number(o.Min) + unit + "."
+		}
+	case o.Kind == option.List && o.Max > 0:
+		return "At most " + number(o.Max) + "."
+	case o.Kind == option.Object && o.Max > 0:
+		return "At most " + number(o.Max) + "."
+	case o.Kind == option.Text && o.Enum == nil && o.Max > 0:
+		return "At most " + number(o.Max) + " characters."
+	}
+	return ""
+}
+
+func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+
+// quoted is a value as JSON, which is YAML too.
+func quoted(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // the table holds nothing that JSON cannot
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// markdown is the document for people.
+func markdown() []byte {
+	var b bytes.Buffer
+	b.WriteString("# Options\n\nWhat a request to render may say, in JSON, in the query of `GET /v1/screenshot` and `/v1/pdf`, in a line of a batch and on the command line. Made from the table in `pkg/option`; a name that is not here is refused.\n")
+	var group option.Group
+	for _, o := range option.Offered() {
+		if o.Group != group {
+			group = o.Group
+			fmt.Fprintf(&b, "\n## %s\n\n| option | value | default | what it does |\n|---|---|---|---|\n", group)
+		}
+		value := string(o.Kind)
+		switch {
+		case o.Kind == option.Flag:
+			value = "`true`, `false`"
+		case o.Enum != nil:
+			value = "`" + strings.Join(o.Enum, "`, `") + "`"
+			if o.Kind == option.List {
+				value = "list of " + value
+			}
+		case o.Kind == option.List:
+			value = "list of texts"
+		case o.Kind == option.Object:
+			value = "texts by name"
+		case o.Kind == option.Whole:
+			value = "whole number"
+		}
+		def := ""
+		if o.Default != nil {
+			def = "`" + strings.Trim(quoted(o.Default), `"`) + "`"
+		}
+		notes := []string{o.Doc, extent(o)}
+		if o.For != nil {
+			notes = append(notes, "For "+strings.Join(o.For, ", ")+" alone.")
+		}
+		if o.Needs != nil {
+			notes = append(notes, "Needs `"+strings.Join(o.Needs, "` or `")+"`.")
+		}
+		if o.Secret {
+			notes = append(notes, "Kept sealed and never shown.")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", o.Name, value, def, strings.Join(slices.DeleteFunc(notes, func(s string) bool { return s == "" }), " "))
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,127 @@
+package option
+
+import "slices"
+
+// Formats are the formats that are offered, the default first.
+var Formats = []string{"png", "jpeg", "pdf"}
+
+// Table is every option that a request to render may have, in the
+// order of the documents. A name that is not in it is not offered.
+var Table = slices.Concat(sourceOptions, sizeOptions, stateOptions, networkOptions, paperOptions)
+
+var sourceOptions = []Option{
+	{Name: "url", Group: Source, Kind: Text, Doc: "The page: http or https."},
+	{Name: "html", Group: Source, Kind: Text, Doc: "Markup to render instead of a page. It is served to the browser from a host of its own."},
+	{Name: "markdown", Group: Source, Kind: Text, Soon: true, Doc: "Markdown (CommonMark with tables) to render instead of a page, with a plain style sheet."},
+
+	{Name: "format", Group: Output, Kind: Text, Enum: Formats, Default: "png", Doc: "What is made of the page. `jpg` is `jpeg`, `md` is `markdown`."},
+	{Name: "quality", Group: Output, Kind: Whole, Min: 1, Max: 100, Default: 80, Doc: "Of a jpeg or webp picture; the others have none."},
+	{Name: "optimize_for_speed", Group: Output, Kind: Flag, Default: true, For: []string{"png", "webp"}, Soon: true, Doc: "Compress quickly and a fifth less; the pixels are the same."},
+	{Name: "transparent", Group: Output, Kind: Flag, Default: false, For: []string{"png", "webp", "pdf"}, Soon: true, Doc: "Leave the page's own background out where it has none."},
+	{Name: "deterministic", Group: Output, Kind: Flag, Default: false, Soon: true, Doc: "Fix clock, random numbers and animations, so that the same page gives the same bytes."},
+}
+
+var sizeOptions = []Option{
+	{Name: "width", Group: Size, Kind: Whole, Min: 1, Max: 10_000, Unit: "CSS pixels", Default: 1280, Doc: "Of the viewport."},
+	{Name: "height", Group: Size, Kind: Whole, Min: 1, Max: 10_000, Unit: "CSS pixels", Default: 1024, Doc: "Of the viewport."},
+	{Name: "device_scale_factor", Group: Size, Kind: Number, Min: 0.5, Max: 4, Default: 1, Doc: "Device pixels per CSS pixel."},
+	{Name: "retina", Group: Size, Kind: Flag, Default: false, Doc: "`device_scale_factor` 2."},
+	{Name: "device", Group: Size, Kind: Text, Min: 1, Max: 64, Soon: true, Doc: "A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them."},
+	{Name: "mobile", Group: Size, Kind: Flag, Soon: true, Doc: "Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page."},
+	{Name: "touch", Group: Size, Kind: Flag, Soon: true, Doc: "Tell the page that there is a touch screen."},
+	{Name: "landscape", Group: Size, Kind: Flag, Default: false, Needs: []string{"device"}, Soon: true, Doc: "The device on its side."},
+
+	{Name: "full_page", Group: WholePage, Kind: Flag, Default: false, Doc: "The whole page and not the viewport alone. Of a PDF: on one long page."},
+	{Name: "full_page_mode", Group: WholePage, Kind: Text, Enum: []string{"native", "stitch"}, For: Pictures, Needs: []string{"full_page"}, Soon: true, Doc: "`native` captures in one piece, `stitch` in tiles put together; by itself it is the first where the browser can do it right."},
+	{Name: "skip_scroll", Group: WholePage, Kind: Flag, Default: false, Needs: []string{"full_page"}, Soon: true, Doc: "Do not scroll through the page before the capture. Images that load when they come into view may be missing."},
+	{Name: "scroll_increment_px", Group: WholePage, Kind: Whole, Min: 50, Max: 10_000, Unit: "CSS pixels", Needs: []string{"full_page"}, Soon: true, Doc: "How far each step of that scrolling goes; by itself the viewport's height."},
+	{Name: "scroll_delay_ms", Group: WholePage, Kind: Whole, Min: 0, Max: 5_000, Unit: "milliseconds", Needs: []string{"full_page"}, Soon: true, Doc: "Least pause after each step; by itself it goes on when what came into view has loaded."},
+	{Name: "max_height", Group: WholePage, Kind: Whole, Min: 1, Max: 200_000, Unit: "CSS pixels", For: Pictures, Needs: []string{"full_page"}, Soon: true, Doc: "Cut the page off there."},
+	{Name: "full_width", Group: WholePage, Kind: Flag, Default: false, For: Pictures, Needs: []string{"full_page"}, Soon: true, Doc: "As wide as the page scrolls, not as the viewport is."},
+	{Name: "freeze_vh", Group: WholePage, Kind: Flag, Default: true, For: Pictures, Needs: []string{"full_page"}, Soon: true, Doc: "Keep what is as high as the viewport (100vh) at that height when the capture makes the viewport higher."},
+	{Name: "freeze_fixed", Group: WholePage, Kind: Flag, Default: true, For: Pictures, Needs: []string{"full_page"}, Soon: true, Doc: "Show fixed and sticky elements once, where they stand at the top of the page."},
+
+	{Name: "selector", Group: Part, Kind: Text, Min: 1, Max: 1024, For: Pictures, Soon: true, Doc: "Capture the first element that this CSS selector finds. If there is none, the viewport is captured, unless `fail_if_selector_missing`."},
+	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, For: Pictures, Soon: true, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels."},
+	{Name: "thumb_width", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Soon: true, Doc: "Make the captured picture this wide."},
+	{Name: "thumb_height", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Soon: true, Doc: "Make the captured picture this high."},
+	{Name: "img_fit", Group: Part, Kind: Text, Enum: []string{"cover", "contain", "fill", "inside", "outside"}, For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "cover", Soon: true, Doc: "How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them."},
+	{Name: "img_position", Group: Part, Kind: Text, Enum: []string{"center", "top", "right top", "right", "right bottom", "bottom", "left bottom", "left", "left top", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest", "entropy", "attention"}, For: Pictures, Needs: []string{"img_fit"}, Default: "center", Soon: true, Doc: "Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast."},
+	{Name: "img_bg", Group: Part, Kind: Text, Pattern: `^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})$`, For: Pictures, Needs: []string{"img_fit"}, Default: "ffffff", Soon: true, Doc: "Colour that `contain` pads with, in hex."},
+}
+
+var stateOptions = []Option{
+	{Name: "js", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Soon: true, Doc: "A script to run in the page when it has loaded. A promise that it gives is waited for."},
+	{Name: "css", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Soon: true, Doc: "A style sheet to add to the page."},
+	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Soon: true, Doc: "Hide what this CSS selector finds; a comma separates several."},
+	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Soon: true, Doc: "Click the first element that each CSS selector finds, in order, when the page has loaded."},
+	{Name: "hover", Group: State, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Hold the mouse over the first element that this CSS selector finds."},
+	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top."},
+	{Name: "dark_mode", Group: State, Kind: Flag, Default: false, Soon: true, Doc: "Tell the page that dark colours are preferred."},
+	{Name: "reduced_motion", Group: State, Kind: Flag, Default: false, Soon: true, Doc: "Tell the page that less motion is preferred."},
+	{Name: "media", Group: State, Kind: Text, Enum: []string{"screen", "print"}, Soon: true, Doc: "Which styles apply; by itself `print` for a PDF and `screen` for the rest."},
+
+	{Name: "wait_until", Group: Waiting, Kind: Text, Enum: []string{"domcontentloaded", "load", "networkidle2", "networkidle0"}, Default: "load", Doc: "What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none."},
+	{Name: "wait_for", Group: Waiting, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Wait until this CSS selector finds something visible."},
+	{Name: "wait_to_leave", Group: Waiting, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Wait until this CSS selector finds nothing visible."},
+	{Name: "wait_timeout_ms", Group: Waiting, Kind: Whole, Min: 100, Max: 600_000, Unit: "milliseconds", Needs: []string{"wait_for", "wait_to_leave"}, Soon: true, Doc: "For how long at most; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`."},
+	{Name: "delay_ms", Group: Waiting, Kind: Whole, Min: 0, Max: 30_000, Unit: "milliseconds", Default: 0, Doc: "Wait this long when all else is ready."},
+	{Name: "navigation_timeout_ms", Group: Waiting, Kind: Whole, Min: 100, Max: 600_000, Unit: "milliseconds", Soon: true, Doc: "For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`."},
+	{Name: "timeout_ms", Group: Waiting, Kind: Whole, Min: 1_000, Unit: "milliseconds", Default: 30_000, Doc: "For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget."},
+	{Name: "fail_on_timeout", Group: Waiting, Kind: Flag, Default: false, Doc: "Fail when a wait is overdue, instead of capturing what is there."},
+
+	{Name: "fail_on_4xx", Group: Failing, Kind: Flag, Default: false, Soon: true, Doc: "When the page's status is 400 to 499."},
+	{Name: "fail_on_5xx", Group: Failing, Kind: Flag, Default: false, Soon: true, Doc: "When the page's status is 500 to 599."},
+	{Name: "fail_on_console_error", Group: Failing, Kind: Flag, Default: false, Soon: true, Doc: "When a script of the page throws and nobody catches it, or writes an error to the console."},
+	{Name: "fail_on_resource_error", Group: Failing, Kind: Flag, Default: false, Soon: true, Doc: "When anything that the page asks for cannot be had, or has a status from 400."},
+	{Name: "fail_if_request_failed", Group: Failing, Kind: List, Max: 50, Each: 1024, Soon: true, Doc: "As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything."},
+	{Name: "fail_if_selector_missing", Group: Failing, Kind: Flag, Default: false, Needs: []string{"selector", "click", "hover", "scroll_to"}, Soon: true, Doc: "When one of these finds nothing: `selector_not_found`."},
+	{Name: "fail_if_selector_present", Group: Failing, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "When this CSS selector finds something."},
+	{Name: "fail_if_content_contains", Group: Failing, Kind: List, Max: 20, Each: 1024, Soon: true, Doc: "When the page's text holds one of these."},
+	{Name: "fail_if_content_missing", Group: Failing, Kind: List, Max: 20, Each: 1024, Soon: true, Doc: "When the page's text lacks one of these."},
+}
+
+var networkOptions = []Option{
+	{Name: "block_ads", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Load nothing from well-known advertising hosts, or from the operator's lists."},
+	{Name: "block_trackers", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Load nothing from well-known trackers."},
+	{Name: "hide_cookie_banners", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Reject what cookie banners ask for, so that they go away."},
+	{Name: "block_urls", Group: Blocking, Kind: List, Max: 100, Each: 1024, Soon: true, Doc: "Load nothing whose URL one of these patterns matches; `*` stands for anything."},
+	{Name: "block_resources", Group: Blocking, Kind: List, Max: 13, Enum: []string{"stylesheet", "image", "media", "font", "script", "texttrack", "xhr", "fetch", "eventsource", "websocket", "manifest", "ping", "other"}, Soon: true, Doc: "Load nothing of these types."},
+
+	{Name: "user_agent", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[\x20-\x7E]+$`, Soon: true, Doc: "What the browser says it is."},
+	{Name: "headers", Group: Request, Kind: Object, Max: 50, Each: 8192, Secret: true, Soon: true, Doc: "Request headers, for the page's own origin alone. In a query: `headers=Name: value`, once for each."},
+	{Name: "cookies", Group: Request, Kind: List, Max: 100, Each: 4096, Secret: true, Soon: true, Doc: "Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host."},
+	{Name: "authorization", Group: Request, Kind: Text, Min: 1, Max: 8192, Secret: true, Soon: true, Doc: "The `Authorization` header, for the page's own origin alone."},
+	{Name: "basic_auth", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[^:\x00-\x1F\x7F]+:[^\x00-\x1F\x7F]*$`, Secret: true, Soon: true, Doc: "`user:password` for HTTP basic authentication at the page's own origin."},
+	{Name: "proxy", Group: Request, Kind: Text, Min: 1, Max: 1024, Secret: true, Soon: true, Doc: "An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's."},
+	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Soon: true, Doc: "Where the browser is, for pages that ask. They are allowed to."},
+	{Name: "longitude", Group: Request, Kind: Number, Min: -180, Max: 180, Unit: "degrees", Needs: []string{"latitude"}, Soon: true, Doc: "With `latitude`."},
+	{Name: "accuracy", Group: Request, Kind: Number, Min: 0, Max: 100_000, Unit: "metres", Needs: []string{"latitude"}, Default: 10, Soon: true, Doc: "Of that place."},
+	{Name: "tz", Group: Request, Kind: Text, Min: 1, Max: 64, Default: "UTC", Soon: true, Doc: "Time zone of the browser, by its IANA name, such as `Europe/Berlin`."},
+	{Name: "accept_lang", Group: Request, Kind: Text, Min: 2, Max: 255, Pattern: `^[A-Za-z0-9*.,;=\- ]+$`, Default: "en-US", Soon: true, Doc: "Languages of the browser, as `Accept-Language` writes them."},
+}
+
+var paperOptions = []Option{
+	{Name: "pdf_page_size", Group: Paper, Kind: Text, For: []string{"pdf"}, Enum: []string{"A0", "A1", "A2", "A3", "A4", "A5", "A6", "Letter", "Legal", "Tabloid", "Ledger"}, Default: "A4", Soon: true, Doc: "Of the paper, in either case of letters. It goes before width and height."},
+	{Name: "pdf_page_width", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Needs: []string{"pdf_page_height"}, Soon: true, Doc: "Of the paper: a number with `mm`, `cm`, `in`, `pt`, `pc` or `px`; alone it is `px`."},
+	{Name: "pdf_page_height", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Needs: []string{"pdf_page_width"}, Soon: true, Doc: "Of the paper."},
+	{Name: "pdf_orientation", Group: Paper, Kind: Text, For: []string{"pdf"}, Enum: []string{"portrait", "landscape"}, Default: "portrait", Soon: true, Doc: "Of the paper."},
+	{Name: "pdf_margin", Group: Paper, Kind: Text, For: []string{"pdf"}, Enum: []string{"default", "none", "minimum"}, Default: "default", Soon: true, Doc: "On all sides: 0.4 inches, nothing, or a quarter of an inch."},
+	{Name: "pdf_margin_top", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Soon: true, Doc: "As `pdf_page_width` writes lengths; it goes before `pdf_margin`."},
+	{Name: "pdf_margin_right", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Soon: true, Doc: "Likewise."},
+	{Name: "pdf_margin_bottom", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Soon: true, Doc: "Likewise."},
+	{Name: "pdf_margin_left", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Soon: true, Doc: "Likewise."},
+	{Name: "pdf_prefer_css_page_size", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: true, Soon: true, Doc: "A page that names its own size with `@page` gets that."},
+	{Name: "pdf_background", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: true, Soon: true, Doc: "Print background colours and images."},
+	{Name: "pdf_scale", Group: Paper, Kind: Number, For: []string{"pdf"}, Min: 0.1, Max: 2, Default: 1, Soon: true, Doc: "Of what is on the paper."},
+	{Name: "pdf_page_range", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 255, Pattern: `^[0-9]*(-[0-9]*)?( *, *[0-9]*(-[0-9]*)?)*$`, Soon: true, Doc: "Which pages, such as `1-3,7`."},
+	{Name: "pdf_header", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 8 << 10, Soon: true, Doc: "Markup in the top margin of each page: text elements, inline styles and `data:` images. Elements of class `date`, `title`, `url`, `pageNumber` and `totalPages` are filled in."},
+	{Name: "pdf_footer", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 8 << 10, Soon: true, Doc: "Likewise in the bottom margin."},
+	{Name: "pdf_outline", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: false, Soon: true, Doc: "Make bookmarks of the headings."},
+	{Name: "pdf_tagged", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: false, Soon: true, Doc: "Tag the document for screen readers."},
+
+	{Name: "save_metadata", Group: Seen, Kind: Flag, Default: false, Soon: true, Doc: "Put what the page says of itself into `evidence.page`: description, author, language, icon, Open Graph and Twitter card."},
+}
+
+// lengthPattern is a length on paper.
+const lengthPattern = `^[0-9]+(\.[0-9]+)?(mm|cm|in|pt|pc|px)?$`
