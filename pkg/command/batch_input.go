@@ -115,7 +115,7 @@ func lineFormat(format, name string, head []byte, zipped bool) (string, error) {
 		return "jsonl", nil
 	case "txt":
 		return "text", nil
-	case "png", "jpeg", "jpg", "pdf":
+	case "png", "jpeg", "jpg", "webp", "pdf":
 		return "", &Usage{fmt.Sprintf("--format says how the file is written: jsonl, csv or text; what is rendered is an option of the lines: --option format=%s", format)}
 	default:
 		return "", &Usage{fmt.Sprintf("--format %s: want jsonl, csv or text", format)}

@@ -84,6 +84,8 @@ func pictureFormat(format, output string) (string, error) {
 		return format, nil
 	case ext == ".jpg", ext == ".jpeg":
 		return "jpeg", nil
+	case ext == ".webp":
+		return "webp", nil
 	case ext == ".pdf":
 		return "", &Usage{output + " ends in .pdf; documents are printed with: tintype pdf"}
 	}

@@ -98,8 +98,8 @@ type Shot struct {
 	Client
 	Folder
 	Page
-	Format   string  `help:"png or jpeg. Default: by the extension of the output, else png." placeholder:"FORMAT"`
-	Quality  int     `help:"Quality of a jpeg, 1 to 100." placeholder:"N"`
+	Format   string  `help:"png, jpeg or webp. Default: by the extension of the output, else png." placeholder:"FORMAT"`
+	Quality  int     `help:"Quality of a jpeg or webp, 1 to 100." placeholder:"N"`
 	Scale    float64 `help:"Device pixels for one CSS pixel, 0.5 to 4." placeholder:"FACTOR"`
 	FullPage bool    `help:"The whole page, not only the window."`
 }

@@ -24,7 +24,7 @@ const (
 )
 
 // Formats lists every format that is offered, the default first.
-var Formats = []Format{PNG, JPEG, PDF}
+var Formats = []Format{PNG, JPEG, WebP, PDF}
 
 // FormatNames are the formats as text.
 func FormatNames() []string {
@@ -271,7 +271,7 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 		s.Format = JPEG
 	}
 	if !slices.Contains(Formats, s.Format) {
-		bad("format", "must be one of png, jpeg, pdf, not %q", s.Format)
+		bad("format", "must be one of %s, not %q", strings.Join(FormatNames(), ", "), s.Format)
 	}
 	between := func(field string, v, lo, hi int, unit string) {
 		if v < lo || v > hi {
@@ -289,7 +289,7 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 	}
 	between("delay_ms", s.DelayMS, 0, 30_000, " milliseconds")
 	between("timeout_ms", s.TimeoutMS, 1_000, wallMS, " milliseconds (the plan's wall budget)")
-	return errs
+	return append(errs, s.checkSize()...)
 }
 
 // urls parses as browsers do, so that the string we check, store and sign is

@@ -3,7 +3,7 @@ package option
 import "slices"
 
 // Formats are the formats that are offered, the default first.
-var Formats = []string{"png", "jpeg", "pdf"}
+var Formats = []string{"png", "jpeg", "webp", "pdf"}
 
 // Table is every option that a request to render may have, in the
 // order of the documents. A name that is not in it is not offered.
@@ -16,8 +16,8 @@ var sourceOptions = []Option{
 
 	{Name: "format", Group: Output, Kind: Text, Enum: Formats, Default: "png", Doc: "What is made of the page. `jpg` is `jpeg`, `md` is `markdown`."},
 	{Name: "quality", Group: Output, Kind: Whole, Min: 1, Max: 100, Default: 80, Doc: "Of a jpeg or webp picture; the others have none."},
-	{Name: "optimize_for_speed", Group: Output, Kind: Flag, Default: true, For: []string{"png", "webp"}, Soon: true, Doc: "Compress quickly and a fifth less; the pixels are the same."},
-	{Name: "transparent", Group: Output, Kind: Flag, Default: false, For: []string{"png", "webp", "pdf"}, Soon: true, Doc: "Leave the page's own background out where it has none."},
+	{Name: "optimize_for_speed", Group: Output, Kind: Flag, Default: true, For: []string{"png"}, Doc: "Compress quickly and a fifth less; the pixels are the same."},
+	{Name: "transparent", Group: Output, Kind: Flag, Default: false, For: []string{"png", "webp"}, Doc: "Leave white out where the page has no background of its own."},
 	{Name: "deterministic", Group: Output, Kind: Flag, Default: false, Soon: true, Doc: "Fix clock, random numbers and animations, so that the same page gives the same bytes."},
 }
 
@@ -42,7 +42,7 @@ var sizeOptions = []Option{
 	{Name: "freeze_fixed", Group: WholePage, Kind: Flag, Default: true, For: Pictures, Needs: []string{"full_page"}, Soon: true, Doc: "Show fixed and sticky elements once, where they stand at the top of the page."},
 
 	{Name: "selector", Group: Part, Kind: Text, Min: 1, Max: 1024, For: Pictures, Soon: true, Doc: "Capture the first element that this CSS selector finds. If there is none, the viewport is captured, unless `fail_if_selector_missing`."},
-	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, For: Pictures, Soon: true, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels."},
+	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, For: Pictures, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white."},
 	{Name: "thumb_width", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Soon: true, Doc: "Make the captured picture this wide."},
 	{Name: "thumb_height", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Soon: true, Doc: "Make the captured picture this high."},
 	{Name: "img_fit", Group: Part, Kind: Text, Enum: []string{"cover", "contain", "fill", "inside", "outside"}, For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "cover", Soon: true, Doc: "How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them."},

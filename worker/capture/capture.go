@@ -102,7 +102,7 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 // run goes through the stages.
 func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 	if a.spec.Format != job.PDF {
-		if fail := a.fits(job.StageNavigate, float64(a.spec.Height)); fail != nil {
+		if fail := fits(job.StageNavigate, a.device(float64(a.spec.Width)), a.device(float64(a.spec.Height))); fail != nil {
 			return nil, fail
 		}
 	}
@@ -144,14 +144,13 @@ func (a *attempt) capture(ctx context.Context) (*Artifact, *job.Failure) {
 }
 
 // fits refuses a picture that would not come out right, or for which there is
-// not the memory. height is in CSS pixels.
-func (a *attempt) fits(stage job.Stage, height float64) *job.Failure {
-	w, h := float64(a.spec.Width)*a.spec.DeviceScaleFactor, height*a.spec.DeviceScaleFactor
+// not the memory. Its sides are in device pixels.
+func fits(stage job.Stage, w, h int) *job.Failure {
 	if max(w, h) <= maxSide && w*h <= maxArea {
 		return nil
 	}
 	return job.Fail(job.PageTooLarge, stage,
-		"the picture would be %.0f by %.0f device pixels; at most %d a side and %d million in all are captured right: lower width, height or device_scale_factor, or ask for format pdf",
+		"the picture would be %d by %d device pixels; at most %d a side and %d million in all are captured right: lower width, height or device_scale_factor, or ask for format pdf",
 		w, h, maxSide, maxArea/1_000_000)
 }
 

@@ -7,61 +7,59 @@ import (
 	"image"
 	_ "image/jpeg" // to read the size of what was captured
 	_ "image/png"
-	"math"
 	"strings"
 	"time"
 
 	"github.com/go-rod/rod/lib/proto"
+	_ "golang.org/x/image/webp"
 
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker/browser"
 )
 
-// shoot captures a picture of the viewport or of the full page.
+// shoot captures a picture of the viewport, the full page or a part of it.
 func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
-	shot := proto.PageCaptureScreenshot{Format: proto.PageCaptureScreenshotFormatPng, OptimizeForSpeed: true}
-	if a.spec.Format == job.JPEG {
-		shot.Format, shot.Quality = proto.PageCaptureScreenshotFormatJpeg, &a.spec.Quality
+	r, fail := a.region(ctx)
+	if fail != nil {
+		return nil, fail
 	}
-	if a.spec.FullPage {
-		clip, fail := a.fullPage(ctx)
-		if fail != nil {
-			return nil, fail
-		}
-		shot.Clip, shot.CaptureBeyondViewport = clip, true
+	if fail := fits(job.StageCapture, r.w, r.h); fail != nil {
+		return nil, fail
 	}
-	body, fail := a.insist(ctx, func(ctx context.Context, limit time.Duration) ([]byte, error) {
-		return a.tab.Screenshot(ctx, limit, shot)
-	})
+	var clip *proto.PageViewport
+	if !r.viewport {
+		clip = r.clip(0, 0, r.w, r.h)
+	}
+	body, fail := a.snap(ctx, a.spec.Format, clip)
 	if fail != nil {
 		return nil, fail
 	}
 	conf, _, err := image.DecodeConfig(bytes.NewReader(body))
 	if err != nil {
-		a.odd = "protocol"
-		return nil, job.Fail(job.Internal, job.StageCapture, "the browser sent a picture that cannot be read: %v", err)
+		return nil, a.unreadable(err)
 	}
 	return &Artifact{Body: body, Width: conf.Width, Height: conf.Height}, nil
 }
 
-// fullPage measures the page at the width of the viewport.
-func (a *attempt) fullPage(ctx context.Context) (*proto.PageViewport, *job.Failure) {
-	var m *proto.PageGetLayoutMetricsResult
-	_, fail := a.insist(ctx, func(ctx context.Context, limit time.Duration) (_ []byte, err error) {
-		m, err = proto.PageGetLayoutMetrics{}.Call(a.tab.Within(ctx, limit))
-		return nil, err
+// snap has the browser make a picture of the viewport, or of the clip.
+func (a *attempt) snap(ctx context.Context, format job.Format, clip *proto.PageViewport) ([]byte, *job.Failure) {
+	shot := proto.PageCaptureScreenshot{
+		Format: proto.PageCaptureScreenshotFormat(format), Clip: clip, CaptureBeyondViewport: clip != nil,
+	}
+	switch format {
+	case job.PNG:
+		shot.OptimizeForSpeed = a.spec.OptimizeForSpeed == nil || *a.spec.OptimizeForSpeed
+	case job.JPEG, job.WebP:
+		shot.Quality = &a.spec.Quality
+	}
+	return a.insist(ctx, func(ctx context.Context, limit time.Duration) ([]byte, error) {
+		return a.tab.Screenshot(ctx, limit, shot)
 	})
-	if fail != nil {
-		return nil, fail
-	}
-	height := float64(a.spec.Height)
-	if m.CSSContentSize != nil {
-		height = max(1, math.Ceil(m.CSSContentSize.Height))
-	}
-	if fail := a.fits(job.StageCapture, height); fail != nil {
-		return nil, fail
-	}
-	return &proto.PageViewport{Width: float64(a.spec.Width), Height: height, Scale: 1}, nil
+}
+
+func (a *attempt) unreadable(err error) *job.Failure {
+	a.odd = "protocol"
+	return job.Fail(job.Internal, job.StageCapture, "the browser sent a picture that cannot be read: %v", err)
 }
 
 // insist makes one call that needs the page's process, and makes it again

@@ -13,10 +13,19 @@ import (
 
 // size makes the viewport that the job asks for.
 func (a *attempt) size(ctx context.Context) *job.Failure {
+	if a.spec.Transparent {
+		if fail := a.before(ctx, noBackground.Call); fail != nil {
+			return fail
+		}
+	}
 	return a.before(ctx, proto.EmulationSetDeviceMetricsOverride{
 		Width: a.spec.Width, Height: a.spec.Height, DeviceScaleFactor: a.spec.DeviceScaleFactor,
 	}.Call)
 }
+
+// noBackground takes away the white that a page without a background of its own
+// is drawn on.
+var noBackground = proto.EmulationSetDefaultBackgroundColorOverride{Color: &proto.DOMRGBA{A: new(float64)}}
 
 // before makes a call to a tab that no page has seen.
 func (a *attempt) before(ctx context.Context, call func(proto.Client) error) *job.Failure {

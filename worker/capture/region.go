@@ -1,0 +1,82 @@
+package capture
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/go-rod/rod/lib/proto"
+
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// A region is what a picture shows: a rectangle of the document in whole
+// device pixels, counted from the document's top left corner. A camera that
+// stands there is not noticed by the page: what is as high as the viewport
+// stays so, and what is fixed to it is seen once, where it stands.
+type region struct {
+	viewport   bool    // what the viewport shows, wherever that is; x and y are not known
+	x, y, w, h int     // device pixels
+	zoom       float64 // of the page within the viewport; below 1 when a phone shows a wide page
+	scale      float64 // device pixels per CSS pixel of the document
+}
+
+// clip is the part of the region that begins dx, dy within it, in the words of
+// the browser.
+func (r region) clip(dx, dy, w, h int) *proto.PageViewport {
+	return &proto.PageViewport{
+		X: float64(r.x+dx) / r.scale, Y: float64(r.y+dy) / r.scale,
+		Width: float64(w) / r.scale, Height: float64(h) / r.scale, Scale: r.zoom,
+	}
+}
+
+// region finds what the job wants to see.
+func (a *attempt) region(ctx context.Context) (region, *job.Failure) {
+	s := a.spec
+	r := region{zoom: 1, scale: s.DeviceScaleFactor}
+	whole := s.FullPage && s.Clip == ""
+	if s.Clip == "" && !whole {
+		r.viewport = true
+		r.w, r.h = a.device(float64(s.Width)), a.device(float64(s.Height))
+		return r, nil
+	}
+	var content proto.DOMRect
+	if whole || s.Mobile != nil && *s.Mobile {
+		m, fail := a.metrics(ctx)
+		if fail != nil {
+			return r, fail
+		}
+		if v := m.CSSVisualViewport; v != nil && v.Scale > 0 && s.Mobile != nil && *s.Mobile {
+			r.zoom = v.Scale
+			r.scale *= v.Scale
+		}
+		content.Height = float64(s.Height)
+		if m.CSSContentSize != nil {
+			content = *m.CSSContentSize
+		}
+	}
+	if s.Clip != "" {
+		x, y, w, h, _ := job.ParseClip(s.Clip)
+		r.x, r.y = int(math.Round(x*r.scale)), int(math.Round(y*r.scale))
+		r.w, r.h = max(1, int(math.Round(w*r.scale))), max(1, int(math.Round(h*r.scale)))
+		return r, nil
+	}
+	r.w = a.device(float64(s.Width))
+	r.h = max(1, int(math.Ceil(math.Ceil(content.Height)*r.scale-1e-6)))
+	return r, nil
+}
+
+// device is a length in whole device pixels, rounded as the browser rounds its
+// viewport.
+func (a *attempt) device(css float64) int {
+	return max(1, int(math.Ceil(css*a.spec.DeviceScaleFactor-1e-6)))
+}
+
+// metrics measures the page.
+func (a *attempt) metrics(ctx context.Context) (m *proto.PageGetLayoutMetricsResult, fail *job.Failure) {
+	_, fail = a.insist(ctx, func(ctx context.Context, limit time.Duration) (_ []byte, err error) {
+		m, err = proto.PageGetLayoutMetrics{}.Call(a.tab.Within(ctx, limit))
+		return nil, err
+	})
+	return m, fail
+}
