@@ -33,13 +33,19 @@ type Proxy struct {
 	conns  map[net.Conn]struct{} // guarded by mu; both sides of what is carried
 }
 
-// Open starts the proxy of one job. The job's listener and nonce are made
-// here and nowhere else.
+// Open starts the proxy of one job on a loopback port of this machine.
 func Open(g *Guard) (*Proxy, error) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for the egress proxy of a job: %w", err)
 	}
+	return OpenOn(l, g), nil
+}
+
+// OpenOn starts the proxy of one job on a TCP listener that is the job's alone
+// and that it closes. The listener may be of another network namespace than
+// this process, which is where the proxy dials from.
+func OpenOn(l net.Listener, g *Guard) *Proxy {
 	p := &Proxy{guard: g, nonce: randomName(), listener: l, conns: map[net.Conn]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.transport = &http.Transport{
@@ -50,7 +56,7 @@ func Open(g *Guard) (*Proxy, error) {
 		MaxResponseHeaderBytes: 512 << 10, // the browser itself gives up at 256 kB
 	}
 	p.wg.Go(p.accept)
-	return p, nil
+	return p
 }
 
 // randomName gives 128 random bits in hex.
