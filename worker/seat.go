@@ -24,7 +24,7 @@ type SeatConfig struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // shared by all seats of a worker; nil keeps none
 
-	MaxRenders  int           // renders of one browser; zero means 100
+	MaxRenders  int           // renders of one browser, at most 1,000; zero means 100
 	MaxAge      time.Duration // of one browser; zero means 30 minutes
 	MaxMemory   int64         // bytes of all its processes after a render; zero means 1 GiB
 	KillMemory  int64         // bytes during a render, which it ends; zero means 2.5 GiB
@@ -40,8 +40,9 @@ type Seat struct {
 	done    chan verdict  // from Render to Run: what became of it
 	stopped chan struct{} // closed when Run has returned
 
-	mu   sync.Mutex
-	free chan struct{} // guarded by mu; closed while a place is on offer
+	mu        sync.Mutex
+	isolation browser.Isolation // of the last browser that started; guarded by mu
+	free      chan struct{}     // guarded by mu; closed while a place is on offer
 }
 
 // A place is a browser with a tab that no page has seen, and the tab's proxy.
@@ -70,6 +71,8 @@ func NewSeat(cfg SeatConfig) (*Seat, error) {
 	setDefault(&cfg.MaxMemory, 1<<30)
 	setDefault(&cfg.KillMemory, 5<<29)
 	setDefault(&cfg.CheckPeriod, 30*time.Second)
+	cfg.MaxRenders = min(cfg.MaxRenders, 1000)
+	cfg.Browser.Listeners = cfg.MaxRenders // one for each
 	if err := browser.Check(cfg.Browser); err != nil {
 		return nil, err
 	}
@@ -97,6 +100,27 @@ func (s *Seat) Ready() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.free
+}
+
+// Isolated is why the seat's browser is not kept off the network by the kernel.
+func (s *Seat) Isolated() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isolation == browser.ByFlags {
+		return errors.New("browsers run on this machine's network: the kernel gives them no namespace, and --i-accept-flag-only-isolation is set")
+	}
+	return nil
+}
+
+// setIsolation notes what holds the browser that runs. Called by Run alone.
+func (s *Seat) setIsolation(i browser.Isolation) {
+	if i == browser.ByFlags {
+		s.cfg.Log.Warn("browser on this machine's network: its flags alone hold it back")
+		s.metrics.flagOnly.Inc()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.isolation = i
 }
 
 // setReady opens or closes the seat for Ready. Called by Run alone.

@@ -10,6 +10,7 @@ import (
 type seatMetrics struct {
 	launches      prometheus.Counter
 	launchSeconds prometheus.Histogram
+	flagOnly      prometheus.Gauge
 	recycles      *prometheus.CounterVec   // by reason
 	seconds       *prometheus.HistogramVec // by result
 }
@@ -18,7 +19,7 @@ type seatMetrics struct {
 // seat of the same worker registered. A nil registerer keeps them to itself.
 func newSeatMetrics(reg prometheus.Registerer) (*seatMetrics, error) {
 	m := &seatMetrics{}
-	var errs [4]error
+	var errs [5]error
 	m.launches, errs[0] = register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "tintype_browser_launches_total", Help: "Browsers that were started.",
 	}))
@@ -33,6 +34,9 @@ func newSeatMetrics(reg prometheus.Registerer) (*seatMetrics, error) {
 		Name: "tintype_browser_render_seconds", Help: "Time of one attempt on a seat, by result: succeeded or the failure's code.",
 		Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 	}, []string{"result"}))
+	m.flagOnly, errs[4] = register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tintype_browser_flag_only", Help: "Browsers that run without a network namespace of their own.",
+	}))
 	return m, errors.Join(errs[:]...)
 }
 

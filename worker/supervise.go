@@ -25,12 +25,14 @@ const (
 func (s *Seat) Run(ctx context.Context) error {
 	defer close(s.stopped)
 	var pause time.Duration
+	ever := false
 	for ctx.Err() == nil {
 		served, reason, err := s.serve(ctx)
+		ever = ever || served
 		switch {
 		case ctx.Err() != nil:
-		case errors.Is(err, browser.ErrSandbox):
-			return err
+		case errors.Is(err, browser.ErrSandbox), errors.Is(err, browser.ErrIsolation) && !ever:
+			return err // later the kernel may be short of namespaces for a while
 		case err != nil:
 			s.cfg.Log.Error("browser failed", "kind", reason, "err", err)
 		default:
@@ -70,7 +72,11 @@ func (s *Seat) serve(ctx context.Context) (served bool, reason string, err error
 		if kerr := b.Kill(); kerr != nil {
 			err = errors.Join(err, kerr)
 		}
+		if b.Isolation() == browser.ByFlags {
+			s.metrics.flagOnly.Dec()
+		}
 	}()
+	s.setIsolation(b.Isolation())
 	// The first place proves the sandbox and, by a real picture, that the
 	// browser can render: a ping would pass with a dead zygote.
 	p, err := s.prepare(lctx, b)
@@ -93,7 +99,11 @@ func (s *Seat) serve(ctx context.Context) (served bool, reason string, err error
 			p.proxy.Close()
 			return true, reason, nil
 		}
-		next, err := s.replace(ctx, p)
+		change := s.replace
+		if !used {
+			change = s.refresh
+		}
+		next, err := change(ctx, p)
 		if err != nil {
 			return true, "dispose", err
 		}
@@ -163,10 +173,16 @@ func (s *Seat) worn(b *browser.Browser, renders int) string {
 func (s *Seat) prepare(ctx context.Context, b *browser.Browser) (*place, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, prepareLimit, errors.New("prepare limit"))
 	defer cancel()
-	proxy, err := egress.Open(s.cfg.Guard)
+	l, err := b.Listen()
 	if err != nil {
 		return nil, err
 	}
+	return s.furnish(ctx, b, egress.OpenOn(l, s.cfg.Guard))
+}
+
+// furnish opens a fresh tab whose way out is proxy, which it closes if there is
+// none to be had.
+func (s *Seat) furnish(ctx context.Context, b *browser.Browser, proxy *egress.Proxy) (*place, error) {
 	tab, err := b.NewTab(ctx, proxy.Port())
 	if err != nil {
 		proxy.Close()
@@ -184,6 +200,18 @@ func (s *Seat) replace(ctx context.Context, old *place) (*place, error) {
 		next.proxy.Close()
 	}
 	return next, err
+}
+
+// refresh gives an idle browser a new tab. The proxy stays: no page has used
+// it, and a browser has one for each job and no more.
+func (s *Seat) refresh(ctx context.Context, old *place) (*place, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, prepareLimit, errors.New("prepare limit"))
+	defer cancel()
+	if err := old.tab.Close(ctx); err != nil {
+		old.proxy.Close()
+		return nil, err
+	}
+	return s.furnish(ctx, old.browser, old.proxy)
 }
 
 // release ends all that a job had: its context, then its way out.

@@ -183,6 +183,19 @@ func (w *Worker) Renders() error {
 	return nil
 }
 
+// Isolated is why a seat's browser is not kept off the network by the kernel;
+// nil also of seats that know nothing of it.
+func (w *Worker) Isolated() error {
+	for _, s := range w.seats {
+		if r, ok := s.Renderer.(interface{ Isolated() error }); ok {
+			if err := r.Isolated(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // newHTTP is the client for presigned URLs. It follows no redirect, since the
 // signature is for one host, and reads no proxy from the environment, since the
 // bucket is the farm's own.

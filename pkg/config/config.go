@@ -93,7 +93,8 @@ type Policy struct {
 type Render struct {
 	Seats int `help:"Browsers, each for one job at a time. 0 starts no worker." env:"TINTYPE_SEATS" default:"${seats}" placeholder:"N"`
 	Egress
-	ChromiumBin string `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
+	IAcceptFlagOnlyIsolation bool   `help:"Render also where the kernel gives the browsers no network namespace: on this machine's network, held back by their own flags alone." env:"TINTYPE_I_ACCEPT_FLAG_ONLY_ISOLATION"`
+	ChromiumBin              string `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
 }
 
 // Egress is where pages and webhooks lead.

@@ -72,6 +72,7 @@ type replica struct {
 	// Webhooks leave by guard, also to plain http addresses.
 	guard        *egress.Guard
 	webhooksHTTP bool
+	checks       []api.Check // of what else runs in this process
 }
 
 func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
@@ -82,7 +83,7 @@ func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) er
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket, Ledger: s.streams, Outbox: s.archive,
-		Checks: s.checks(nil), Metrics: p.Metrics, Log: p.Log,
+		Checks: append(s.checks(nil), how.checks...), Metrics: p.Metrics, Log: p.Log,
 		Listener: doors.main, AdminListener: doors.admin,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/tintype/tintype/api"
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/egress"
@@ -95,16 +96,19 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	if err != nil {
 		return err
 	}
+	var more []api.Check
 	if cfg.Seats > 0 {
-		if _, err := p.startWorker(parts, cfg.Render, worker.Config{
+		w, err := p.startWorker(parts, cfg.Render, worker.Config{
 			Name: workerName(f), Schedulers: []string{local}, Token: workerToken, DrainLimit: cfg.DrainLimit,
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
+		more = append(more, isolation(w))
 	}
 	if err := p.startAPI(parts, s, doors, replica{
 		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, scheduler: sched, front: peers.dial,
-		guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP,
+		guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP, checks: more,
 	}); err != nil {
 		return err
 	}

@@ -32,9 +32,15 @@ func (p *Process) Worker(ctx context.Context, cfg config.Worker) error {
 		watch.ready(
 			api.Check{Name: "leader", Needed: true, Ask: func(context.Context) error { return w.Connected() }},
 			api.Check{Name: "browser", Needed: true, Ask: func(context.Context) error { return w.Renders() }},
+			isolation(w),
 		)
 		return nil
 	})
+}
+
+// isolation degrades a process whose browsers are on its machine's network.
+func isolation(w *worker.Worker) api.Check {
+	return api.Check{Name: "isolation", Ask: func(context.Context) error { return w.Isolated() }}
 }
 
 // startWorker fills in what every worker of this process shares.
@@ -67,7 +73,7 @@ func (p *Process) seats(render config.Render) ([]worker.Renderer, error) {
 	seats := make([]worker.Renderer, render.Seats)
 	for i := range seats {
 		seats[i], err = worker.NewSeat(worker.SeatConfig{
-			Browser: browser.Config{Bin: render.ChromiumBin}, Guard: guard, Log: p.Log, Metrics: p.Metrics,
+			Browser: browser.Config{Bin: render.ChromiumBin, FlagsOnly: render.IAcceptFlagOnlyIsolation}, Guard: guard, Log: p.Log, Metrics: p.Metrics,
 		})
 		if err != nil {
 			return nil, err

@@ -5,7 +5,10 @@
 //
 //  1. The browser runs as an unprivileged user with its sandbox on, in a
 //     process group of its own, with an environment and a folder of its own,
-//     and is spoken to over a pipe: no port is open that a page could reach.
+//     and is spoken to over a pipe. It is in a network namespace with nothing
+//     in it but the listeners of its jobs' proxies, unless the configuration
+//     accepts the browser's own flags in its place; it can gain no privilege,
+//     and the kernel bounds the memory, files and tasks of its processes.
 //  2. When the process that started it dies, however it dies, so does the
 //     browser with all of its children.
 //  3. Every call has a deadline, and ends at once when the browser ends or the
@@ -13,8 +16,7 @@
 //  4. After Kill no process of the browser runs and no file of it is left.
 //
 // It leaves to its callers what to render (package capture) and when a browser
-// has served its time (package worker). Address space, file and process limits
-// are not set here.
+// has served its time (package worker).
 package browser
 
 import (
@@ -24,13 +26,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/go-rod/rod/lib/proto"
@@ -48,8 +48,12 @@ type Browser struct {
 	started time.Time
 	zygotes []int // processes that all renderers are forked from
 
-	mu   sync.Mutex
-	tabs map[proto.TargetTargetID]*Tab // guarded by mu
+	isolation Isolation
+	made      int // listeners that were made for it
+
+	mu        sync.Mutex
+	listeners []net.Listener                // of the proxies to come; guarded by mu
+	tabs      map[proto.TargetTargetID]*Tab // guarded by mu
 	// dead holds crashes of targets that no tab is known for: a renderer that
 	// fails to start is reported before its tab has its number. Guarded by mu.
 	dead map[proto.TargetTargetID]Crash
@@ -85,7 +89,7 @@ func Launch(ctx context.Context, cfg Config) (*Browser, error) {
 		return nil, err
 	}
 	b := &Browser{folder: f, tabs: map[proto.TargetTargetID]*Tab{}, dead: map[proto.TargetTargetID]Crash{}, exited: make(chan struct{}), last: newTailWriter(), started: time.Now()}
-	if err := b.start(cfg, id); err != nil {
+	if err := b.start(ctx, cfg, id); err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
 	if err := b.greet(ctx); err != nil {
@@ -96,7 +100,7 @@ func Launch(ctx context.Context, cfg Config) (*Browser, error) {
 }
 
 // start makes the pipes and the process.
-func (b *Browser) start(cfg Config, id identity) error {
+func (b *Browser) start(ctx context.Context, cfg Config, id identity) error {
 	var down, up [2]int // to the browser and from it; [0] is read, [1] is written
 	if err := unix.Pipe2(down[:], unix.O_CLOEXEC); err != nil {
 		return fmt.Errorf("pipe: %w", err)
@@ -115,32 +119,16 @@ func (b *Browser) start(cfg Config, id identity) error {
 	defer theirIn.Close()
 	defer theirOut.Close()
 
-	cmd := exec.Command(cfg.Bin, args(b.folder.path)...)
-	cmd.Dir = b.folder.path
-	cmd.Env = environment(b.folder.path)
-	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // descriptors 3 and 4, as the flag wants them
-	cmd.Stderr = b.last
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: id.credential()}
-
-	started := make(chan error, 1)
-	go func() {
-		// The death signal follows the thread that forked, not the process:
-		// this thread stays for as long as the browser lives, and ends with it.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		close(b.exited)
-	}()
-	if err := <-started; err != nil {
+	err := b.confine(ctx, cfg, command{
+		argv: append([]string{cfg.Bin}, args(b.folder.path)...), id: id,
+		files:     []*os.File{theirIn, theirOut}, // descriptors 3 and 4, as the flag wants them
+		listeners: cfg.Listeners,
+	})
+	if err != nil {
 		in.Close()
 		out.Close()
-		return fmt.Errorf("start the browser: %w", err)
+		return err
 	}
-	b.pid = cmd.Process.Pid
 	b.client = newClient(in, out)
 	b.client.on("", b.deliver)
 	return nil
@@ -197,6 +185,7 @@ func (b *Browser) Kill() error {
 	b.kill.Do(func() {
 		err := killGroup(b.pid, b.exited)
 		b.client.close()
+		b.closeListeners()
 		b.end = errors.Join(err, b.folder.remove())
 	})
 	return b.end

@@ -27,6 +27,15 @@ type Config struct {
 	// a private home will not do; empty means tintype-<uid> in the system's
 	// temporary folder.
 	Dir string
+	// Listeners is how many proxies of jobs a browser can have in its life;
+	// zero means 128. They are made with the browser's network namespace, into
+	// which nobody gets later.
+	Listeners int
+	// FlagsOnly starts browsers also where the kernel gives them no network
+	// namespace, on this machine's network.
+	FlagsOnly bool
+
+	ways []way // into a namespace, the first that is open; tests name their own
 }
 
 // identity is who the browser runs as.
@@ -42,6 +51,12 @@ func (c Config) resolve() (Config, identity, error) {
 	}
 	if c.Dir == "" {
 		c.Dir = filepath.Join(os.TempDir(), "tintype-"+strconv.Itoa(os.Getuid()))
+	}
+	if c.ways == nil {
+		c.ways = []way{onThread, byHelper}
+	}
+	if c.Listeners <= 0 {
+		c.Listeners = 128
 	}
 	if st, err := os.Stat(c.Bin); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
 		return c, identity{}, fmt.Errorf("no browser at %s: install it with: apt-get install -y chromium-headless-shell", c.Bin)
