@@ -80,6 +80,12 @@ const (
 	Render KeyRequestScopes = "render"
 )
 
+// Defines values for Media.
+const (
+	Print  Media = "print"
+	Screen Media = "screen"
+)
+
 // Defines values for MeterKind.
 const (
 	MeterKindQuota    MeterKind = "quota"
@@ -555,6 +561,9 @@ type Clip = string
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
 
+// DarkMode Tell the page that dark colours are preferred.
+type DarkMode = bool
+
 // DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 type DelayMs = int
 
@@ -658,6 +667,12 @@ type Evidence struct {
 	Title          string   `json:"title"`
 	UnloadedImages int      `json:"unloaded_images"`
 }
+
+// FailOn4xx When the page's status is 400 to 499.
+type FailOn4xx = bool
+
+// FailOn5xx When the page's status is 500 to 599.
+type FailOn5xx = bool
 
 // FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 type FailOnTimeout = bool
@@ -795,11 +810,20 @@ type JobRequest struct {
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
+	// DarkMode Tell the page that dark colours are preferred.
+	DarkMode *DarkMode `json:"dark_mode,omitempty"`
+
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
+
+	// FailOn4xx When the page's status is 400 to 499.
+	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
+
+	// FailOn5xx When the page's status is 500 to 599.
+	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -819,14 +843,23 @@ type JobRequest struct {
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
+	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
+	Media *Media `json:"media,omitempty"`
+
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
+	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
 
 	// OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 	OptimizeForSpeed *OptimizeForSpeed `json:"optimize_for_speed,omitempty"`
 
 	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
+
+	// ReducedMotion Tell the page that less motion is preferred.
+	ReducedMotion *ReducedMotion `json:"reduced_motion,omitempty"`
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
@@ -933,6 +966,9 @@ type Links struct {
 	Self   string `json:"self"`
 }
 
+// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
+type Media string
+
 // Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 type Metadata map[string]string
 
@@ -957,6 +993,9 @@ type Meter struct {
 
 // MeterKind `rate` counts submissions, `requests` any request, `threads` jobs at once.
 type MeterKind string
+
+// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
+type NavigationTimeoutMs = int
 
 // NewAccount defines model for NewAccount.
 type NewAccount struct {
@@ -1017,16 +1056,22 @@ type OptimizeForSpeed = bool
 
 // Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
 type Options struct {
-	Clip              *string `json:"clip,omitempty"`
-	DelayMs           int     `json:"delay_ms"`
-	DeviceScaleFactor float64 `json:"device_scale_factor"`
-	FailOnTimeout     bool    `json:"fail_on_timeout"`
-	Format            string  `json:"format"`
-	FullPage          bool    `json:"full_page"`
-	Height            int     `json:"height"`
-	Html              *string `json:"html,omitempty"`
-	OptimizeForSpeed  *bool   `json:"optimize_for_speed,omitempty"`
-	Quality           int     `json:"quality"`
+	Clip                *string `json:"clip,omitempty"`
+	DarkMode            *bool   `json:"dark_mode,omitempty"`
+	DelayMs             int     `json:"delay_ms"`
+	DeviceScaleFactor   float64 `json:"device_scale_factor"`
+	FailOn4xx           *bool   `json:"fail_on_4xx,omitempty"`
+	FailOn5xx           *bool   `json:"fail_on_5xx,omitempty"`
+	FailOnTimeout       bool    `json:"fail_on_timeout"`
+	Format              string  `json:"format"`
+	FullPage            bool    `json:"full_page"`
+	Height              int     `json:"height"`
+	Html                *string `json:"html,omitempty"`
+	Media               *string `json:"media,omitempty"`
+	NavigationTimeoutMs *int    `json:"navigation_timeout_ms,omitempty"`
+	OptimizeForSpeed    *bool   `json:"optimize_for_speed,omitempty"`
+	Quality             int     `json:"quality"`
+	ReducedMotion       *bool   `json:"reduced_motion,omitempty"`
 
 	// Secrets Names of the options that were given and are not shown.
 	Secrets     *[]string `json:"secrets,omitempty"`
@@ -1111,11 +1156,20 @@ type PdfRequest struct {
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
+	// DarkMode Tell the page that dark colours are preferred.
+	DarkMode *DarkMode `json:"dark_mode,omitempty"`
+
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
+
+	// FailOn4xx When the page's status is 400 to 499.
+	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
+
+	// FailOn5xx When the page's status is 500 to 599.
+	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -1135,11 +1189,20 @@ type PdfRequest struct {
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
+	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
+	Media *Media `json:"media,omitempty"`
+
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
 
+	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
+	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
+
 	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
+
+	// ReducedMotion Tell the page that less motion is preferred.
+	ReducedMotion *ReducedMotion `json:"reduced_motion,omitempty"`
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
@@ -1373,6 +1436,9 @@ type Rate struct {
 	Charge string `json:"charge"`
 }
 
+// ReducedMotion Tell the page that less motion is preferred.
+type ReducedMotion = bool
+
 // Resource A request of the page that did not get its answer.
 type Resource struct {
 	Reason string `json:"reason"`
@@ -1407,11 +1473,20 @@ type ScreenshotRequest struct {
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
+	// DarkMode Tell the page that dark colours are preferred.
+	DarkMode *DarkMode `json:"dark_mode,omitempty"`
+
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
+
+	// FailOn4xx When the page's status is 400 to 499.
+	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
+
+	// FailOn5xx When the page's status is 500 to 599.
+	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -1431,14 +1506,23 @@ type ScreenshotRequest struct {
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
+	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
+	Media *Media `json:"media,omitempty"`
+
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
+	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
 
 	// OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 	OptimizeForSpeed *OptimizeForSpeed `json:"optimize_for_speed,omitempty"`
 
 	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
+
+	// ReducedMotion Tell the page that less motion is preferred.
+	ReducedMotion *ReducedMotion `json:"reduced_motion,omitempty"`
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`

@@ -290,6 +290,8 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 	between("delay_ms", s.DelayMS, 0, 30_000, " milliseconds")
 	between("timeout_ms", s.TimeoutMS, 1_000, wallMS, " milliseconds (the plan's wall budget)")
 	return append(errs, s.checkSize()...)
+	errs = append(errs, s.checkActs()...)
+	return errs
 }
 
 // urls parses as browsers do, so that the string we check, store and sign is

@@ -163,14 +163,18 @@ func (a *attempt) navigate(ctx context.Context) *job.Failure {
 		// The API let nothing else pass; Chromium would open files here.
 		return job.Fail(job.AddressRefused, job.StageNavigate, "only http and https pages are rendered")
 	}
-	limit := time.Until(a.loadEnd)
+	limit, name := time.Until(a.loadEnd), "timeout_ms"
+	if own := time.Duration(a.spec.NavigationTimeoutMS) * time.Millisecond; own > 0 && own < limit {
+		limit, name = own, "navigation_timeout_ms"
+	}
+	began := time.Now()
 	res, err := proto.PageNavigate{URL: a.target}.Call(a.tab.Within(ctx, limit))
 	switch {
 	case errors.Is(err, browser.ErrUnanswered) && a.track.hasCommitted():
 		return nil
 	case errors.Is(err, browser.ErrUnanswered):
 		return job.Fail(job.NavigationTimeout, job.StageNavigate,
-			"the server sent no response within %s: raise timeout_ms, or check that the page answers", a.loadEnd.Sub(a.start).Round(time.Millisecond))
+			"the server sent no response within %s: raise %s, or check that the page answers", time.Since(began).Round(time.Millisecond), name)
 	case err != nil:
 		return a.broken(ctx, job.StageNavigate, err)
 	case res.ErrorText != "":

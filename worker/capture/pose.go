@@ -3,9 +3,29 @@ package capture
 import (
 	"context"
 
+	"github.com/go-rod/rod/lib/proto"
+
 	"github.com/tintype/tintype/pkg/job"
 )
 
 // pose sets what the page finds itself in before it is opened: its media, its
 // colours, its clock.
-func (a *attempt) pose(context.Context) *job.Failure { return nil }
+func (a *attempt) pose(ctx context.Context) *job.Failure {
+	return a.poseMedia(ctx)
+}
+
+// poseMedia sets what media queries of the page see. Without a word of the job
+// it makes no call.
+func (a *attempt) poseMedia(ctx context.Context) *job.Failure {
+	media := proto.EmulationSetEmulatedMedia{Media: a.spec.Media}
+	if a.spec.DarkMode {
+		media.Features = append(media.Features, &proto.EmulationMediaFeature{Name: "prefers-color-scheme", Value: "dark"})
+	}
+	if a.spec.ReducedMotion {
+		media.Features = append(media.Features, &proto.EmulationMediaFeature{Name: "prefers-reduced-motion", Value: "reduce"})
+	}
+	if media.Media == "" && media.Features == nil {
+		return nil
+	}
+	return a.before(ctx, media.Call)
+}
