@@ -111,6 +111,19 @@ const (
 	PdfFormatPdf PdfFormat = "pdf"
 )
 
+// Defines values for PdfMargin.
+const (
+	Default PdfMargin = "default"
+	Minimum PdfMargin = "minimum"
+	None    PdfMargin = "none"
+)
+
+// Defines values for PdfOrientation.
+const (
+	Landscape PdfOrientation = "landscape"
+	Portrait  PdfOrientation = "portrait"
+)
+
 // Defines values for Status.
 const (
 	StatusCanceled  Status = "canceled"
@@ -855,6 +868,57 @@ type JobRequest struct {
 	// OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 	OptimizeForSpeed *OptimizeForSpeed `json:"optimize_for_speed,omitempty"`
 
+	// PdfBackground Print background colours and images.
+	PdfBackground *PdfBackground `json:"pdf_background,omitempty"`
+
+	// PdfFooter Likewise in the bottom margin. At most 8192 characters.
+	PdfFooter *PdfFooter `json:"pdf_footer,omitempty"`
+
+	// PdfHeader Markup in the top margin of each page, as wide as the paper: text elements, tables, styles and `data:` images; nothing that loads or runs. Elements of class `date`, `title`, `url`, `pageNumber` and `totalPages` are filled in. The margin must have room for it. At most 8192 characters.
+	PdfHeader *PdfHeader `json:"pdf_header,omitempty"`
+
+	// PdfMargin On all sides: a centimetre, nothing, or a quarter of an inch. A page's own `@page` margins go before.
+	PdfMargin *PdfMargin `json:"pdf_margin,omitempty"`
+
+	// PdfMarginBottom Likewise.
+	PdfMarginBottom *PdfMarginBottom `json:"pdf_margin_bottom,omitempty"`
+
+	// PdfMarginLeft Likewise.
+	PdfMarginLeft *PdfMarginLeft `json:"pdf_margin_left,omitempty"`
+
+	// PdfMarginRight Likewise.
+	PdfMarginRight *PdfMarginRight `json:"pdf_margin_right,omitempty"`
+
+	// PdfMarginTop As `pdf_page_width` writes lengths; it goes before `pdf_margin`.
+	PdfMarginTop *PdfMarginTop `json:"pdf_margin_top,omitempty"`
+
+	// PdfOrientation Of the paper.
+	PdfOrientation *PdfOrientation `json:"pdf_orientation,omitempty"`
+
+	// PdfOutline Make bookmarks of the headings. They are made of the tags.
+	PdfOutline *PdfOutline `json:"pdf_outline,omitempty"`
+
+	// PdfPageHeight Of the paper.
+	PdfPageHeight *PdfPageHeight `json:"pdf_page_height,omitempty"`
+
+	// PdfPageRange Which pages, such as `1-3,7,9-`. They come in the order of the document. If it has none of them, that is `fail_on`. At most 255 characters.
+	PdfPageRange *PdfPageRange `json:"pdf_page_range,omitempty"`
+
+	// PdfPageSize Of the paper: `A0` to `A6`, `Letter`, `Legal`, `Tabloid` or `Ledger`. It goes before width and height.
+	PdfPageSize *PdfPageSize `json:"pdf_page_size,omitempty"`
+
+	// PdfPageWidth Of the paper: a number with `mm`, `cm`, `in`, `pt`, `pc` or `px`; alone it is `px`. From 0.4 to 200 inches.
+	PdfPageWidth *PdfPageWidth `json:"pdf_page_width,omitempty"`
+
+	// PdfPreferCssPageSize A page that names its own size with `@page` gets that; otherwise it is made to fit the paper.
+	PdfPreferCssPageSize *PdfPreferCssPageSize `json:"pdf_prefer_css_page_size,omitempty"`
+
+	// PdfScale Of what is on the paper. 0.1 to 2.
+	PdfScale *PdfScale `json:"pdf_scale,omitempty"`
+
+	// PdfTagged Tag the document for screen readers.
+	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
+
 	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
@@ -1056,22 +1120,39 @@ type OptimizeForSpeed = bool
 
 // Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
 type Options struct {
-	Clip                *string `json:"clip,omitempty"`
-	DarkMode            *bool   `json:"dark_mode,omitempty"`
-	DelayMs             int     `json:"delay_ms"`
-	DeviceScaleFactor   float64 `json:"device_scale_factor"`
-	FailOn4xx           *bool   `json:"fail_on_4xx,omitempty"`
-	FailOn5xx           *bool   `json:"fail_on_5xx,omitempty"`
-	FailOnTimeout       bool    `json:"fail_on_timeout"`
-	Format              string  `json:"format"`
-	FullPage            bool    `json:"full_page"`
-	Height              int     `json:"height"`
-	Html                *string `json:"html,omitempty"`
-	Media               *string `json:"media,omitempty"`
-	NavigationTimeoutMs *int    `json:"navigation_timeout_ms,omitempty"`
-	OptimizeForSpeed    *bool   `json:"optimize_for_speed,omitempty"`
-	Quality             int     `json:"quality"`
-	ReducedMotion       *bool   `json:"reduced_motion,omitempty"`
+	Clip                 *string  `json:"clip,omitempty"`
+	DarkMode             *bool    `json:"dark_mode,omitempty"`
+	DelayMs              int      `json:"delay_ms"`
+	DeviceScaleFactor    float64  `json:"device_scale_factor"`
+	FailOn4xx            *bool    `json:"fail_on_4xx,omitempty"`
+	FailOn5xx            *bool    `json:"fail_on_5xx,omitempty"`
+	FailOnTimeout        bool     `json:"fail_on_timeout"`
+	Format               string   `json:"format"`
+	FullPage             bool     `json:"full_page"`
+	Height               int      `json:"height"`
+	Html                 *string  `json:"html,omitempty"`
+	Media                *string  `json:"media,omitempty"`
+	NavigationTimeoutMs  *int     `json:"navigation_timeout_ms,omitempty"`
+	OptimizeForSpeed     *bool    `json:"optimize_for_speed,omitempty"`
+	PdfBackground        *bool    `json:"pdf_background,omitempty"`
+	PdfFooter            *string  `json:"pdf_footer,omitempty"`
+	PdfHeader            *string  `json:"pdf_header,omitempty"`
+	PdfMargin            *string  `json:"pdf_margin,omitempty"`
+	PdfMarginBottom      *string  `json:"pdf_margin_bottom,omitempty"`
+	PdfMarginLeft        *string  `json:"pdf_margin_left,omitempty"`
+	PdfMarginRight       *string  `json:"pdf_margin_right,omitempty"`
+	PdfMarginTop         *string  `json:"pdf_margin_top,omitempty"`
+	PdfOrientation       *string  `json:"pdf_orientation,omitempty"`
+	PdfOutline           *bool    `json:"pdf_outline,omitempty"`
+	PdfPageHeight        *string  `json:"pdf_page_height,omitempty"`
+	PdfPageRange         *string  `json:"pdf_page_range,omitempty"`
+	PdfPageSize          *string  `json:"pdf_page_size,omitempty"`
+	PdfPageWidth         *string  `json:"pdf_page_width,omitempty"`
+	PdfPreferCssPageSize *bool    `json:"pdf_prefer_css_page_size,omitempty"`
+	PdfScale             *float64 `json:"pdf_scale,omitempty"`
+	PdfTagged            *bool    `json:"pdf_tagged,omitempty"`
+	Quality              int      `json:"quality"`
+	ReducedMotion        *bool    `json:"reduced_motion,omitempty"`
 
 	// Secrets Names of the options that were given and are not shown.
 	Secrets     *[]string `json:"secrets,omitempty"`
@@ -1148,8 +1229,53 @@ type PageHtml = string
 // `address_refused`.
 type PageUrl = string
 
+// PdfBackground Print background colours and images.
+type PdfBackground = bool
+
+// PdfFooter Likewise in the bottom margin. At most 8192 characters.
+type PdfFooter = string
+
 // PdfFormat `pdf` and nothing else.
 type PdfFormat string
+
+// PdfHeader Markup in the top margin of each page, as wide as the paper: text elements, tables, styles and `data:` images; nothing that loads or runs. Elements of class `date`, `title`, `url`, `pageNumber` and `totalPages` are filled in. The margin must have room for it. At most 8192 characters.
+type PdfHeader = string
+
+// PdfMargin On all sides: a centimetre, nothing, or a quarter of an inch. A page's own `@page` margins go before.
+type PdfMargin string
+
+// PdfMarginBottom Likewise.
+type PdfMarginBottom = string
+
+// PdfMarginLeft Likewise.
+type PdfMarginLeft = string
+
+// PdfMarginRight Likewise.
+type PdfMarginRight = string
+
+// PdfMarginTop As `pdf_page_width` writes lengths; it goes before `pdf_margin`.
+type PdfMarginTop = string
+
+// PdfOrientation Of the paper.
+type PdfOrientation string
+
+// PdfOutline Make bookmarks of the headings. They are made of the tags.
+type PdfOutline = bool
+
+// PdfPageHeight Of the paper.
+type PdfPageHeight = string
+
+// PdfPageRange Which pages, such as `1-3,7,9-`. They come in the order of the document. If it has none of them, that is `fail_on`. At most 255 characters.
+type PdfPageRange = string
+
+// PdfPageSize Of the paper: `A0` to `A6`, `Letter`, `Legal`, `Tabloid` or `Ledger`. It goes before width and height.
+type PdfPageSize = string
+
+// PdfPageWidth Of the paper: a number with `mm`, `cm`, `in`, `pt`, `pc` or `px`; alone it is `px`. From 0.4 to 200 inches.
+type PdfPageWidth = string
+
+// PdfPreferCssPageSize A page that names its own size with `@page` gets that; otherwise it is made to fit the paper.
+type PdfPreferCssPageSize = bool
 
 // PdfRequest Exactly one of `url` and `html`, and any options.
 type PdfRequest struct {
@@ -1198,6 +1324,57 @@ type PdfRequest struct {
 	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
 	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
 
+	// PdfBackground Print background colours and images.
+	PdfBackground *PdfBackground `json:"pdf_background,omitempty"`
+
+	// PdfFooter Likewise in the bottom margin. At most 8192 characters.
+	PdfFooter *PdfFooter `json:"pdf_footer,omitempty"`
+
+	// PdfHeader Markup in the top margin of each page, as wide as the paper: text elements, tables, styles and `data:` images; nothing that loads or runs. Elements of class `date`, `title`, `url`, `pageNumber` and `totalPages` are filled in. The margin must have room for it. At most 8192 characters.
+	PdfHeader *PdfHeader `json:"pdf_header,omitempty"`
+
+	// PdfMargin On all sides: a centimetre, nothing, or a quarter of an inch. A page's own `@page` margins go before.
+	PdfMargin *PdfMargin `json:"pdf_margin,omitempty"`
+
+	// PdfMarginBottom Likewise.
+	PdfMarginBottom *PdfMarginBottom `json:"pdf_margin_bottom,omitempty"`
+
+	// PdfMarginLeft Likewise.
+	PdfMarginLeft *PdfMarginLeft `json:"pdf_margin_left,omitempty"`
+
+	// PdfMarginRight Likewise.
+	PdfMarginRight *PdfMarginRight `json:"pdf_margin_right,omitempty"`
+
+	// PdfMarginTop As `pdf_page_width` writes lengths; it goes before `pdf_margin`.
+	PdfMarginTop *PdfMarginTop `json:"pdf_margin_top,omitempty"`
+
+	// PdfOrientation Of the paper.
+	PdfOrientation *PdfOrientation `json:"pdf_orientation,omitempty"`
+
+	// PdfOutline Make bookmarks of the headings. They are made of the tags.
+	PdfOutline *PdfOutline `json:"pdf_outline,omitempty"`
+
+	// PdfPageHeight Of the paper.
+	PdfPageHeight *PdfPageHeight `json:"pdf_page_height,omitempty"`
+
+	// PdfPageRange Which pages, such as `1-3,7,9-`. They come in the order of the document. If it has none of them, that is `fail_on`. At most 255 characters.
+	PdfPageRange *PdfPageRange `json:"pdf_page_range,omitempty"`
+
+	// PdfPageSize Of the paper: `A0` to `A6`, `Letter`, `Legal`, `Tabloid` or `Ledger`. It goes before width and height.
+	PdfPageSize *PdfPageSize `json:"pdf_page_size,omitempty"`
+
+	// PdfPageWidth Of the paper: a number with `mm`, `cm`, `in`, `pt`, `pc` or `px`; alone it is `px`. From 0.4 to 200 inches.
+	PdfPageWidth *PdfPageWidth `json:"pdf_page_width,omitempty"`
+
+	// PdfPreferCssPageSize A page that names its own size with `@page` gets that; otherwise it is made to fit the paper.
+	PdfPreferCssPageSize *PdfPreferCssPageSize `json:"pdf_prefer_css_page_size,omitempty"`
+
+	// PdfScale Of what is on the paper. 0.1 to 2.
+	PdfScale *PdfScale `json:"pdf_scale,omitempty"`
+
+	// PdfTagged Tag the document for screen readers.
+	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
+
 	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
@@ -1226,6 +1403,12 @@ type PdfRequest struct {
 	// Width Of the viewport. 1 to 10000 CSS pixels.
 	Width *Width `json:"width,omitempty"`
 }
+
+// PdfScale Of what is on the paper. 0.1 to 2.
+type PdfScale = float64
+
+// PdfTagged Tag the document for screen readers.
+type PdfTagged = bool
 
 // PeriodUsage Of the present period, as far as it is filed.
 type PeriodUsage struct {

@@ -217,7 +217,7 @@ type SpecPaper struct {
 	PDFHeader       string  `json:"pdf_header,omitempty"`
 	PDFFooter       string  `json:"pdf_footer,omitempty"`
 	PDFOutline      bool    `json:"pdf_outline,omitempty"`
-	PDFTagged       bool    `json:"pdf_tagged,omitempty"`
+	PDFTagged       *bool   `json:"pdf_tagged,omitempty"` // nil: true
 }
 
 // Secrets are the options that say who the client is to the page's server.
@@ -292,6 +292,8 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 	return append(errs, s.checkSize()...)
 	errs = append(errs, s.checkActs()...)
 	return errs
+	errs = append(errs, s.checkSize()...)
+	return append(errs, s.checkDocument()...)
 }
 
 // urls parses as browsers do, so that the string we check, store and sign is

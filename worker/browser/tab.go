@@ -98,6 +98,9 @@ func (t *Tab) open(ctx context.Context, root proto.Client) error {
 // Frame is the id of the page's main frame.
 func (t *Tab) Frame() proto.PageFrameID { return proto.PageFrameID(t.target) }
 
+// Session is the id that the tab's calls are made with.
+func (t *Tab) Session() proto.TargetSessionID { return t.session }
+
 // Listen sets who hears of the tab's events and of the browser's own, and
 // begins what the tab is charged with: a full heap before that was another
 // page's. f runs

@@ -1,0 +1,271 @@
+package worker_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker/capture"
+)
+
+// poppler runs one of poppler's tools, which know nothing of how Chromium
+// writes documents, on a PDF.
+func poppler(t testing.TB, pdf []byte, tool string, args ...string) []byte {
+	t.Helper()
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI needs ", tool)
+		}
+		t.Skip("needs poppler-utils: apt-get install -y poppler-utils")
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = bytes.NewReader(pdf)
+	out, err := cmd.Output()
+	if err != nil {
+		var ee *exec.ExitError
+		errors.As(err, &ee)
+		t.Fatalf("%s: %v %s", tool, err, ee.Stderr)
+	}
+	return out
+}
+
+// A sheet is what a foreign reader sees of a PDF.
+type sheet struct {
+	t             testing.TB
+	body          []byte
+	pages         int
+	width, height float64 // of the first page, in inches
+	tagged        bool
+}
+
+func readSheet(t testing.TB, out capture.Outcome) sheet {
+	t.Helper()
+	if out.Failure != nil {
+		t.Fatalf("render: %v (evidence %+v)", out.Failure, out.Evidence)
+	}
+	s := sheet{t: t, body: out.Artifact.Body}
+	info := string(poppler(t, s.body, "pdfinfo", "-"))
+	size := regexp.MustCompile(`(?m)^Page size:\s+([\d.]+) x ([\d.]+) pts`).FindStringSubmatch(info)
+	count := regexp.MustCompile(`(?m)^Pages:\s+(\d+)`).FindStringSubmatch(info)
+	if size == nil || count == nil {
+		t.Fatalf("pdfinfo says %s", info)
+	}
+	s.pages, _ = strconv.Atoi(count[1])
+	s.width, _ = strconv.ParseFloat(size[1], 64)
+	s.height, _ = strconv.ParseFloat(size[2], 64)
+	s.width, s.height = s.width/72, s.height/72
+	s.tagged = regexp.MustCompile(`(?m)^Tagged:\s+yes`).MatchString(info)
+	if s.pages != out.Artifact.Pages {
+		t.Errorf("pdfinfo counts %d pages, the artifact says %d", s.pages, out.Artifact.Pages)
+	}
+	return s
+}
+
+// text is that of each page, its blanks made one.
+func (s sheet) text() (pages []string) {
+	all := string(poppler(s.t, s.body, "pdftotext", "-", "-"))
+	for page := range strings.SplitSeq(strings.TrimSuffix(all, "\f"), "\f") {
+		pages = append(pages, strings.Join(strings.Fields(page), " "))
+	}
+	return pages
+}
+
+// picture is the first page at 20 pixels an inch.
+func (s sheet) picture() image.Image {
+	s.t.Helper()
+	img, err := png.Decode(bytes.NewReader(poppler(s.t, s.body, "pdftoppm", "-r", "20", "-f", "1", "-l", "1", "-png", "-")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if dir := os.Getenv("TINTYPE_TEST_LOOK"); dir != "" {
+		name := strings.NewReplacer("/", "_", " ", "_").Replace(s.t.Name())
+		if f, err := os.Create(filepath.Join(dir, name+".png")); err == nil {
+			png.Encode(f, img)
+			f.Close()
+		}
+	}
+	return img
+}
+
+func (s sheet) wantSize(width, height float64) {
+	s.t.Helper()
+	if math.Abs(s.width-width) > 0.02 || math.Abs(s.height-height) > 0.02 {
+		s.t.Errorf("the paper is %.2f x %.2f in, want %.2f x %.2f", s.width, s.height, width, height)
+	}
+}
+
+// inked is the part of the first page, in inches, that is red.
+func (s sheet) inked() (left, top, right, bottom float64) {
+	img := s.picture()
+	b := image.Rectangle{Min: image.Pt(math.MaxInt, math.MaxInt)}
+	for y := range img.Bounds().Dy() {
+		for x := range img.Bounds().Dx() {
+			if r, g, bl, _ := img.At(x, y).RGBA(); r > 0xe000 && g < 0x4000 && bl < 0x4000 {
+				b.Min.X, b.Min.Y = min(b.Min.X, x), min(b.Min.Y, y)
+				b.Max.X, b.Max.Y = max(b.Max.X, x+1), max(b.Max.Y, y+1)
+			}
+		}
+	}
+	return float64(b.Min.X) / 20, float64(b.Min.Y) / 20, float64(b.Max.X) / 20, float64(b.Max.Y) / 20
+}
+
+func (s sheet) wantInked(left, top, right, bottom float64) {
+	s.t.Helper()
+	l, tp, r, b := s.inked()
+	for i, pair := range [][2]float64{{l, left}, {tp, top}, {r, right}, {b, bottom}} {
+		if math.Abs(pair[0]-pair[1]) > 0.08 {
+			s.t.Errorf("%s of the ink is at %.2f in, want %.2f", []string{"left", "top", "right", "bottom"}[i], pair[0], pair[1])
+		}
+	}
+}
+
+const (
+	// redPage is red as wide and high as the first page's print area.
+	redPage = `<!doctype html><title>The title</title><style>html,body{margin:0}</style><div style="background:#ff0000;height:100vh;width:100%">`
+	// threePages has a heading on each of three.
+	threePages = `<!doctype html><title>Three</title><h1>Alpha</h1><h2 style="break-before:page">Beta</h2><h1 style="break-before:page">Gamma</h1>`
+)
+
+func TestPaper(t *testing.T) {
+	needBrowser(t)
+	bench := newBench(t, nil)
+	const cm = 1 / 2.54
+	yes, no := true, false
+	print := func(t *testing.T, html string, change func(*job.Spec)) sheet {
+		t.Helper()
+		return readSheet(t, bench.render(func(s *job.Spec) {
+			s.HTML, s.Format, s.TimeoutMS = html, job.PDF, 20_000
+			if change != nil {
+				change(s)
+			}
+		}))
+	}
+	t.Run("default", func(t *testing.T) {
+		s := print(t, redPage, nil)
+		s.wantSize(8.27, 11.69)
+		s.wantInked(cm, cm, 8.27-cm, 11.69-cm)
+		if s.pages != 1 {
+			t.Errorf("%d pages", s.pages)
+		}
+	})
+	t.Run("pdf_page_size", func(t *testing.T) {
+		print(t, redPage, func(s *job.Spec) { s.PDFPageSize = "A6" }).wantSize(4.13, 5.83)
+		print(t, redPage, func(s *job.Spec) { s.PDFPageSize = "Tabloid" }).wantSize(11, 17)
+	})
+	t.Run("pdf_page_width and height", func(t *testing.T) {
+		s := print(t, redPage, func(s *job.Spec) { s.PDFPageWidth, s.PDFPageHeight = "10cm", "288" })
+		s.wantSize(10*cm, 3)
+		s.wantInked(cm, cm, 9*cm, 3-cm)
+	})
+	t.Run("pdf_orientation", func(t *testing.T) {
+		s := print(t, redPage, func(s *job.Spec) { s.PDFOrientation = "landscape" })
+		s.wantSize(11.69, 8.27)
+		s.wantInked(cm, cm, 11.69-cm, 8.27-cm)
+	})
+	t.Run("pdf_margin", func(t *testing.T) {
+		print(t, redPage, func(s *job.Spec) { s.PDFMargin = "none" }).wantInked(0, 0, 8.27, 11.69)
+		print(t, redPage, func(s *job.Spec) { s.PDFMargin = "minimum" }).wantInked(.25, .25, 8.27-.25, 11.69-.25)
+	})
+	t.Run("pdf_margin of each side", func(t *testing.T) {
+		s := print(t, redPage, func(s *job.Spec) {
+			s.PDFMargin, s.PDFMarginTop, s.PDFMarginRight, s.PDFMarginBottom = "none", "1in", "2in", "3in"
+		})
+		s.wantInked(0, 1, 6.27, 8.69)
+		s = print(t, redPage, func(s *job.Spec) { s.PDFMarginLeft = "144pt" })
+		s.wantInked(2, cm, 8.27-cm, 11.69-cm)
+	})
+	t.Run("pdf_prefer_css_page_size", func(t *testing.T) {
+		own := strings.Replace(redPage, "<style>", "<style>@page{size:4in 5in;margin:1in}", 1)
+		s := print(t, own, nil)
+		s.wantSize(4, 5)
+		s.wantInked(1, 1, 3, 4)
+		print(t, own, func(s *job.Spec) { s.PDFPreferCSS = &no }).wantSize(8.27, 11.69)
+		print(t, redPage, func(s *job.Spec) { s.PDFPreferCSS = &no }).wantInked(cm, cm, 8.27-cm, 11.69-cm)
+	})
+	t.Run("pdf_background", func(t *testing.T) {
+		if l, _, r, _ := print(t, redPage, func(s *job.Spec) { s.PDFBackground = &no }).inked(); l < r {
+			t.Errorf("a background was printed from %v to %v", l, r)
+		}
+		print(t, redPage, func(s *job.Spec) { s.PDFBackground = &yes }).wantInked(cm, cm, 8.27-cm, 11.69-cm)
+	})
+	t.Run("pdf_scale", func(t *testing.T) {
+		inch := `<!doctype html><style>html,body{margin:0}</style><div style="background:#ff0000;height:1in;width:2in">`
+		print(t, inch, nil).wantInked(cm, cm, 2+cm, 1+cm)
+		print(t, inch, func(s *job.Spec) { s.PDFScale = 0.5 }).wantInked(cm, cm, 1+cm, .5+cm)
+		print(t, inch, func(s *job.Spec) { s.PDFScale = 2 }).wantInked(cm, cm, 4+cm, 2+cm)
+	})
+	t.Run("pdf_page_range", func(t *testing.T) {
+		for given, want := range map[string]string{"": "[Alpha Beta Gamma]", "2": "[Beta]", "3,1": "[Alpha Gamma]", "2-": "[Beta Gamma]", "-2": "[Alpha Beta]", "2-9": "[Beta Gamma]"} {
+			if got := fmt.Sprint(print(t, threePages, func(s *job.Spec) { s.PDFPageRange = given }).text()); got != want {
+				t.Errorf("range %q: %s", given, got)
+			}
+		}
+		out := bench.render(func(s *job.Spec) { s.HTML, s.Format, s.PDFPageRange = threePages, job.PDF, "4-9" })
+		if f := out.Failure; f == nil || f.Code != job.FailOn || !strings.Contains(f.Detail, "pdf_page_range") {
+			t.Errorf("pages that are not there: %v", f)
+		}
+		bench.wantWell()
+	})
+	t.Run("pdf_header", func(t *testing.T) {
+		plain := print(t, threePages, nil).text()
+		s := print(t, threePages, func(s *job.Spec) {
+			s.PDFHeader = `<style>.big{font-size:14pt}</style><p class=big style="margin:0 1cm"><span class=title></span>, sheet <span class=pageNumber></span> of <span class=totalPages></span></p>`
+		})
+		for i, want := range []string{"Three, sheet 1 of 3 Alpha", "Three, sheet 2 of 3 Beta", "Three, sheet 3 of 3 Gamma"} {
+			if got := s.text(); len(got) != 3 || got[i] != want {
+				t.Errorf("sheets are %q", got)
+			}
+		}
+		if fmt.Sprint(plain) != "[Alpha Beta Gamma]" {
+			t.Errorf("without: %q", plain)
+		}
+	})
+	t.Run("pdf_footer", func(t *testing.T) {
+		s := print(t, threePages, func(s *job.Spec) { s.PDFFooter, s.PDFPageRange = `by hand <img src="data:image/png;base64,x">`, "2" })
+		if got := fmt.Sprint(s.text()); got != "[by hand Beta]" {
+			t.Errorf("sheets are %s", got)
+		}
+		red := print(t, threePages, func(s *job.Spec) {
+			s.PDFFooter = `<div style="background:#ff0000;-webkit-print-color-adjust:exact;height:20px">&nbsp;</div>`
+		})
+		if l, top, r, bottom := red.inked(); l > .1 || r < 8 || top < 11 || bottom > 11.69 {
+			t.Errorf("the footer is at %v, %v to %v, %v", l, top, r, bottom)
+		}
+	})
+	t.Run("pdf_outline", func(t *testing.T) {
+		outline := func(s sheet) string {
+			xml := string(poppler(t, s.body, "pdftohtml", "-xml", "-i", "-stdout", "-", "stdin"))
+			var items []string
+			for _, m := range regexp.MustCompile(`<item page="(\d+)">([^<]*)`).FindAllStringSubmatch(xml, -1) {
+				items = append(items, m[2]+"@"+m[1])
+			}
+			return fmt.Sprint(items)
+		}
+		if got := outline(print(t, threePages, func(s *job.Spec) { s.PDFOutline = true })); got != "[Alpha@1 Beta@2 Gamma@3]" {
+			t.Errorf("bookmarks are %s", got)
+		}
+		if got := outline(print(t, threePages, nil)); got != "[]" {
+			t.Errorf("bookmarks without the option: %s", got)
+		}
+	})
+	t.Run("pdf_tagged", func(t *testing.T) {
+		if print(t, threePages, func(s *job.Spec) { s.PDFTagged = &no }).tagged {
+			t.Error("tagged all the same")
+		}
+		if !print(t, threePages, func(s *job.Spec) { s.PDFTagged = &yes }).tagged || !print(t, threePages, nil).tagged {
+			t.Error("not tagged")
+		}
+	})
+}
