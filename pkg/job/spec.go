@@ -289,11 +289,10 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 	}
 	between("delay_ms", s.DelayMS, 0, 30_000, " milliseconds")
 	between("timeout_ms", s.TimeoutMS, 1_000, wallMS, " milliseconds (the plan's wall budget)")
-	return append(errs, s.checkSize()...)
-	errs = append(errs, s.checkActs()...)
-	return errs
 	errs = append(errs, s.checkSize()...)
-	return append(errs, s.checkDocument()...)
+	errs = append(errs, s.checkActs()...)
+	errs = append(errs, s.checkDocument()...)
+	return errs
 }
 
 // urls parses as browsers do, so that the string we check, store and sign is
