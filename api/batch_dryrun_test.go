@@ -55,7 +55,7 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("fails: %s", *got.Failure)
 	}
 	got := f.dry("/v1/batches?dry_run=true", "url,widht\nhttps://example.com/,1", header{"Content-Type": "text/csv"})
-	if got.Lines != 0 || got.Failure == nil || *got.Failure != `line 1, column 5: the column "widht" is not known; did you mean width?` || len(got.Errors) != 1 || got.Errors[0].Pointer != "/widht" {
+	if got.Lines != 0 || got.Failure == nil || *got.Failure != `line 1, column 5: the column "widht" is not offered; did you mean width?` || len(got.Errors) != 1 || got.Errors[0].Pointer != "/widht" {
 		t.Errorf("%+v", got)
 	}
 	if after := f.bucket.keys(); len(after) != before || len(f.store.batches) > 0 {
@@ -105,7 +105,7 @@ func TestLineErrors(t *testing.T) {
 		{"application/x-ndjson", "", `["https://example.com/"]`, "1:1 invalid_input  the line must be a JSON object, not a list"},
 		{"application/x-ndjson", "", `{"url":"https://example.com/", "width" : "wide"}`, "1:42 invalid_input /width must be a whole number, not a string"},
 		{"application/x-ndjson", "", `{"url":"https://example.com/","url":"https://example.com/2"}`, "1:37 invalid_input /url is given twice"},
-		{"application/x-ndjson", "", `{"url":"https://example.com/","URL":1}`, "1:37 invalid_input /URL is not known; write it url"},
+		{"application/x-ndjson", "", `{"url":"https://example.com/","URL":1}`, "1:37 invalid_input /URL is not offered; write it url"},
 		{"application/x-ndjson", "", `{"url":"https://example.com/","metadata":{"a":1}}`, "1:42 invalid_input /metadata/a must be a string, not a number"},
 		{"application/x-ndjson", "", `{}`, "1:0 invalid_input /url give url or html"},
 		{"application/x-ndjson", "", `{"url":"ftp://example.com/"}`, "1:8 invalid_url /url has the scheme"},
@@ -119,7 +119,7 @@ func TestLineErrors(t *testing.T) {
 		{"text/csv", "", "url,full_page\nhttps://example.com/,yes", "2:22 invalid_input /full_page must be true or false, not a string"},
 		{"text/csv", "", "url,metadata.a\nhttps://example.com/,\"" + strings.Repeat("x", 600) + "\"", "2:22 invalid_input /metadata/a must be at most 512 characters long"},
 		{"text/csv", "", "custom_id,width\na,100", "2:0 invalid_input /url give url or html"},
-		{"text/csv", "", "url,format\nhttps://example.com/,gif", "2:22 invalid_input /format must be one of png, jpeg"},
+		{"text/csv", "", "url,format\nhttps://example.com/,dxf", "2:22 invalid_input /format must be one of png, jpeg"},
 		{"text/plain", "", "example.com", "1:1 invalid_url /url is not an absolute URL"},
 	} {
 		target := "/v1/batches?dry_run=true"
@@ -141,7 +141,7 @@ func TestLineErrors(t *testing.T) {
 		"url,url":                   "line 1, column 5: the column \"url\" is there twice",
 		"url,,width":                "line 1, column 5: the column has no name",
 		"url,metadata":              "line 1, column 5: the column \"metadata\" is an object",
-		"Url":                       "line 1, column 1: the column \"Url\" is not known; write it url",
+		"Url":                       "line 1, column 1: the column \"Url\" is not offered; write it url",
 		"url,\"a\nhttps://x.test/":  "line 1",
 		"\xff\xfeu\x00r\x00":        "line 1: the input is UTF-16",
 		"url\n":                     "the input has no lines",

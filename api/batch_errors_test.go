@@ -52,7 +52,7 @@ func TestBatchErrors(t *testing.T) {
 	}
 	// Of the whole input.
 	v = f.judged("/v1/batches", "url,widht\nhttps://example.com/,1", header{"Content-Type": "text/csv"})
-	if got := f.do("GET", v.Links.Errors, "").Body.String(); got != `{"line":0,"column":null,"code":"invalid_input","pointer":"","detail":"line 1, column 5: the column \"widht\" is not known; did you mean width?"}`+"\n" {
+	if got := f.do("GET", v.Links.Errors, "").Body.String(); got != `{"line":0,"column":null,"code":"invalid_input","pointer":"","detail":"line 1, column 5: the column \"widht\" is not offered; did you mean width?"}`+"\n" {
 		t.Errorf("%s", got)
 	}
 	// Of none.
@@ -74,7 +74,7 @@ func TestManyBatchErrors(t *testing.T) {
 	v := f.judged("/v1/batches", text.String(), ndjson)
 	a := f.do("GET", v.Links.Errors, "", header{"Accept": "text/csv"})
 	rows := strings.Split(strings.TrimSpace(a.Body.String()), "\r\n")
-	if len(rows) != 3001 || rows[3000] != "3000,25,invalid_input,/=cmd|2999,is not known" {
+	if len(rows) != 3001 || rows[3000] != "3000,25,invalid_input,/=cmd|2999,is not offered" {
 		t.Errorf("%d rows, the last %q", len(rows), rows[len(rows)-1])
 	}
 	f.bucket.setDown(true)

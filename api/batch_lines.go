@@ -14,6 +14,7 @@ import (
 	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/option"
 )
 
 // A lineReading understands the lines of one input: each is a request to
@@ -30,10 +31,21 @@ type lineReading struct {
 
 // rivals are members of which one makes another pointless: a line that has one
 // of a pair has the say over both.
-var rivals = [][2]string{{"url", "html"}, {"retina", "device_scale_factor"}}
+var rivals = [][]string{sources, {"retina", "device_scale_factor"}}
 
-// metadataColumn begins the columns of CSV that are pairs of metadata.
-const metadataColumn = "metadata."
+// object takes the name of a column apart that is one member of an object, such
+// as metadata.customer.
+func (lr *lineReading) object(column string) (name, member string, ok bool) {
+	name, member, ok = strings.Cut(column, ".")
+	p := lr.fields.Properties[name]
+	return name, member, ok && member != "" && p != nil && p.Value.Type.Is("object")
+}
+
+// is reports whether a column has a value of that type.
+func (lr *lineReading) is(column, kind string) bool {
+	p := lr.fields.Properties[column]
+	return p != nil && p.Value.Type.Is(kind)
+}
 
 // name takes in what a CSV file calls its columns. Its error is a
 // *lines.Refused: a column that nobody knows is one in every line.
@@ -46,16 +58,16 @@ func (lr *lineReading) name(header []lines.Cell) error {
 	for _, cell := range header {
 		name := strings.TrimSpace(cell.Text)
 		pointer := "/" + escape(name)
-		switch pair, ok := strings.CutPrefix(name, metadataColumn); {
+		switch _, _, ok := lr.object(name); {
 		case name == "":
 			return refuse(cell, "", "the column has no name: the first line names what each column is, such as url,custom_id")
-		case slices.Contains(lr.columns, name):
+		case slices.Contains(lr.columns, name) && !lr.is(name, "array"):
 			return refuse(cell, pointer, "the column "+quotedName(name)+" is there twice")
-		case ok && pair != "":
+		case ok:
 		case lr.fields.Properties[name] == nil:
 			return refuse(cell, pointer, "the column "+quotedName(name)+" "+unknownName(name, lr.fields.Properties))
-		case lr.fields.Properties[name].Value.Type.Is("object"):
-			return refuse(cell, pointer, "the column "+quotedName(name)+" is an object: make a column of each member, such as "+name+".customer")
+		case lr.is(name, "object"):
+			return refuse(cell, pointer, "the column "+quotedName(name)+" is an object: make a column of each member, such as "+name+".NAME")
 		}
 		lr.columns = append(lr.columns, name)
 	}
@@ -145,15 +157,24 @@ func (lr *lineReading) complete(in *input) {
 	}
 }
 
-// overruled reports a default that something the line says makes pointless.
+// overruled reports a default that something the line says makes pointless:
+// that of another source, say, or one for another format than the line's.
 func overruled(own map[string]any, name string) bool {
-	for _, pair := range rivals {
-		if i := slices.Index(pair[:], name); i >= 0 {
-			_, said := own[pair[1-i]]
-			return said
+	for _, some := range rivals {
+		if slices.Contains(some, name) {
+			return slices.ContainsFunc(some, func(other string) bool { _, said := own[other]; return said })
 		}
 	}
-	return false
+	format, said := own["format"].(string)
+	o := option.Find(name)
+	if !said || o == nil {
+		return false
+	}
+	f := option.Find("format")
+	if word, ok := f.Also[format]; ok {
+		format = word
+	}
+	return slices.Contains(f.Enum, format) && !o.ForFormat(format)
 }
 
 // cells are a record of CSV as the members that it stands for, by the types of
@@ -166,16 +187,21 @@ func (lr *lineReading) cells(record []lines.Cell) map[string]any {
 		if text == "" {
 			continue
 		}
-		if pair, ok := strings.CutPrefix(name, metadataColumn); ok {
-			pairs, _ := members["metadata"].(map[string]any)
+		if object, member, ok := lr.object(name); ok {
+			pairs, _ := members[object].(map[string]any)
 			if pairs == nil {
 				pairs = make(map[string]any)
-				members["metadata"] = pairs
+				members[object] = pairs
 			}
-			pairs[pair] = text
+			pairs[member] = text
 			continue
 		}
-		members[name] = typed(lr.fields.Properties[name].Value, text)
+		value := typed(lr.fields.Properties[name].Value, text)
+		if more, ok := value.([]any); ok { // another column of the same list
+			before, _ := members[name].([]any)
+			value = append(before, more...)
+		}
+		members[name] = value
 	}
 	return members
 }
@@ -196,11 +222,7 @@ func typed(s *openapi3.Schema, text string) any {
 			return false
 		}
 	case s.Type.Is("array"):
-		list := []any{}
-		for one := range strings.FieldsFuncSeq(text, func(c rune) bool { return c == ' ' || c == ',' || c == ';' || c == '|' }) {
-			list = append(list, one)
-		}
-		return list
+		return entries(s, []string{text})
 	}
 	return text
 }
@@ -233,11 +255,13 @@ func (lr *lineReading) column(l lines.Line, pointer string) int {
 			return 1
 		}
 	case batch.CSV:
-		if name == "metadata" && rest != "" {
-			name = metadataColumn + unescape(rest)
+		if rest != "" && lr.is(name, "object") {
+			name += "." + unescape(rest)
 		}
-		if i := slices.Index(lr.columns, name); i >= 0 && l.Cells[i].Text != "" {
-			return l.Cells[i].Column
+		for i, column := range lr.columns {
+			if column == name && l.Cells[i].Text != "" {
+				return l.Cells[i].Column
+			}
 		}
 	default:
 		return memberAt(l.Text, name)

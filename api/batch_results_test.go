@@ -25,7 +25,7 @@ import (
 func wrong(number int, customID string) batch.Line {
 	return batch.Line{Number: number, CustomID: customID, Errors: []batch.LineError{
 		{Line: number, Column: 12, Code: "invalid_input", Field: fault.Field{Pointer: "/width", Detail: "must be 1 to 10000"}},
-		{Line: number, Column: 30, Code: "invalid_input", Field: fault.Field{Pointer: "/colour", Detail: "is not known"}},
+		{Line: number, Column: 30, Code: "invalid_input", Field: fault.Field{Pointer: "/colour", Detail: "is not offered"}},
 	}}
 }
 
@@ -119,7 +119,7 @@ func TestBatchResultsAsCSV(t *testing.T) {
 		if r := rows[len(formulas)+1]; r[1] != lines[len(formulas)].CustomID || r[12] != "'=cmd|' /C calc'!A0" || r[13] != "navigate" || r[14] != "true" {
 			t.Errorf("%q", r)
 		}
-		if r := rows[len(formulas)+2]; r[1] != "" || r[2] != "" || r[12] != "'/width: must be 1 to 10000; /colour: is not known" && r[12] != "/width: must be 1 to 10000; /colour: is not known" {
+		if r := rows[len(formulas)+2]; r[1] != "" || r[2] != "" || r[12] != "'/width: must be 1 to 10000; /colour: is not offered" && r[12] != "/width: must be 1 to 10000; /colour: is not offered" {
 			t.Errorf("%q", r)
 		}
 	}

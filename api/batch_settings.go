@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -107,10 +108,12 @@ func (s *Server) judgeDefaults(c *call, in *input, defaults map[string]any) (jso
 	if len(raw) > maxDefaults {
 		sub.add(in.prefix+"defaults", fmt.Sprintf("must be at most %d bytes long", maxDefaults))
 	}
-	if sub.members["url"] == nil && sub.members["html"] == nil {
+	if !slices.ContainsFunc(sources, func(name string) bool { return sub.members[name] != nil }) {
 		sub.members["html"] = "that of the line" // or it would be missed here
 	}
-	told, err := submissionFrom(sub, job.PNG, s.terms(c.account.ID, c.plan))
+	by := s.terms(c.account.ID, c.plan)
+	by.partial = true
+	told, err := submissionFrom(sub, job.PNG, by)
 	if f := fault.From(err); f != nil {
 		if len(f.Fields) == 0 {
 			return nil, nil, err

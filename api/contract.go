@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/tintype/tintype/pkg/option"
+	"github.com/tintype/tintype/pkg/typo"
 )
 
 // openapiYAML is the contract. It is served as it is, and what a request may
@@ -156,41 +159,18 @@ func kindOf(s *openapi3.Schema) string {
 
 // unknownName says that a name is not offered, and which one may be meant.
 func unknownName(name string, properties openapi3.Schemas) string {
-	best, distance := "", 3
-	for _, known := range slices.Sorted(maps.Keys(properties)) {
-		if strings.EqualFold(known, name) {
-			return fmt.Sprintf("is not known; write it %s", known)
-		}
-		if d := edits(known, name); d < distance && d < len(known) {
-			best, distance = known, d
-		}
+	known := slices.Collect(maps.Keys(properties))
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }); i >= 0 {
+		return "is not offered; write it " + known[i]
 	}
-	if best != "" {
-		return fmt.Sprintf("is not known; did you mean %s?", best)
+	if way := option.Elsewhere(name); way != "" {
+		return "is not offered: " + way
 	}
-	return "is not known"
-}
-
-// edits is the Levenshtein distance; names too different in length to be
-// meant are not worth computing.
-func edits(a, b string) int {
-	if d := len(a) - len(b); d > 2 || d < -2 {
-		return 3
+	if o := option.Find(name); o != nil && o.For != nil { // elsewhere it is
+		return "is for " + strings.Join(o.For, ", ") + " alone"
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	if near := typo.Nearest(name, known); near != "" {
+		return "is not offered; did you mean " + near + "?"
 	}
-	for i := range len(a) {
-		last := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			last, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, last+cost)
-		}
-	}
-	return row[len(b)]
+	return "is not offered"
 }

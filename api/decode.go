@@ -18,6 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/tintype/tintype/pkg/fault"
+	"github.com/tintype/tintype/pkg/option"
 )
 
 const (
@@ -104,6 +105,7 @@ func (op *operation) decodeQuery(raw string) *input {
 	}
 	in.fill(values, op.query)
 	in.check(op.query)
+	in.pairs()
 	return in
 }
 
@@ -111,16 +113,20 @@ func (op *operation) decodeQuery(raw string) *input {
 func (in *input) fill(values url.Values, schema *openapi3.Schema) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		texts := values[name]
-		if len(texts) > 1 {
-			in.add(name, "is given twice")
-		}
-		text := texts[0]
-		if !utf8.ValidString(text) || strings.Contains(text, "\x00") {
+		if slices.ContainsFunc(texts, func(text string) bool { return !utf8.ValidString(text) || strings.Contains(text, "\x00") }) {
 			in.add(name, "is not UTF-8 text without U+0000")
 			continue
 		}
+		text := texts[0]
 		in.members[name] = text
 		p := schema.Properties[name]
+		if p != nil && p.Value.Type.Is("array") {
+			in.members[name] = entries(p.Value, texts)
+			continue
+		}
+		if len(texts) > 1 {
+			in.add(name, "is given twice")
+		}
 		if p == nil {
 			continue
 		}
@@ -134,6 +140,47 @@ func (in *input) fill(values url.Values, schema *openapi3.Schema) {
 				in.members[name] = text == "true"
 			}
 		}
+	}
+}
+
+// entries are texts as the list that the contract says. Words that are chosen
+// from may stand in one text, with commas or blanks between them; anything else
+// may hold those, and is one entry.
+func entries(s *openapi3.Schema, texts []string) []any {
+	list := []any{}
+	for _, text := range texts {
+		if s.Items == nil || s.Items.Value.Enum == nil {
+			list = append(list, text)
+			continue
+		}
+		for one := range strings.FieldsFuncSeq(text, func(c rune) bool { return strings.ContainsRune(" ,;|", c) }) {
+			list = append(list, one)
+		}
+	}
+	return list
+}
+
+// pairs makes objects of the lists of "Name: value" that stand for them where
+// there are no objects.
+func (in *input) pairs() {
+	for _, o := range option.Table {
+		list, ok := in.members[o.Name].([]any)
+		if o.Kind != option.Object || !ok {
+			continue
+		}
+		members := make(map[string]any, len(list))
+		for _, one := range list {
+			name, value, ok := strings.Cut(one.(string), ":")
+			name = strings.TrimSpace(name)
+			switch _, twice := members[name]; {
+			case !ok:
+				in.add(in.prefix+o.Name, "must be Name: value, and one has no colon")
+			case twice:
+				in.add(in.prefix+o.Name, "has "+quotedName(name)+" twice")
+			}
+			members[name] = strings.TrimSpace(value)
+		}
+		in.members[o.Name] = members
 	}
 }
 

@@ -59,7 +59,7 @@ func TestDialectRefusals(t *testing.T) {
 		{Kind: fault.Unauthenticated, Detail: "this is not a key", Err: account.ErrKey},
 		{Kind: fault.Unauthenticated, Detail: "this key is unknown, revoked or expired"},
 		{Kind: fault.Unauthenticated, Detail: "this key is unknown, revoked or expired", Err: errRevoked},
-		fault.From(invalid(fault.Field{Pointer: "/width", Detail: "must be 1 to 10000 CSS pixels, not 0"}, fault.Field{Pointer: "/colour", Detail: "is not known"})),
+		fault.From(invalid(fault.Field{Pointer: "/width", Detail: "must be 1 to 10000 CSS pixels, not 0"}, fault.Field{Pointer: "/colour", Detail: "is not offered"})),
 		{Kind: fault.Invalid, Code: "invalid_url", Detail: "url has the scheme \"ftp\"", Fields: []fault.Field{{Pointer: "/url", Detail: "has the scheme \"ftp\"; only http and https pages are rendered"}}},
 		{Kind: fault.Forbidden, Code: "suspended", Detail: "the account is suspended"},
 		{Kind: fault.Forbidden, Code: "banned", Detail: "this address is banned"},

@@ -730,7 +730,7 @@ type FileList struct {
 // Force Render anew, whatever is cached or under way. The result is kept for others all the same.
 type Force = bool
 
-// Format Kind of artifact; `jpg` is `jpeg`.
+// Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 type Format string
 
 // FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
@@ -747,7 +747,7 @@ type HealthStatus string
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
 
-// ImageFormat Kind of picture; `jpg` is `jpeg`.
+// ImageFormat Kind of picture. `jpg` is `jpeg`.
 type ImageFormat string
 
 // Job defines model for Job.
@@ -852,7 +852,7 @@ type JobRequest struct {
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
 	Force *Force `json:"force,omitempty"`
 
-	// Format Kind of artifact; `jpg` is `jpeg`.
+	// Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 	Format *Format `json:"format,omitempty"`
 
 	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
@@ -927,7 +927,7 @@ type JobRequest struct {
 	// PdfTagged Tag the document for screen readers.
 	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
 
-	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+	// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
 	// ReducedMotion Tell the page that less motion is preferred.
@@ -1383,9 +1383,6 @@ type PdfRequest struct {
 	// PdfTagged Tag the document for screen readers.
 	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
 
-	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
-	Quality *Quality `json:"quality,omitempty"`
-
 	// ReducedMotion Tell the page that less motion is preferred.
 	ReducedMotion *ReducedMotion `json:"reduced_motion,omitempty"`
 
@@ -1544,7 +1541,7 @@ type ProblemField struct {
 	Pointer string `json:"pointer"`
 }
 
-// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 type Quality = int
 
 // Queue defines model for Queue.
@@ -1722,7 +1719,7 @@ type ScreenshotRequest struct {
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
 	Force *Force `json:"force,omitempty"`
 
-	// Format Kind of picture; `jpg` is `jpeg`.
+	// Format Kind of picture. `jpg` is `jpeg`.
 	Format *ImageFormat `json:"format,omitempty"`
 
 	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
@@ -1746,7 +1743,7 @@ type ScreenshotRequest struct {
 	// OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 	OptimizeForSpeed *OptimizeForSpeed `json:"optimize_for_speed,omitempty"`
 
-	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+	// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
 	// ReducedMotion Tell the page that less motion is preferred.
@@ -2354,7 +2351,6 @@ type GetPdfParams struct {
 	Url                  *PageUrl              `form:"url,omitempty" json:"url,omitempty"`
 	Html                 *PageHtml             `form:"html,omitempty" json:"html,omitempty"`
 	Format               *PdfFormat            `form:"format,omitempty" json:"format,omitempty"`
-	Quality              *Quality              `form:"quality,omitempty" json:"quality,omitempty"`
 	Width                *Width                `form:"width,omitempty" json:"width,omitempty"`
 	Height               *Height               `form:"height,omitempty" json:"height,omitempty"`
 	DeviceScaleFactor    *DeviceScaleFactor    `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`

@@ -43,7 +43,7 @@ func TestEveryKindHasAFace(t *testing.T) {
 // The bodies, as clients see them.
 func TestProblemBodies(t *testing.T) {
 	faults := map[string]*fault.Error{
-		"invalid":     fault.From(invalid(fault.Field{Pointer: "/width", Detail: "must be 1 to 10000 CSS pixels, not 0"}, fault.Field{Pointer: "/colour", Detail: "is not known"})),
+		"invalid":     fault.From(invalid(fault.Field{Pointer: "/width", Detail: "must be 1 to 10000 CSS pixels, not 0"}, fault.Field{Pointer: "/colour", Detail: "is not offered"})),
 		"one":         fault.From(invalid(fault.Field{Pointer: "/url", Detail: "has no host"})),
 		"internal":    fault.Wrap(fault.Internal, errors.New("pq: password of tintype is wrong"), "a text that must not leave"),
 		"not_found":   fault.From(noJob()),

@@ -15,6 +15,7 @@ import (
 	"github.com/tintype/tintype/pkg/fault"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/object"
+	"github.com/tintype/tintype/pkg/option"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
@@ -93,7 +94,11 @@ type terms struct {
 	plan    account.Plan
 	allHTTP bool // webhooks may go to http addresses
 	keyless bool // it is of a client without a key, who is told nothing
+	partial bool // it is what lines have in common: each says the rest
 }
+
+// sources are the fields of which one says what to render.
+var sources = []string{"url", "html", "markdown"}
 
 // terms are those of an account on this plan.
 func (s *Server) terms(accountID string, plan account.Plan) terms {
@@ -132,7 +137,7 @@ func submissionFrom(in *input, format job.Format, by terms) (*submission, error)
 		in.add(in.prefix+"format", fmt.Sprintf("is %s, and the plan %s offers %s", spec.Format, plan.Name, formatsOf(plan)))
 	}
 	in.judgeNames(in.prefix+"metadata/", sub.metadata)
-	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())))
+	return sub, in.judge(spec.Normalize(int(plan.Wall.Milliseconds())), by)
 }
 
 // judgeNames checks the names of metadata, which the contract cannot.
@@ -174,7 +179,7 @@ func formatsOf(plan account.Plan) string {
 
 // judge joins what the contract found wrong with what the domain did, whose
 // words are better where both speak of one field.
-func (in *input) judge(wrong []*job.FieldError) error {
+func (in *input) judge(wrong []*job.FieldError, by terms) error {
 	onlyURL := len(in.problems) == 0 && len(wrong) > 0
 	for _, e := range wrong {
 		onlyURL = onlyURL && e.URL
@@ -182,11 +187,13 @@ func (in *input) judge(wrong []*job.FieldError) error {
 		i := slices.IndexFunc(in.problems, func(f fault.Field) bool { return f.Pointer == at })
 		_, there := in.members[e.Field]
 		switch {
-		case i < 0 && in.dropped && (e.Field == "url" || e.Field == "html") && in.saidOf("url", "html"):
+		case by.partial && e.Others:
+			// The lines may say the rest.
+		case i < 0 && in.dropped && slices.Contains(sources, e.Field) && in.saidOf(sources...):
 			// The source was taken out for its type: it is not missing.
 		case i < 0:
 			in.add(at, e.Detail)
-		case there:
+		case there && !(e.Field == "format" && option.FormatElsewhere(fmt.Sprint(in.members["format"])) == ""): // of formats the contract's list may be shorter
 			in.problems[i].Detail = e.Detail
 		}
 	}

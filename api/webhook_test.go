@@ -52,7 +52,7 @@ func TestBadJobWebhooks(t *testing.T) {
 		`"webhook_url":"https://example.com","webhook_events":"job.failed"`:                "webhook_events: must be a list, not a string",
 		`"webhook_events":["job.failed"]`:                                                  "webhook_events: says what webhook_url is told of, and there is none",
 		`"webhook_url":7,"webhook_events":["job.failed"]`:                                  "webhook_url: must be a string, not a number",
-		`"webhook_uri":"https://example.com"`:                                              "webhook_uri: is not known; did you mean webhook_url?",
+		`"webhook_uri":"https://example.com"`:                                              "webhook_uri: is not offered; did you mean webhook_url?",
 	} {
 		p := f.do("POST", "/v1/jobs", `{"html":"x",`+body+`}`).problem(t, 400, "invalid_input")
 		if !strings.HasPrefix(p.Detail, want) || len(*p.Errors) != 1 {

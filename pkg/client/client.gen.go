@@ -730,7 +730,7 @@ type FileList struct {
 // Force Render anew, whatever is cached or under way. The result is kept for others all the same.
 type Force = bool
 
-// Format Kind of artifact; `jpg` is `jpeg`.
+// Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 type Format string
 
 // FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
@@ -739,7 +739,7 @@ type FullPage = bool
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
 
-// ImageFormat Kind of picture; `jpg` is `jpeg`.
+// ImageFormat Kind of picture. `jpg` is `jpeg`.
 type ImageFormat string
 
 // Job defines model for Job.
@@ -844,7 +844,7 @@ type JobRequest struct {
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
 	Force *Force `json:"force,omitempty"`
 
-	// Format Kind of artifact; `jpg` is `jpeg`.
+	// Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 	Format *Format `json:"format,omitempty"`
 
 	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
@@ -919,7 +919,7 @@ type JobRequest struct {
 	// PdfTagged Tag the document for screen readers.
 	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
 
-	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+	// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
 	// ReducedMotion Tell the page that less motion is preferred.
@@ -1375,9 +1375,6 @@ type PdfRequest struct {
 	// PdfTagged Tag the document for screen readers.
 	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
 
-	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
-	Quality *Quality `json:"quality,omitempty"`
-
 	// ReducedMotion Tell the page that less motion is preferred.
 	ReducedMotion *ReducedMotion `json:"reduced_motion,omitempty"`
 
@@ -1520,7 +1517,7 @@ type ProblemField struct {
 	Pointer string `json:"pointer"`
 }
 
-// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 type Quality = int
 
 // Queue defines model for Queue.
@@ -1677,7 +1674,7 @@ type ScreenshotRequest struct {
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
 	Force *Force `json:"force,omitempty"`
 
-	// Format Kind of picture; `jpg` is `jpeg`.
+	// Format Kind of picture. `jpg` is `jpeg`.
 	Format *ImageFormat `json:"format,omitempty"`
 
 	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
@@ -1701,7 +1698,7 @@ type ScreenshotRequest struct {
 	// OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 	OptimizeForSpeed *OptimizeForSpeed `json:"optimize_for_speed,omitempty"`
 
-	// Quality Of a jpeg or webp picture; the others have none. 1 to 100.
+	// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
 
 	// ReducedMotion Tell the page that less motion is preferred.
@@ -2662,7 +2659,7 @@ type ClientInterface interface {
 	//
 	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
 	// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
-	// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+	// the fields of such a request; `metadata.NAME` is a pair of metadata, a list has a column for each entry; an empty cell says
 	// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
 	// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
 	// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
@@ -2692,7 +2689,7 @@ type ClientInterface interface {
 	//
 	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
 	// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
-	// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+	// the fields of such a request; `metadata.NAME` is a pair of metadata, a list has a column for each entry; an empty cell says
 	// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
 	// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
 	// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
@@ -2722,7 +2719,7 @@ type ClientInterface interface {
 	//
 	// Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
 	// takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
-	// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+	// the fields of such a request; `metadata.NAME` is a pair of metadata, a list has a column for each entry; an empty cell says
 	// nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
 	// with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
 	// (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
@@ -3578,7 +3575,7 @@ func (c *Raw) ListBatches(ctx context.Context, params *ListBatchesParams, reqEdi
 //
 // Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
 // takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
-// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+// the fields of such a request; `metadata.NAME` is a pair of metadata, a list has a column for each entry; an empty cell says
 // nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
 // with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
 // (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
@@ -3618,7 +3615,7 @@ func (c *Raw) CreateBatchWithBody(ctx context.Context, params *CreateBatchParams
 //
 // Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
 // takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
-// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+// the fields of such a request; `metadata.NAME` is a pair of metadata, a list has a column for each entry; an empty cell says
 // nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
 // with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
 // (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.
@@ -3658,7 +3655,7 @@ func (c *Raw) CreateBatch(ctx context.Context, params *CreateBatchParams, body C
 //
 // Many jobs from one file: JSON Lines (`application/x-ndjson`, a request as `POST /v1/jobs`
 // takes it in each line), CSV (`text/csv`, UTF-8, the first line names the columns, which are
-// the fields of such a request; `metadata.NAME` is a pair of metadata; an empty cell says
+// the fields of such a request; `metadata.NAME` is a pair of metadata, a list has a column for each entry; an empty cell says
 // nothing) or a list of URLs (`text/plain`). The body is streamed: at most 1,000,000 lines
 // with something on them, 64 kB each, and 1 GB together; it may be packed with gzip
 // (`Content-Encoding: gzip`, or a `.gz` file as it is), to a hundredth of its size at most.

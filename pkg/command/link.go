@@ -8,6 +8,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/client"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/option"
 )
 
 // SignLink prints a signed link. It asks nobody: whether the key is good and
@@ -19,10 +20,12 @@ func SignLink(t Terminal, cfg config.KeySign) error {
 	options := url.Values{"url": {cfg.URL}}
 	for _, o := range cfg.Options {
 		name, value, ok := strings.Cut(o, "=")
-		if !ok || name == "" || options.Has(name) {
+		known := option.Find(name)
+		list := known != nil && (known.Kind == option.List || known.Kind == option.Object)
+		if !ok || name == "" || options.Has(name) && !list {
 			return &Usage{fmt.Sprintf("--option %s: want a NAME=VALUE that is not there yet", o)}
 		}
-		options.Set(name, value)
+		options.Add(name, value)
 	}
 	path := "/v1/screenshot"
 	if cfg.PDF {

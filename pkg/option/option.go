@@ -7,7 +7,10 @@
 // what they do.
 package option
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // A Kind is the type of an option's value.
 type Kind string
@@ -46,6 +49,8 @@ type Option struct {
 	Group Group
 	Kind  Kind
 	Enum  []string // the only texts, of a Text or of each entry of a List; nil: any
+	// Also are other spellings of those, which are taken for them.
+	Also map[string]string
 	// Min and Max are the bounds of a number, of the characters of a Text, of
 	// the entries of a List and of the members of an Object; both zero: none.
 	Min, Max float64
@@ -69,6 +74,11 @@ func (o *Option) ForFormat(format string) bool { return o.For == nil || slices.C
 // Offered are the rows of the table that something reads.
 func Offered() []Option {
 	return slices.DeleteFunc(slices.Clone(Table), func(o Option) bool { return o.Soon })
+}
+
+// Spellings are the texts that the option takes, those it stands for first.
+func (o *Option) Spellings() []string {
+	return append(slices.Clone(o.Enum), slices.Sorted(maps.Keys(o.Also))...)
 }
 
 // Find is the row of that name; nil if it is not offered.

@@ -1,9 +1,25 @@
 package option
 
-import "slices"
+import (
+	"slices"
+)
 
 // Formats are the formats that are offered, the default first.
 var Formats = []string{"png", "jpeg", "webp", "pdf"}
+
+// formatSpellings are names that people know formats by.
+var formatSpellings = map[string]string{"jpg": "jpeg", "md": "markdown"}
+
+// spelled are the other spellings of those formats.
+func spelled(formats []string) map[string]string {
+	also := make(map[string]string)
+	for name, format := range formatSpellings {
+		if slices.Contains(formats, format) {
+			also[name] = format
+		}
+	}
+	return also
+}
 
 // Table is every option that a request to render may have, in the
 // order of the documents. A name that is not in it is not offered.
@@ -14,8 +30,8 @@ var sourceOptions = []Option{
 	{Name: "html", Group: Source, Kind: Text, Doc: "Markup to render instead of a page. It is served to the browser from a host of its own."},
 	{Name: "markdown", Group: Source, Kind: Text, Soon: true, Doc: "Markdown (CommonMark with tables) to render instead of a page, with a plain style sheet."},
 
-	{Name: "format", Group: Output, Kind: Text, Enum: Formats, Default: "png", Doc: "What is made of the page. `jpg` is `jpeg`, `md` is `markdown`."},
-	{Name: "quality", Group: Output, Kind: Whole, Min: 1, Max: 100, Default: 80, Doc: "Of a jpeg or webp picture; the others have none."},
+	{Name: "format", Group: Output, Kind: Text, Enum: Formats, Also: spelled(Formats), Default: "png", Doc: "What is made of the page. `jpg` is `jpeg`, `md` is `markdown`."},
+	{Name: "quality", Group: Output, Kind: Whole, Min: 1, Max: 100, Default: 80, For: Pictures, Doc: "Of a jpeg or webp picture; a png has none."},
 	{Name: "optimize_for_speed", Group: Output, Kind: Flag, Default: true, For: []string{"png"}, Doc: "Compress quickly and a fifth less; the pixels are the same."},
 	{Name: "transparent", Group: Output, Kind: Flag, Default: false, For: []string{"png", "webp"}, Doc: "Leave white out where the page has no background of its own."},
 	{Name: "deterministic", Group: Output, Kind: Flag, Default: false, Soon: true, Doc: "Fix clock, random numbers and animations, so that the same page gives the same bytes."},

@@ -134,6 +134,10 @@ func properties(options []option.Option, format string) (lines []string) {
 
 func parameters(options []option.Option, format string) (lines []string) {
 	for _, o := range options {
+		if o.Kind == option.Object {
+			lines = append(lines, fmt.Sprintf(`- {name: %s, in: query, schema: {type: array, maxItems: %s, items: {type: string, pattern: "^[^:]+:"}}, description: "Each as `+"`Name: value`"+`."}`, o.Name, number(o.Max)))
+			continue
+		}
 		lines = append(lines, fmt.Sprintf(`- {name: %s, in: query, schema: {$ref: "#/components/schemas/%s"}}`, o.Name, component(o.Name, format)))
 	}
 	return lines
@@ -141,15 +145,52 @@ func parameters(options []option.Option, format string) (lines []string) {
 
 // byHand are options whose schema stands in the contract itself, since more
 // is said of it there than the table can.
-var byHand = []string{"url", "html", "format"}
+var byHand = []string{"url", "html"}
 
 func schemas() (lines []string) {
 	for _, o := range option.Offered() {
-		if slices.Contains(byHand, o.Name) {
+		switch {
+		case slices.Contains(byHand, o.Name):
+			continue
+		case o.Name == "format":
+			lines = append(lines, formats(o)...)
 			continue
 		}
 		lines = append(lines, component(o.Name, "")+":")
 		for _, l := range schema(o) {
+			lines = append(lines, "  "+l)
+		}
+	}
+	return lines
+}
+
+// formats are the schemas of a format where every one is offered, and where
+// pictures or documents alone are.
+func formats(o option.Option) (lines []string) {
+	for _, some := range []struct {
+		name  string
+		has   func(format string) bool
+		words string
+	}{
+		{"Format", func(string) bool { return true }, o.Doc},
+		{"ImageFormat", func(f string) bool { return slices.Contains(option.Pictures, f) }, "Kind of picture. `jpg` is `jpeg`."},
+		{"PdfFormat", func(f string) bool { return f == "pdf" }, "`pdf` and nothing else."},
+	} {
+		one := o
+		one.Enum, one.Also, one.Doc = nil, make(map[string]string), some.words
+		for _, f := range o.Enum {
+			if some.has(f) {
+				one.Enum = append(one.Enum, f)
+			}
+		}
+		for name, f := range o.Also {
+			if some.has(f) {
+				one.Also[name] = f
+			}
+		}
+		one.Default = one.Enum[0]
+		lines = append(lines, some.name+":")
+		for _, l := range schema(one) {
 			lines = append(lines, "  "+l)
 		}
 	}
@@ -189,7 +230,7 @@ func schema(o option.Option) (lines []string) {
 			add("pattern: %s", quoted(o.Pattern))
 		}
 		if o.Enum != nil {
-			add("enum: %s", quoted(o.Enum))
+			add("enum: %s", quoted(o.Spellings()))
 		}
 	case option.List:
 		add("type: array")

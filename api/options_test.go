@@ -1,0 +1,117 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/tintype/tintype/api/lines"
+	"github.com/tintype/tintype/pkg/batch"
+)
+
+// listed is a schema with a list of texts, a list of words, and an object, as
+// the contract writes them for a body.
+func listed(t *testing.T) *openapi3.Schema {
+	t.Helper()
+	var s openapi3.Schema
+	err := json.Unmarshal([]byte(`{"type":"object","properties":{
+		"url":{"type":"string"},
+		"click":{"type":"array","maxItems":3,"items":{"type":"string","minLength":1}},
+		"block_resources":{"type":"array","items":{"type":"string","enum":["image","font"]}},
+		"headers":{"type":"object","additionalProperties":{"type":"string"}}}}`), &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &s
+}
+
+// A list in a query is its parameter, once for each entry.
+func TestListsInAQuery(t *testing.T) {
+	s := listed(t)
+	s.Properties["headers"] = &openapi3.SchemaRef{Value: &openapi3.Schema{Type: &openapi3.Types{"array"}, Items: &openapi3.SchemaRef{Value: &openapi3.Schema{Type: &openapi3.Types{"string"}}}}}
+	op := &operation{query: s}
+	for query, want := range map[string]string{
+		"click=a,b&click=c d":                        `{"click":["a,b","c d"]}`,
+		"block_resources=image,font":                 `{"block_resources":["image","font"]}`,
+		"block_resources=image&block_resources=font": `{"block_resources":["image","font"]}`,
+		"block_resources=video":                      `block_resources/0: must be one of image, font`,
+		"click=":                                     `click/0: must not be empty`,
+		"click=a&click=b&click=c&click=d":            `click: must have at most 3 entries`,
+		"click=a&click=%00":                          `click: is not UTF-8 text without U+0000`,
+		"url=a&url=b":                                `url: is given twice`,
+		"headers=A:%20b&headers=C:d:e":               `{"headers":{"A":"b","C":"d:e"}}`,
+		"headers=A:b&headers=A:c":                    `headers: has "A" twice`,
+		"headers=A":                                  `headers: must be Name: value, and one has no colon`,
+	} {
+		in := op.decodeQuery(query)
+		got, err := json.Marshal(in.members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, p := range in.problems {
+			told = append(told, p.Pointer+": "+p.Detail)
+		}
+		if told != nil {
+			got = []byte(strings.Join(told, "; "))
+		}
+		if string(got) != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+}
+
+// A list in CSV is its column, once for each entry; an object has a column for
+// each member.
+func TestListsInColumns(t *testing.T) {
+	lr := &lineReading{fields: listed(t), format: batch.CSV}
+	header := []lines.Cell{{Text: "url"}, {Text: "click"}, {Text: "headers.A"}, {Text: "click"}, {Text: "headers.B.c"}, {Text: "block_resources"}}
+	if err := lr.name(header); err != nil {
+		t.Fatal(err)
+	}
+	record := []lines.Cell{{Text: "http://x/"}, {Text: "a, b"}, {Text: "1"}, {Text: "c"}, {Text: "2"}, {Text: "image font"}}
+	got, err := json.Marshal(lr.cells(record))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"block_resources":["image","font"],"click":["a, b","c"],"headers":{"A":"1","B.c":"2"},"url":"http://x/"}`; string(got) != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for _, names := range []string{"url,url", "headers", "url.x", "click.x", "headers."} {
+		var header []lines.Cell
+		for name := range strings.SplitSeq(names, ",") {
+			header = append(header, lines.Cell{Text: name})
+		}
+		if err := (&lineReading{fields: listed(t), format: batch.CSV}).name(header); err == nil {
+			t.Errorf("the columns %s pass", names)
+		}
+	}
+}
+
+// What is not offered is refused by name and with the way out, in a body and in
+// a query.
+func TestNotOffered(t *testing.T) {
+	f := newFarm(t)
+	for _, c := range []struct{ name, value, want string }{
+		{"video_codec", `"h264"`, "video_codec: is not offered: moving pictures are not made"},
+		{"viewport_width", `800`, "viewport_width: is not offered: here it is width"},
+		{"delay", `3`, "delay: is not offered: here it is delay_ms, in milliseconds"},
+		{"Width", `800`, "Width: is not offered; write it width"},
+		{"widht", `800`, "widht: is not offered; did you mean width?"},
+		{"colour", `"red"`, "colour: is not offered"},
+		{"format", `"avif"`, "format: is not offered: there is no encoder for it that can be served; webp is the nearest"},
+	} {
+		p := f.do("POST", "/v1/jobs", fmt.Sprintf(`{"html":"x",%q:%s}`, c.name, c.value)).problem(t, 400, "invalid_input")
+		if p.Detail != c.want {
+			t.Errorf("body: %s, want %s", p.Detail, c.want)
+		}
+		p = f.do("GET", "/v1/screenshot?html=x&"+url.Values{c.name: {strings.Trim(c.value, `"`)}}.Encode(), "").problem(t, 400, "invalid_input")
+		if p.Detail != c.want {
+			t.Errorf("query: %s, want %s", p.Detail, c.want)
+		}
+	}
+}
