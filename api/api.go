@@ -43,6 +43,7 @@ import (
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/object"
+	"github.com/tintype/tintype/pkg/seal"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -62,6 +63,9 @@ type Config struct {
 	Policy *account.Policy
 	// Policies is Policy where that may change.
 	Policies *account.Live
+	// Secrets seals what jobs say to their pages' servers. It is to be the
+	// scheduler's. Nil: a key of its own, for tests.
+	Secrets *seal.Box
 	// Front dials schedulers. Nil: plain connections, for tests.
 	Front credentials.TransportCredentials
 	// Egress is the way out of webhooks. Nil: public addresses alone.
@@ -232,6 +236,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 			return nil, fmt.Errorf("api: %w", err)
 		}
 		cfg.Egress = guard
+	}
+	if cfg.Secrets == nil {
+		box, err := seal.Parse(seal.NewKey())
+		if err != nil {
+			return nil, fmt.Errorf("api: %w", err)
+		}
+		cfg.Secrets = box
 	}
 	cfg.Policy = nil // another one may be in force by the time somebody looks
 	if cfg.DrainWithin == 0 {

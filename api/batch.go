@@ -119,7 +119,7 @@ func (s *Server) take(in *intake, a *arriving, size int64) error {
 func (s *Server) finishIntake(in *intake) error {
 	var hash, fingerprint []byte
 	if in.key != nil {
-		hash, fingerprint = in.key.hash, in.settings.fingerprint(in.r, in.input.sum)
+		hash, fingerprint = in.key.hash, in.settings.fingerprint(in.r, in.input.sum, s.digested(in.c.account.ID))
 	}
 	linger(in.w, storeWithin)
 	if in.known() {
@@ -127,6 +127,9 @@ func (s *Server) finishIntake(in *intake) error {
 	}
 	b := in.settings.batch(in.id, in.c)
 	b.Input, b.InputBytes, b.Gzip, b.File = in.input.object, in.input.size, in.input.gzip, in.input.file
+	if err := s.sealDefaults(b); err != nil {
+		return err
+	}
 	err := s.insertBatch(in.r.Context(), b, hash, fingerprint)
 	if f := fault.From(err); f != nil && f.Kind != fault.Unavailable { // of that nobody knows how it went
 		s.dropInput(in)

@@ -46,7 +46,7 @@ func (s *Server) dryRun(in *intake, input io.Reader) error {
 		return fmt.Errorf("defaults: %w", err)
 	}
 	sum, late := newLineSums(), http.NewResponseController(in.w)
-	err = s.judge(in.r.Context(), input, s.reading(in.settings.format, s.terms(in.c.account.ID, in.c.plan), defaults, len(in.settings.defaults)), func(some []batch.Line) error {
+	err = s.judge(in.r.Context(), input, s.reading(in.c.account.ID, in.settings.format, s.terms(in.c.account.ID, in.c.plan), defaults, len(in.settings.defaults)), func(some []batch.Line) error {
 		_ = late.SetWriteDeadline(time.Now().Add(requestWithin + answerSlack)) // as in linger; reading goes on
 		for i := range some {
 			sum.take(&some[i])

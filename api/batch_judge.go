@@ -157,7 +157,7 @@ func (sum *lineSums) take(l *batch.Line) {
 		return
 	}
 	sum.invalid++
-	l.Metadata, l.Spec, l.TTLS, l.Force, l.Webhook = nil, nil, nil, false, nil
+	l.Metadata, l.Spec, l.Secrets, l.TTLS, l.Force, l.Webhook = nil, nil, nil, nil, false, nil
 	if room := maxTold - len(sum.errors); room > 0 {
 		sum.errors = append(sum.errors, l.Errors[:min(room, len(l.Errors))]...)
 	}

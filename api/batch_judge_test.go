@@ -52,7 +52,7 @@ func BenchmarkJudge(b *testing.B) {
 		b.Run(string(format), func(b *testing.B) {
 			b.ReportAllocs()
 			sum := newLineSums()
-			err := f.server.judge(b.Context(), written(b.N+1, inputs[format]), f.server.reading(format, terms{plan: account.Default()}, nil, 0), sum.writeTo(io.Discard))
+			err := f.server.judge(b.Context(), written(b.N+1, inputs[format]), f.server.reading("acc_a", format, terms{plan: account.Default()}, nil, 0), sum.writeTo(io.Discard))
 			if err != nil || sum.invalid > 0 {
 				b.Fatal(err, sum.errors)
 			}
@@ -84,7 +84,7 @@ func TestJudgingIsFlat(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			sum := newLineSums()
 			write := sum.writeTo(io.Discard)
-			reading := server.reading(batch.JSONL, terms{plan: account.Default()}, c.defaults, len(long)*len(c.defaults))
+			reading := server.reading("acc_a", batch.JSONL, terms{plan: account.Default()}, c.defaults, len(long)*len(c.defaults))
 			err := server.judge(t.Context(), written(lines, c.line), reading, func(some []batch.Line) error {
 				if sum.total > lines/2 && during.HeapAlloc == 0 {
 					synctest.Wait() // until nobody can go farther ahead

@@ -21,6 +21,7 @@ import (
 // POST /v1/jobs, judged by the same code. It is read by many at once.
 type lineReading struct {
 	fields   *openapi3.Schema // of such a request
+	seal     func(*job.Secrets) []byte
 	terms    terms
 	defaults map[string]any
 	format   batch.Format
@@ -107,7 +108,7 @@ func (lr *lineReading) read(l lines.Line) batch.Line {
 		return out
 	}
 	out.Metadata, out.Spec, out.TTLS, out.Force = sub.metadata, sub.spec.Marshal(), sub.ttlS, sub.force
-	out.Webhook = sub.webhook
+	out.Secrets, out.Webhook = lr.seal(&sub.spec.Secrets), sub.webhook
 	return out
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/object"
+	"github.com/tintype/tintype/pkg/seal"
 )
 
 // validate reads the input of a batch and judges its lines: each is what
@@ -30,7 +31,12 @@ func (s *Server) validate(ctx context.Context, b *batch.Batch) error {
 	if err != nil {
 		return err
 	}
-	defaults, err := decodeDefaults(b.Defaults)
+	defaults, err := s.wholeDefaults(b)
+	if errors.Is(err, seal.ErrWrongKey) || errors.Is(err, seal.ErrDamaged) {
+		s.log.Error("the secrets of a batch do not open", "batch", b.ID, "err", err)
+		b.Failure = "what its defaults say to the pages' servers cannot be read any more: the farm's secret key was changed; upload it again"
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("defaults of %s: %w", b.ID, err)
 	}
@@ -56,7 +62,7 @@ func (s *Server) validate(ctx context.Context, b *batch.Batch) error {
 		return err
 	})
 	g.Go(func() error {
-		err := s.judge(ctx, source, s.reading(b.Format, s.terms(b.Account, plan), defaults, len(b.Defaults)), sum.writeTo(writer))
+		err := s.judge(ctx, source, s.reading(b.Account, b.Format, s.terms(b.Account, plan), defaults, len(b.Defaults)+len(b.Sealed)), sum.writeTo(writer))
 		writer.CloseWithError(err)
 		return err
 	})
@@ -77,8 +83,9 @@ func (s *Server) validate(ctx context.Context, b *batch.Batch) error {
 }
 
 // reading is how lines of that format are understood.
-func (s *Server) reading(format batch.Format, by terms, defaults map[string]any, size int) *lineReading {
-	return &lineReading{fields: s.jobFields, terms: by, defaults: defaults, format: format, defaultsSize: size}
+func (s *Server) reading(accountID string, format batch.Format, by terms, defaults map[string]any, size int) *lineReading {
+	seal := func(secrets *job.Secrets) []byte { return s.sealed(accountID, secrets) }
+	return &lineReading{fields: s.jobFields, seal: seal, terms: by, defaults: defaults, format: format, defaultsSize: size}
 }
 
 // planOf is the plan of an account that is not the caller's.

@@ -43,7 +43,7 @@ func (s *Server) fillCache(ctx context.Context, env *pb.Envelope, sub *submissio
 	if ttl <= 0 {
 		return
 	}
-	env.CacheKey, env.TtlMs, env.Force = sub.spec.CacheKey(env.Account), ttl.Milliseconds(), sub.force
+	env.CacheKey, env.TtlMs, env.Force = sub.spec.CacheKey(env.Account, s.digested(env.Account)), ttl.Milliseconds(), sub.force
 	if sub.force {
 		return
 	}

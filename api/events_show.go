@@ -214,12 +214,12 @@ func (l *live) id(token uint64) string { return strconv.FormatUint(token, 10) }
 // it, without the page that it was submitted with.
 func jobData(j *job.Job, base string) (any, error) {
 	told := *j
-	if bytes.Contains(j.Options, []byte(`"html"`)) {
+	if bytes.Contains(j.Options, []byte(`"html"`)) || bytes.Contains(j.Options, []byte(`"markdown"`)) {
 		spec, err := job.ParseSpec(j.Options)
 		if err != nil {
 			return nil, err
 		}
-		spec.HTML = ""
+		spec.HTML, spec.Markdown = "", ""
 		told.Options = spec.Marshal()
 	}
 	v, err := show(&told, base)

@@ -44,7 +44,7 @@ func (l *lineOf) begin(ctx context.Context, s *Server, env *pb.Envelope) (known 
 func (of *feeding) put(ctx context.Context, l *batch.Line, ask bool) fed {
 	s, b := of.server, of.batch
 	line := &lineOf{id: batch.JobID(b.ID, b.CreatedAt, l.Number, b.Pass), batch: b.ID, number: l.Number, pass: b.Pass, ask: ask, over: of.hold.over}
-	sub, err := submissionOf(l, line)
+	sub, err := s.submissionOf(b.Account, l, line)
 	if err != nil {
 		return fed{err: err}
 	}
@@ -67,10 +67,13 @@ func (of *feeding) put(ctx context.Context, l *batch.Line, ask bool) fed {
 }
 
 // submissionOf is the request that a line stands for.
-func submissionOf(l *batch.Line, line *lineOf) (*submission, error) {
-	sub := &submission{customID: l.CustomID, metadata: l.Metadata, ttlS: l.TTLS, force: l.Force, line: line}
+func (s *Server) submissionOf(accountID string, l *batch.Line, line *lineOf) (sub *submission, err error) {
+	sub = &submission{customID: l.CustomID, metadata: l.Metadata, ttlS: l.TTLS, force: l.Force, line: line}
 	if err := json.Unmarshal(l.Spec, &sub.spec); err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the line cannot be read any more")
+	}
+	if sub.spec.Secrets, err = s.opened(accountID, l.Secrets); err != nil {
+		return nil, err
 	}
 	return sub, nil
 }

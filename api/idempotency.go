@@ -51,8 +51,9 @@ func wrongKey(detail string) error {
 // are the same when they say the same: the order of members, white space and
 // how a number is written make no difference. It is what the client sent that
 // counts, without the defaults, so that a release with new options finds the
-// requests of the one before it.
-func keyedBy(c *call, r *http.Request, in *input) (*keyed, error) {
+// requests of the one before it. Where the request has secrets nobody can try
+// by its fingerprint what they may be.
+func (s *Server) keyedBy(c *call, r *http.Request, in *input) (*keyed, error) {
 	if c.key == "" {
 		return nil, nil
 	}
@@ -71,8 +72,12 @@ func keyedBy(c *call, r *http.Request, in *input) (*keyed, error) {
 	if err := json.NewEncoder(request).Encode(members); err != nil { // maps are written in order
 		return nil, fmt.Errorf("fingerprint: %w", err)
 	}
+	fingerprint := request.Sum(nil)
+	if takeSecrets(members) != nil {
+		fingerprint = s.digested(c.account.ID)(fingerprint)
+	}
 	hash := sha256.Sum256([]byte(c.account.ID + "\x00" + c.key))
-	return &keyed{hash: hash[:], fingerprint: request.Sum(nil)}, nil
+	return &keyed{hash: hash[:], fingerprint: fingerprint}, nil
 }
 
 // remembered asks the archive for the job that a key names. unread says that

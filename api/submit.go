@@ -61,7 +61,7 @@ func (s *Server) submitJob(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err != nil {
 		return err
 	}
-	key, err := keyedBy(c, r, in)
+	key, err := s.keyedBy(c, r, in)
 	if err != nil {
 		return err
 	}
@@ -305,9 +305,10 @@ func (s *Server) detached(client context.Context, d time.Duration, cause error) 
 	return ctx, func() { stop(); cancel() }
 }
 
-// placeSpec puts the spec into the body, by way of the bucket if it is large.
+// placeSpec puts the spec into the body, by way of the bucket if it is large,
+// and its secrets sealed beside it.
 func (s *Server) placeSpec(ctx context.Context, j *job.Job, spec job.Spec, body *pb.Body) error {
-	body.Spec = j.Options
+	body.Spec, body.Secrets = j.Options, s.sealed(j.Account, &spec.Secrets)
 	if len(j.Options) <= inlineSpec {
 		return nil
 	}
@@ -316,7 +317,7 @@ func (s *Server) placeSpec(ctx context.Context, j *job.Job, spec job.Spec, body 
 	if err != nil && !errors.Is(err, object.ErrExists) { // a line of a batch that was published before has the same
 		return fault.Wrap(fault.Unavailable, err, "the request is large and the object store does not take it at the moment; try again")
 	}
-	spec.HTML = ""
+	spec = spec.Brief()
 	j.Options = spec.Marshal()
 	body.Spec, body.SpecObject = j.Options, key
 	return nil

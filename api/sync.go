@@ -49,7 +49,7 @@ func (s *Server) render(format job.Format) handler {
 		}
 		limit := c.plan.Wall + queueWithin
 		linger(w, decideWithin+limit)
-		key, err := keyedBy(c, r, in)
+		key, err := s.keyedBy(c, r, in)
 		if err != nil {
 			return err
 		}

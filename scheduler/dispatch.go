@@ -2,10 +2,15 @@ package scheduler
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/seal"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
 
@@ -90,7 +95,7 @@ func (l *leader) assignOne(ctx context.Context, w *workSession, next assigning) 
 		// aborts it.
 		le := e.lease
 		le.assigned, le.beatBy, le.endBy = true, l.now.Add(leaseFor), l.now.Add(le.wall+wallGrace)
-		w.out.put(len(a.Spec)+1024, func(m *pb.WorkDown) { m.Assign = append(m.Assign, a) })
+		w.out.put(len(a.Spec)+len(a.Secrets)+1024, func(m *pb.WorkDown) { m.Assign = append(m.Assign, a) })
 	})
 }
 
@@ -116,5 +121,36 @@ func (l *leader) assignment(e *entry) (*pb.Assign, error) {
 			return nil, err
 		}
 	}
+	if a.Secrets, err = l.s.openSecrets(e); err != nil {
+		return nil, err
+	}
 	return a, nil
+}
+
+// openSecrets opens what a job says to its page's server, for the one worker
+// that has its lease: nowhere else in the farm is it to be read.
+func (s *Scheduler) openSecrets(e *entry) ([]byte, error) {
+	sealed := e.body.GetSecrets()
+	switch {
+	case len(sealed) == 0:
+		return nil, nil
+	case s.cfg.Secrets == nil:
+		return nil, errors.New("its secrets are sealed, and this scheduler has no secret key")
+	}
+	plain, err := s.cfg.Secrets.Open(sealed, seal.Request, e.account)
+	if err != nil {
+		return nil, fmt.Errorf("its secrets do not open, since the API and this scheduler must have one secret key: %w", err)
+	}
+	return plain, nil
+}
+
+// withoutSecrets is a body as it goes to everybody but the job's worker. What
+// is over needs none, and the ledger and the archive are to have none.
+func withoutSecrets(body *pb.Body) *pb.Body {
+	if len(body.GetSecrets()) == 0 {
+		return body
+	}
+	shown := proto.CloneOf(body)
+	shown.Secrets = nil
+	return shown
 }

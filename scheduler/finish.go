@@ -126,7 +126,7 @@ func (l *leader) snapshot(e *entry) *pb.Job {
 	}
 	j := &pb.Job{
 		Id: e.id, Account: e.account, State: string(e.state()), Tier: e.tier,
-		AcceptedUs: e.acceptedUS, StartedUs: e.startedUS, Attempts: e.attempts, Body: e.body,
+		AcceptedUs: e.acceptedUS, StartedUs: e.startedUS, Attempts: e.attempts, Body: withoutSecrets(e.body),
 		Batch: e.env.GetBatch(), Line: e.env.GetLine(), Pass: e.env.GetPass(),
 	}
 	if e.lease == nil {

@@ -37,6 +37,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tintype/tintype/pkg/account"
+	"github.com/tintype/tintype/pkg/seal"
 	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/pkg/stream"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
@@ -63,6 +64,9 @@ type Config struct {
 	// Bans keeps whom the abuse ladder keeps out. Nil: nobody does, and the next
 	// leader begins with none.
 	Bans Bans
+	// Secrets opens what jobs say to their pages' servers, as the API sealed it.
+	// Nil: attempts of jobs that have such fail.
+	Secrets *seal.Box
 	// Janitor cleans up while this process leads. Nil: nobody does.
 	Janitor *Janitor
 	Log     *slog.Logger

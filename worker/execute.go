@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -104,6 +105,10 @@ func (w *Worker) spec(ctx context.Context, l *lease, log *slog.Logger) (*job.Spe
 	if err != nil {
 		log.Error("spec not readable", "err", err)
 		return nil, job.Fail(job.Internal, job.StageQueue, "the job's stored options could not be read")
+	}
+	if spec.Secrets, err = job.ParseSecrets(l.Secrets); err != nil || !slices.Equal(spec.Secrets.Given(), spec.Secret) {
+		log.Error("the secrets of a job are not those that its spec names", "names", spec.Secret, "came", spec.Secrets.Given(), "err", err)
+		return nil, job.Fail(job.Internal, job.StageQueue, "what the job says to the page's server did not reach the worker")
 	}
 	return spec, nil
 }

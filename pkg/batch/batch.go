@@ -101,7 +101,8 @@ type Batch struct {
 	Format       Format
 	Gzip         bool
 	OnError      OnError
-	Defaults     json.RawMessage // fields for all lines, as they were sent
+	Defaults     json.RawMessage // fields for all lines, as they were sent, but for secrets
+	Sealed       []byte          // these, as a JSON object, sealed as those of a line; nil: none
 	Webhook      *job.Webhook    // told of the end of the batch; nil: only endpoints are
 	LineEvents   bool            // webhooks of its lines are told of their ends
 	CustomID     string

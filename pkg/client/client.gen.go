@@ -780,7 +780,7 @@ type Job struct {
 	Links      Links             `json:"links"`
 	Metadata   map[string]string `json:"metadata"`
 
-	// Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
+	// Options The request with every default filled in. Where it was over 16 KiB, texts and lists of more than 1 KiB are left out.
 	Options Options `json:"options"`
 
 	// Position While queued, its place, from 1. Waiting for a `worker`: in the order in which all jobs
@@ -1118,7 +1118,7 @@ type OnError string
 // OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 type OptimizeForSpeed = bool
 
-// Options The request with every default filled in. `html` is left out where the request was over 16 KiB.
+// Options The request with every default filled in. Where it was over 16 KiB, texts and lists of more than 1 KiB are left out.
 type Options struct {
 	Clip                 *string  `json:"clip,omitempty"`
 	DarkMode             *bool    `json:"dark_mode,omitempty"`

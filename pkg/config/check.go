@@ -37,8 +37,7 @@ func (p *Parsed) check() []string {
 		c.drain(p.API.Drain)
 		c.external(p.API.Backends)
 		c.need("TINTYPE_ADMIN_TOKEN", p.API.AdminToken, "the token that opens /admin")
-		c.need("TINTYPE_SECRET_KEY", p.API.SecretKey, "the key that secrets in the database are sealed with, the same for every replica; `head -c 32 /dev/urandom | base64` makes one")
-		c.sealing(p.API.Sealing)
+		c.sealed(p.API.Sealing)
 		c.egress(p.API.Egress)
 	case "scheduler":
 		s := p.Scheduler
@@ -48,6 +47,7 @@ func (p *Parsed) check() []string {
 		c.grpc(s.GRPC, identity.Listens)
 		c.watch(s.Watch)
 		c.external(s.Backends)
+		c.sealed(s.Sealing)
 		c.need("TINTYPE_WORKER_TOKEN", s.WorkerToken, "the token that workers show")
 	case "worker":
 		p.Worker.check(&c)
@@ -233,6 +233,12 @@ func (c *checker) egress(e Egress) {
 			c.add("%s", strings.TrimSpace(line))
 		}
 	}
+}
+
+// sealed is for tiers that cannot make a key: all of them must have the same.
+func (c *checker) sealed(s Sealing) {
+	c.need("TINTYPE_SECRET_KEY", s.SecretKey, "the key that secrets are sealed with, the same for every API replica and scheduler; `head -c 32 /dev/urandom | base64` makes one")
+	c.sealing(s)
 }
 
 // sealing never repeats what may be a key.

@@ -35,6 +35,7 @@ type API struct {
 
 // Scheduler is one scheduler.
 type Scheduler struct {
+	Sealing
 	Policy
 	Cluster
 	GRPC

@@ -80,7 +80,7 @@ type Join struct {
 
 // Sealing is what the farm keeps secrets with.
 type Sealing struct {
-	SecretKey string `help:"Key that secrets in the database are sealed with, 32 bytes in base64; the same for every API replica, and to be kept with the backups. Empty: the one in <data>/secret.key." env:"TINTYPE_SECRET_KEY" secret:"" envonly:"" hidden:""`
+	SecretKey string `help:"Key that secrets in the streams and the database are sealed with, 32 bytes in base64; the same for every API replica and scheduler, and to be kept with the backups. Empty: the one in <data>/secret.key." env:"TINTYPE_SECRET_KEY" secret:"" envonly:"" hidden:""`
 }
 
 // Policy is who may use how much of the farm. API and schedulers of one farm

@@ -162,6 +162,8 @@ func TestProblems(t *testing.T) {
 		"up's bad key":           {map[string]string{"TINTYPE_SECRET_KEY": "too short"}, []string{"up"}, "TINTYPE_SECRET_KEY: want 32 bytes in base64"},
 		"api's way out":          {nil, []string{"api", "--egress-allow", "10.0.0.0/33"}, `egress allow "10.0.0.0/33"`},
 		"worker with the key":    {map[string]string{"TINTYPE_SECRET_KEY": "x"}, []string{"worker"}, "TINTYPE_SECRET_KEY is set: a worker"},
+		"scheduler, no key":      {nil, []string{"scheduler", "--cluster-listen", "127.0.0.1:1"}, "TINTYPE_SECRET_KEY is missing"},
+		"scheduler's bad key":    {map[string]string{"TINTYPE_SECRET_KEY": "too short"}, []string{"scheduler"}, "TINTYPE_SECRET_KEY: want 32 bytes in base64"},
 		"scheduler alone":        {nil, []string{"scheduler"}, "--cluster-listen is missing"},
 		"worker alone":           {nil, []string{"worker"}, "--scheduler is missing"},
 		"worker token":           {nil, []string{"worker", "--scheduler", "localhost:1"}, "--worker-token-file is missing"},

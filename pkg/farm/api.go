@@ -56,7 +56,7 @@ func (p *Process) API(ctx context.Context, cfg config.API) error {
 		}
 		return p.startAPI(parts, s, doors, replica{
 			adminToken: cfg.AdminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, front: peers.dial,
-			guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP,
+			guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP, secrets: box,
 		})
 	})
 }
@@ -73,13 +73,14 @@ type replica struct {
 	guard        *egress.Guard
 	webhooksHTTP bool
 	checks       []api.Check // of what else runs in this process
+	secrets      *seal.Box
 }
 
 func (p *Process) startAPI(parts *parts, s *stores, doors doors, how replica) error {
 	publisher := s.streams.Publisher()
 	server, err := api.New(api.Config{
 		AdminToken: how.adminToken, RedirectResults: how.redirect, Policies: how.policies, Front: how.front,
-		Egress: how.guard, WebhookAllowHTTP: how.webhooksHTTP,
+		Secrets: how.secrets, Egress: how.guard, WebhookAllowHTTP: how.webhooksHTTP,
 		DrainWithin: max(how.drain, time.Millisecond), // zero would be its own default
 	}, api.Deps{
 		Door: publisher, Heartbeats: s.streams.Heartbeats, Store: s.archive, Bucket: s.bucket, Ledger: s.streams, Outbox: s.archive,

@@ -230,7 +230,7 @@ func TestPostgresAway(t *testing.T) {
 	w.Seats = blankSeats
 	drain := config.Drain{DrainLimit: 10 * time.Second}
 	start(t, "scheduler", func(ctx context.Context) error {
-		return s.Scheduler(ctx, config.Scheduler{Cluster: config.Cluster{ClusterListen: grpc}, Join: config.Join{WorkerToken: "join"}, Backends: stores})
+		return s.Scheduler(ctx, config.Scheduler{Cluster: config.Cluster{ClusterListen: grpc}, Join: config.Join{WorkerToken: "join"}, Sealing: testSealing, Backends: stores})
 	})
 	start(t, "api", func(ctx context.Context) error {
 		return a.API(ctx, config.API{HTTP: config.HTTP{Listen: door}, Admin: config.Admin{AdminToken: "admin"}, Sealing: testSealing, Drain: drain, Backends: stores})

@@ -67,7 +67,7 @@ func (p *Process) serveStores(ctx context.Context, parts *parts, f *folder, watc
 			return nil, err
 		}
 	}
-	if _, err := f.secretKey(""); err != nil { // for the API
+	if _, err := f.secretKey(""); err != nil { // for the API and the scheduler
 		return nil, err
 	}
 	var checks []api.Check

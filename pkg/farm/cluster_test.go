@@ -57,7 +57,7 @@ func TestLossOfANATSServer(t *testing.T) {
 	s := process(t, "scheduler")
 	start(t, "scheduler", func(ctx context.Context) error {
 		return s.Scheduler(ctx, config.Scheduler{
-			Cluster: config.Cluster{ClusterListen: cluster}, Join: config.Join{WorkerToken: "join"}, Backends: stores,
+			Cluster: config.Cluster{ClusterListen: cluster}, Join: config.Join{WorkerToken: "join"}, Sealing: testSealing, Backends: stores,
 		})
 	})
 	drain := config.Drain{DrainLimit: 10 * time.Second}

@@ -69,7 +69,7 @@ func newAFarm(t *testing.T, pages ...string) *aFarm {
 		p := process(t, "scheduler "+address)
 		return func(ctx context.Context) error {
 			return p.Scheduler(ctx, config.Scheduler{
-				Cluster: config.Cluster{ClusterListen: address}, Join: config.Join{WorkerToken: "join"}, Backends: stores,
+				Cluster: config.Cluster{ClusterListen: address}, Join: config.Join{WorkerToken: "join"}, Sealing: testSealing, Backends: stores,
 			})
 		}
 	}

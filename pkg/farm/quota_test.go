@@ -89,7 +89,7 @@ func layTo(t *testing.T, policy string) *siege {
 	p := process(t, "scheduler")
 	start(t, "scheduler", func(ctx context.Context) error {
 		return p.Scheduler(ctx, config.Scheduler{
-			Cluster: config.Cluster{ClusterListen: leads}, Join: config.Join{WorkerToken: "join"}, Backends: stores, Policy: file,
+			Cluster: config.Cluster{ClusterListen: leads}, Join: config.Join{WorkerToken: "join"}, Sealing: testSealing, Backends: stores, Policy: file,
 		})
 	})
 	w := process(t, "worker")

@@ -20,6 +20,8 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/identity"
+	"github.com/tintype/tintype/pkg/seal"
+	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 	"github.com/tintype/tintype/scheduler"
@@ -46,6 +48,10 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 	if err != nil {
 		return err
 	}
+	box, err := seal.Parse(cfg.SecretKey)
+	if err != nil {
+		return fmt.Errorf("TINTYPE_SECRET_KEY: %w", err)
+	}
 	return p.live(ctx, func(parts *parts) error {
 		policies, err := p.startPolicy(parts, policy, cfg.File)
 		if err != nil {
@@ -55,8 +61,11 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 		if err != nil {
 			return err
 		}
-		s, err := p.openStores(ctx, parts, cfg.Backends)
+		s, err := p.openStores(ctx, parts, cfg.Backends, store.SecretKey(box))
 		if err != nil {
+			return err
+		}
+		if err := p.startKeyCheck(ctx, parts, s.archive); err != nil {
 			return err
 		}
 		// A bucket that does not answer yet keeps nobody from accepting jobs.
@@ -68,7 +77,7 @@ func (p *Process) Scheduler(ctx context.Context, cfg config.Scheduler) error {
 			address = cfg.ClusterListen
 		}
 		sched, err := p.startScheduler(parts, s, schedule{
-			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policies: policies, creds: peers.listen,
+			listen: []string{cfg.ClusterListen}, address: address, token: cfg.WorkerToken, policies: policies, creds: peers.listen, secrets: box,
 		})
 		if err != nil {
 			return err
@@ -86,6 +95,7 @@ type schedule struct {
 	alone    bool     // no other scheduler can reach these stores
 	policies *account.Live
 	creds    credentials.TransportCredentials // of the listeners
+	secrets  *seal.Box
 }
 
 // peers is how this process meets the other tiers.
@@ -112,7 +122,7 @@ func (p *Process) startScheduler(parts *parts, s *stores, how schedule) (*schedu
 		return nil, err
 	}
 	sched, err := scheduler.New(scheduler.Config{
-		Address: how.address, Alone: how.alone, Policy: how.policies, Janitor: janitor, Disk: s.disk, Bans: s.archive,
+		Address: how.address, Alone: how.alone, Policy: how.policies, Janitor: janitor, Disk: s.disk, Bans: s.archive, Secrets: how.secrets,
 		Log: p.Log, Metrics: p.Metrics,
 	}, s.streams, s.archive, s.bucket)
 	if err != nil {

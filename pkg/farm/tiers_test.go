@@ -202,7 +202,7 @@ func TestTiersApart(t *testing.T) {
 		p := process(t, "scheduler "+address)
 		return func(ctx context.Context) error {
 			return p.Scheduler(ctx, config.Scheduler{
-				Cluster: config.Cluster{ClusterListen: address}, Join: config.Join{WorkerToken: "join"}, Backends: stores,
+				Cluster: config.Cluster{ClusterListen: address}, Join: config.Join{WorkerToken: "join"}, Sealing: testSealing, Backends: stores,
 				GRPC: tls("scheduler"),
 			})
 		}
@@ -376,7 +376,7 @@ func TestUnreachableStores(t *testing.T) {
 	nowhere := freeAddress(t)
 	for name, run := range map[string]func(context.Context) error{
 		"NATS": func(ctx context.Context) error {
-			return p.Scheduler(ctx, config.Scheduler{Backends: config.Backends{NATSURL: "nats://" + nowhere}})
+			return p.Scheduler(ctx, config.Scheduler{Sealing: testSealing, Backends: config.Backends{NATSURL: "nats://" + nowhere}})
 		},
 		"the database": func(ctx context.Context) error {
 			return p.Migrate(ctx, config.Migrate{DatabaseURL: "postgres://x@" + nowhere + "/x"})

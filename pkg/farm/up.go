@@ -84,7 +84,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	}
 
 	local := "unix://" + sockets + "/scheduler.sock"
-	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policies: policies, creds: peers.listen}
+	how := schedule{listen: []string{local}, address: local, token: workerToken, alone: cfg.NATSURL == "", policies: policies, creds: peers.listen, secrets: box}
 	if cfg.ClusterListen != "" {
 		how.listen = append(how.listen, cfg.ClusterListen)
 		how.address = cfg.ClusterListen
@@ -108,7 +108,7 @@ func (p *Process) up(ctx context.Context, parts *parts, f *folder, cfg config.Up
 	}
 	if err := p.startAPI(parts, s, doors, replica{
 		adminToken: adminToken, drain: cfg.DrainLimit, redirect: cfg.S3PublicURL != "", policies: policies, scheduler: sched, front: peers.dial,
-		guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP, checks: more,
+		guard: guard, webhooksHTTP: cfg.WebhookAllowHTTP, secrets: box, checks: more,
 	}); err != nil {
 		return err
 	}

@@ -22,7 +22,10 @@ type Artifact struct {
 // of both. What does not change the picture is left out: the quality where no
 // JPEG or WebP is asked for, and the time-outs, which say how long to be patient
 // and not what to show. fail_on_timeout is in: it is a promise about the picture.
-func (s *Spec) CacheKey(account string) []byte {
+//
+// The key is kept where the secrets are not, so these are in it as digest gives
+// them, by which nobody can try what they may be.
+func (s *Spec) CacheKey(account string, digest func(secrets []byte) []byte) []byte {
 	same := *s
 	same.TimeoutMS, same.WaitTimeoutMS, same.NavigationTimeoutMS = 0, 0, 0
 	if same.Format != JPEG && same.Format != WebP {
@@ -32,7 +35,7 @@ func (s *Spec) CacheKey(account string) []byte {
 	sum.Write([]byte(account + "\x00"))
 	sum.Write(same.Marshal())
 	if secrets := same.Secrets.Marshal(); secrets != nil {
-		sum.Write(secrets)
+		sum.Write(digest(secrets))
 	}
 	return sum.Sum(nil)
 }

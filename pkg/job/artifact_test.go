@@ -2,6 +2,7 @@ package job
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"reflect"
 	"slices"
 	"testing"
@@ -15,11 +16,15 @@ var patience = []string{"TimeoutMS", "WaitTimeoutMS", "NavigationTimeoutMS"}
 func TestCacheKey(t *testing.T) {
 	base := Defaults()
 	base.URL, base.Format = "https://example.com/", JPEG
-	key := func(s Spec) []byte { return s.CacheKey("acc_a") }
+	digest := func(secrets []byte) []byte {
+		sum := sha256.Sum256(append([]byte("a key "), secrets...))
+		return sum[:]
+	}
+	key := func(s Spec) []byte { return s.CacheKey("acc_a", digest) }
 	if again := base; !bytes.Equal(key(base), key(again)) || len(key(base)) != 32 {
 		t.Error("the same spec has two keys")
 	}
-	if bytes.Equal(key(base), base.CacheKey("acc_b")) {
+	if bytes.Equal(key(base), base.CacheKey("acc_b", digest)) {
 		t.Error("two accounts share a key")
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Spec]()) {
@@ -37,6 +42,9 @@ func TestCacheKey(t *testing.T) {
 		change(reflect.ValueOf(&s.Secrets).Elem().FieldByIndex(f.Index))
 		if bytes.Equal(key(base), key(s)) {
 			t.Errorf("Secrets.%s: the same key", f.Name)
+		}
+		if bytes.Equal(key(s), s.CacheKey("acc_a", bytes.Clone)) {
+			t.Errorf("Secrets.%s: it is in the key without the digest's", f.Name)
 		}
 	}
 	png := base

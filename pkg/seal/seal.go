@@ -1,5 +1,6 @@
-// Package seal keeps secrets that have to be kept themselves, because both sides
-// compute with them: what signs webhooks and links.
+// Package seal keeps secrets that have to be kept themselves, because they are
+// used again: what signs webhooks and links, and what a job says to its page's
+// server to be let in.
 //
 // It promises:
 //
@@ -11,6 +12,8 @@
 //     into another column, opens nothing.
 //  3. It begins with the format's version and the key's id, so that a wrong key
 //     is told from damaged bytes.
+//  4. Its digests tell whether two secrets are the same one to those alone who
+//     have the key: nobody else can try what a secret may be.
 //
 // It leaves to others where the key comes from and where sealed bytes are kept.
 package seal
@@ -19,6 +22,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -37,6 +41,7 @@ const (
 	Endpoint Purpose = "webhook endpoint"    // signs what it is sent; of the endpoint
 	Account  Purpose = "webhooks of account" // signs what a job's own URL is sent; of the account
 	Link     Purpose = "links of key"        // signs links; of the API key
+	Request  Purpose = "requests of account" // what jobs say to their pages' servers; of the account
 	check    Purpose = "check"               // of nobody
 )
 
@@ -61,8 +66,9 @@ var (
 
 // A Box seals and opens with one key. It is safe for concurrent use.
 type Box struct {
-	aead cipher.AEAD
-	id   [idSize]byte
+	aead    cipher.AEAD
+	id      [idSize]byte
+	digests []byte // key of Digest
 }
 
 // New is a box of that key.
@@ -84,7 +90,11 @@ func New(key []byte) (*Box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return &Box{aead: aead, id: [idSize]byte(derived[KeySize:])}, nil
+	digests, err := hkdf.Key(sha256.New, key, nil, "tintype digest 1", KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of digests: %w", err)
+	}
+	return &Box{aead: aead, id: [idSize]byte(derived[KeySize:]), digests: digests}, nil
 }
 
 // NewKey makes a key, as text.
@@ -142,6 +152,16 @@ func (b *Box) Open(sealed []byte, as Purpose, owner string) ([]byte, error) {
 		return nil, ErrDamaged
 	}
 	return plain, nil
+}
+
+// Digest is 32 bytes that are the same for the same secret, purpose and owner,
+// and tell nothing to who has not the key (HMAC-SHA256).
+func (b *Box) Digest(plain []byte, as Purpose, owner string) []byte {
+	mac := hmac.New(sha256.New, b.digests)
+	mac.Write(b.context(as, owner))
+	mac.Write([]byte{0})
+	mac.Write(plain)
+	return mac.Sum(nil)
 }
 
 // context is what a seal is bound to. No purpose holds a zero byte, so no two

@@ -30,6 +30,7 @@ type batchRow struct {
 	Gzip         bool
 	OnError      string
 	Defaults     []byte
+	Sealed       []byte
 	Webhook      []byte
 	LineEvents   bool
 	CustomID     string
@@ -59,7 +60,7 @@ type batchRow struct {
 }
 
 const batchColumns = `
-id, account, key, address, state, paused_reason, resume_at, failure, format, gzip, on_error, defaults, webhook, line_events,
+id, account, key, address, state, paused_reason, resume_at, failure, format, gzip, on_error, defaults, sealed, webhook, line_events,
 custom_id, metadata, file, input, input_bytes, lines, total, invalid, refused, pass, pass_object, pass_total, fed, fed_offset,
 left_out, created_at, started_at, finished_at, expires_at, kept_until,
 COALESCE(succeeded, 0) AS succeeded, COALESCE(failed, 0) AS failed, COALESCE(canceled, 0) AS canceled, COALESCE(expired, 0) AS expired`
@@ -71,7 +72,7 @@ func (r batchRow) batch() (*batch.Batch, error) {
 	b := &batch.Batch{
 		ID: r.ID, Account: r.Account, Key: r.Key, Address: r.Address, State: batch.State(r.State), PausedReason: r.PausedReason,
 		ResumeAt: deref(r.ResumeAt), Failure: r.Failure, Format: batch.Format(r.Format), Gzip: r.Gzip, OnError: batch.OnError(r.OnError),
-		Defaults: r.Defaults, LineEvents: r.LineEvents, CustomID: r.CustomID, File: or(r.File), Input: r.Input, InputBytes: r.InputBytes,
+		Defaults: r.Defaults, Sealed: r.Sealed, LineEvents: r.LineEvents, CustomID: r.CustomID, File: or(r.File), Input: r.Input, InputBytes: r.InputBytes,
 		Lines: r.Lines, Total: r.Total, Invalid: r.Invalid, Refused: r.Refused,
 		Pass: r.Pass, PassObject: r.PassObject, PassTotal: r.PassTotal, Fed: r.Fed, FedOffset: r.FedOffset, LeftOut: r.LeftOut,
 		Ends:      batch.Ends{Succeeded: r.Succeeded, Failed: r.Failed, Canceled: r.Canceled, Expired: r.Expired},
@@ -92,9 +93,9 @@ func (r batchRow) batch() (*batch.Batch, error) {
 
 // In milliseconds, since the ids of its jobs have them.
 const insertBatch = `
-INSERT INTO batches (id, account, key, address, state, key_hash, fingerprint, format, gzip, on_error, defaults, webhook, line_events,
+INSERT INTO batches (id, account, key, address, state, key_hash, fingerprint, format, gzip, on_error, defaults, sealed, webhook, line_events,
     custom_id, metadata, file, input, input_bytes, created_at, expires_at)
-SELECT @id, @account, @key, @address, 'validating', @key_hash, @fingerprint, @format, @gzip, @on_error, @defaults, @webhook, @line_events,
+SELECT @id, @account, @key, @address, 'validating', @key_hash, @fingerprint, @format, @gzip, @on_error, @defaults, @sealed, @webhook, @line_events,
     @custom_id, @metadata, @file, @input, @input_bytes, date_trunc('milliseconds', now()), now() + @expires_in
 WHERE @most > (SELECT count(*) FROM batches WHERE account = @account
     AND state IN ('validating', 'running', 'paused', 'finalizing', 'canceling'))
@@ -110,7 +111,7 @@ func (s *Store) InsertBatch(ctx context.Context, b *batch.Batch, expiresIn time.
 		"id": b.ID, "account": b.Account, "key": b.Key, "address": b.Address, "key_hash": keyHash, "fingerprint": fingerprint,
 		"format": string(b.Format), "gzip": b.Gzip, "on_error": string(b.OnError), "line_events": b.LineEvents,
 		"custom_id": b.CustomID, "file": orNil(b.File), "input": b.Input, "input_bytes": b.InputBytes,
-		"expires_in": expiresIn, "most": maxOpenBatches, "defaults": []byte("{}"), "metadata": []byte("{}"), "webhook": []byte(nil),
+		"expires_in": expiresIn, "most": maxOpenBatches, "defaults": []byte("{}"), "sealed": b.Sealed, "metadata": []byte("{}"), "webhook": []byte(nil),
 	}
 	if len(b.Defaults) > 0 {
 		args["defaults"] = []byte(b.Defaults)

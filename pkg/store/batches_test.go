@@ -18,7 +18,7 @@ func TestInsertBatch(t *testing.T) {
 	s := storetest.Open(t)
 	b := &batch.Batch{
 		ID: batch.NewID(), Account: "acc_1", Key: "k1", Address: "203.0.113.7", Format: batch.CSV, Gzip: true, OnError: batch.Skip,
-		Defaults: json.RawMessage(`{"width": 800}`), Webhook: &job.Webhook{URL: "https://example.com/", Events: []string{"job.failed"}},
+		Defaults: json.RawMessage(`{"width": 800}`), Sealed: []byte("sealed"), Webhook: &job.Webhook{URL: "https://example.com/", Events: []string{"job.failed"}},
 		LineEvents: true, CustomID: "mine", Metadata: map[string]string{"a": "b"}, File: "file_1", Input: "f/acc_1/file_1", InputBytes: 17,
 	}
 	hash, fingerprint := []byte("hash"), []byte("print")
