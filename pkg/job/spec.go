@@ -249,55 +249,6 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Detail }
 
-// Normalize checks every field, brings the URL into its one serialised form
-// and returns all that is wrong, in the order of the fields. wallMS is the
-// plan's wall budget, the upper bound of TimeoutMS.
-func (s *Spec) Normalize(wallMS int) []*FieldError {
-	var errs []*FieldError
-	bad := func(field, format string, args ...any) {
-		errs = append(errs, &FieldError{Field: field, Detail: fmt.Sprintf(format, args...)})
-	}
-	switch {
-	case s.URL == "" && s.HTML == "":
-		bad("url", "give url or html: one of the two says what to render")
-	case s.URL != "" && s.HTML != "":
-		bad("html", "give url or html, not both")
-	case s.URL != "":
-		u, err := CheckURL(s.URL)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		s.URL = u
-	}
-	if s.Format == "jpg" {
-		s.Format = JPEG
-	}
-	if !slices.Contains(Formats, s.Format) {
-		bad("format", "must be one of %s, not %q", strings.Join(FormatNames(), ", "), s.Format)
-	}
-	between := func(field string, v, lo, hi int, unit string) {
-		if v < lo || v > hi {
-			bad(field, "must be %d to %d%s, not %d", lo, hi, unit, v)
-		}
-	}
-	between("quality", s.Quality, 1, 100, "")
-	between("width", s.Width, 1, 10_000, " CSS pixels")
-	between("height", s.Height, 1, 10_000, " CSS pixels")
-	if !(s.DeviceScaleFactor >= 0.5 && s.DeviceScaleFactor <= 4) { // the negation also catches NaN
-		bad("device_scale_factor", "must be 0.5 to 4, not %v", s.DeviceScaleFactor)
-	}
-	if !slices.Contains(WaitUntils, s.WaitUntil) {
-		bad("wait_until", "must be one of domcontentloaded, load, networkidle2, networkidle0, not %q", s.WaitUntil)
-	}
-	between("delay_ms", s.DelayMS, 0, 30_000, " milliseconds")
-	between("timeout_ms", s.TimeoutMS, 1_000, wallMS, " milliseconds (the plan's wall budget)")
-	errs = append(errs, s.checkSize()...)
-	errs = append(errs, s.checkActs()...)
-	errs = append(errs, s.checkDocument()...)
-	errs = append(errs, s.checkSecrets()...)
-	return errs
-}
-
 // urls parses as browsers do, so that the string we check, store and sign is
 // the string Chromium navigates to (WHATWG URL Standard).
 var urls = whatwg.NewParser()
