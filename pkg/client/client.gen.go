@@ -66,6 +66,12 @@ const (
 	FormatWebp Format = "webp"
 )
 
+// Defines values for FullPageMode.
+const (
+	Native FullPageMode = "native"
+	Stitch FullPageMode = "stitch"
+)
+
 // Defines values for ImageFormat.
 const (
 	ImageFormatJpeg ImageFormat = "jpeg"
@@ -675,7 +681,7 @@ type Evidence struct {
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
-	// TimedOut Waits that ended by their deadline: `load`, `images`, `fonts`, `networkidle`.
+	// TimedOut Waits that ended by their deadline: `load`, `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `networkidle`, `delay`.
 	TimedOut       []string `json:"timed_out"`
 	Title          string   `json:"title"`
 	UnloadedImages int      `json:"unloaded_images"`
@@ -733,8 +739,14 @@ type Force = bool
 // Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 type Format string
 
-// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
+// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
 type FullPage = bool
+
+// FullPageMode By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone.
+type FullPageMode string
+
+// FullWidth As wide as the page scrolls, not as the viewport is.
+type FullWidth = bool
 
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
@@ -847,14 +859,23 @@ type JobRequest struct {
 	// Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 	Format *Format `json:"format,omitempty"`
 
-	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
+	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
+
+	// FullPageMode By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone.
+	FullPageMode *FullPageMode `json:"full_page_mode,omitempty"`
+
+	// FullWidth As wide as the page scrolls, not as the viewport is.
+	FullWidth *FullWidth `json:"full_width,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
+
+	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
+	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
 	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
 	Media *Media `json:"media,omitempty"`
@@ -927,6 +948,15 @@ type JobRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
+	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`
+
+	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
+	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
+
+	// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
+	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
@@ -1030,6 +1060,9 @@ type Links struct {
 	Self   string `json:"self"`
 }
 
+// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
+type MaxHeight = int
+
 // Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
 type Media string
 
@@ -1129,8 +1162,11 @@ type Options struct {
 	FailOnTimeout        bool     `json:"fail_on_timeout"`
 	Format               string   `json:"format"`
 	FullPage             bool     `json:"full_page"`
+	FullPageMode         *string  `json:"full_page_mode,omitempty"`
+	FullWidth            *bool    `json:"full_width,omitempty"`
 	Height               int      `json:"height"`
 	Html                 *string  `json:"html,omitempty"`
+	MaxHeight            *int     `json:"max_height,omitempty"`
 	Media                *string  `json:"media,omitempty"`
 	NavigationTimeoutMs  *int     `json:"navigation_timeout_ms,omitempty"`
 	OptimizeForSpeed     *bool    `json:"optimize_for_speed,omitempty"`
@@ -1153,9 +1189,12 @@ type Options struct {
 	PdfTagged            *bool    `json:"pdf_tagged,omitempty"`
 	Quality              int      `json:"quality"`
 	ReducedMotion        *bool    `json:"reduced_motion,omitempty"`
+	ScrollDelayMs        *int     `json:"scroll_delay_ms,omitempty"`
+	ScrollIncrementPx    *int     `json:"scroll_increment_px,omitempty"`
 
 	// Secrets Names of the options that were given and are not shown.
 	Secrets     *[]string `json:"secrets,omitempty"`
+	SkipScroll  *bool     `json:"skip_scroll,omitempty"`
 	TimeoutMs   int       `json:"timeout_ms"`
 	Transparent *bool     `json:"transparent,omitempty"`
 	Url         *string   `json:"url,omitempty"`
@@ -1306,7 +1345,7 @@ type PdfRequest struct {
 	// Format `pdf` and nothing else.
 	Format *PdfFormat `json:"format,omitempty"`
 
-	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
+	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
@@ -1677,14 +1716,23 @@ type ScreenshotRequest struct {
 	// Format Kind of picture. `jpg` is `jpeg`.
 	Format *ImageFormat `json:"format,omitempty"`
 
-	// FullPage The whole page and not the viewport alone. Of a PDF: on one long page.
+	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
+
+	// FullPageMode By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone.
+	FullPageMode *FullPageMode `json:"full_page_mode,omitempty"`
+
+	// FullWidth As wide as the page scrolls, not as the viewport is.
+	FullWidth *FullWidth `json:"full_width,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
+
+	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
+	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
 	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
 	Media *Media `json:"media,omitempty"`
@@ -1706,6 +1754,15 @@ type ScreenshotRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
+	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`
+
+	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
+	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
+
+	// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
+	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
@@ -1730,6 +1787,12 @@ type ScreenshotRequest struct {
 	Width *Width `json:"width,omitempty"`
 }
 
+// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
+type ScrollDelayMs = int
+
+// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
+type ScrollIncrementPx = int
+
 // Self defines model for Self.
 type Self struct {
 	Id string `json:"id"`
@@ -1750,6 +1813,9 @@ type Self struct {
 	// Limits What is left of each limit, of a plan or the installation's; empty while no scheduler answers.
 	Limits []Meter `json:"limits"`
 }
+
+// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
+type SkipScroll = bool
 
 // Status `queued` and `running` change; the others are ends.
 type Status string

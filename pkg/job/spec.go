@@ -141,8 +141,6 @@ type SpecSize struct {
 	ScrollDelayMS     int    `json:"scroll_delay_ms,omitempty"`
 	MaxHeight         int    `json:"max_height,omitempty"` // CSS px
 	FullWidth         bool   `json:"full_width,omitempty"`
-	FreezeVH          *bool  `json:"freeze_vh,omitempty"`    // nil: true
-	FreezeFixed       *bool  `json:"freeze_fixed,omitempty"` // nil: true
 
 	Selector    string `json:"selector,omitempty"`
 	Clip        string `json:"clip,omitempty"` // x,y,width,height in CSS px

@@ -1,4 +1,4 @@
-async (budget, all, scroll, wait) => {
+async (budget, all, wait) => {
   const end = performance.now() + budget, late = [];
   const left = () => Math.max(0, end - performance.now());
   // within waits for p, but no longer than what is left of the budget.
@@ -23,15 +23,6 @@ async (budget, all, scroll, wait) => {
   const fonts = () => document.readyState === 'complete' || document.fonts.status === 'loading' ? document.fonts.ready : undefined;
   if (wait) {
     await within('frame', frame());
-    if (scroll) { // pages load what comes into view
-      const step = Math.max(200, innerHeight), top = scrollY;
-      for (let y = step; y < document.documentElement.scrollHeight && y < 20000 && left() > budget / 2; y += step) {
-        scrollTo({top: y, behavior: 'instant'});
-        await within('frame', frame());
-      }
-      scrollTo({top, behavior: 'instant'});
-      await within('frame', frame());
-    }
     if (all) for (const image of document.images) if (image.loading === 'lazy') image.loading = 'eager';
     await Promise.all([
       within('images', Promise.all(images().map(async image => {

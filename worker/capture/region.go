@@ -16,6 +16,7 @@ import (
 // stays so, and what is fixed to it is seen once, where it stands.
 type region struct {
 	viewport   bool    // what the viewport shows, wherever that is; x and y are not known
+	whole      bool    // the full page
 	x, y, w, h int     // device pixels
 	zoom       float64 // of the page within the viewport; below 1 when a phone shows a wide page
 	scale      float64 // device pixels per CSS pixel of the document
@@ -61,16 +62,24 @@ func (a *attempt) region(ctx context.Context) (region, *job.Failure) {
 		r.w, r.h = max(1, int(math.Round(w*r.scale))), max(1, int(math.Round(h*r.scale)))
 		return r, nil
 	}
-	r.w = a.device(float64(s.Width))
-	r.h = max(1, int(math.Ceil(math.Ceil(content.Height)*r.scale-1e-6)))
+	r.whole, r.w = true, a.device(float64(s.Width))
+	if s.FullWidth {
+		r.w = max(r.w, up(math.Ceil(content.Width)*r.scale))
+	}
+	r.h = up(math.Ceil(content.Height) * r.scale)
+	if s.MaxHeight > 0 {
+		r.h = min(r.h, up(float64(s.MaxHeight)*s.DeviceScaleFactor))
+	}
 	return r, nil
 }
 
 // device is a length in whole device pixels, rounded as the browser rounds its
 // viewport.
-func (a *attempt) device(css float64) int {
-	return max(1, int(math.Ceil(css*a.spec.DeviceScaleFactor-1e-6)))
-}
+func (a *attempt) device(css float64) int { return up(css * a.spec.DeviceScaleFactor) }
+
+// up is the next whole number of pixels; what is above one by a computer's
+// rounding alone is that one.
+func up(pixels float64) int { return max(1, int(math.Ceil(pixels-1e-6))) }
 
 // metrics measures the page.
 func (a *attempt) metrics(ctx context.Context) (m *proto.PageGetLayoutMetricsResult, fail *job.Failure) {

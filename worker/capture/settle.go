@@ -3,21 +3,18 @@ package capture
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-rod/rod/lib/proto"
-
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker/browser"
 )
 
-// readyScript is called with (budget in ms, every image or those in view,
-// scroll through the page, wait at all) and returns what look describes.
+// readyScript is called with (budget in ms, every image or those in view, wait
+// at all) and returns what look describes.
 //
 //go:embed ready.js
 var readyScript string
@@ -175,6 +172,11 @@ func (a *attempt) ownPage() *job.Failure {
 // images are complete and decoded and the fonts are there, or when its budget
 // is over.
 func (a *attempt) ready(ctx context.Context) (look, error) {
+	if a.spec.FullPage && a.spec.Format.Picture() && !a.spec.SkipScroll && len(a.evidence.TimedOut) == 0 {
+		if err := a.walk(ctx); err != nil {
+			return look{}, err
+		}
+	}
 	budget := min(time.Until(a.loadEnd), readyLimit)
 	if len(a.evidence.TimedOut) > 0 { // load overdue: its images may never come
 		budget = min(max(budget, 0), 500*time.Millisecond)
@@ -188,32 +190,10 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	// When the time for the waits is over there is still this much for a look:
 	// it is taken from the capture's share.
 	limit := budget + 500*time.Millisecond
-	page := a.tab.Within(ctx, min(limit, max(time.Until(a.end)/2, 50*time.Millisecond)))
-	world, err := proto.PageCreateIsolatedWorld{FrameID: a.tab.Frame(), WorldName: "tintype"}.Call(page)
-	if err != nil {
-		return look{}, movedOr(err)
-	}
 	all := a.spec.FullPage || a.spec.Format == job.PDF
-	scroll := a.spec.FullPage && a.spec.Format != job.PDF
-	res, err := proto.RuntimeEvaluate{
-		Expression: fmt.Sprintf("(%s)(%d, %t, %t, %t)", strings.TrimSpace(readyScript), budget.Milliseconds(), all, scroll, budget > 0),
-		ContextID:  world.ExecutionContextID, AwaitPromise: true, ReturnByValue: true,
-	}.Call(page)
-	if err != nil {
-		return look{}, movedOr(err)
-	}
-	if res.ExceptionDetails != nil || res.Result == nil {
-		return look{}, errMoved // the script itself throws nothing; its document went away
-	}
-	raw, err := res.Result.Value.MarshalJSON()
-	if err != nil {
-		return look{}, fmt.Errorf("readiness: %w", err)
-	}
 	var l look
-	if err := json.Unmarshal(raw, &l); err != nil {
-		return look{}, fmt.Errorf("readiness: %w", err)
-	}
-	return l, nil
+	err := a.evaluate(ctx, fmt.Sprintf("(%s)(%d, %t, %t)", strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0), limit, &l)
+	return l, err
 }
 
 // movedOr tells a document that was replaced under the script from an error.

@@ -15,7 +15,18 @@ import (
 
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/worker/picture"
 )
+
+// maxPixels are the largest pictures by format: area, and longest side, in
+// device pixels. A PNG is written as it is captured, a JPEG keeps 1.5 bytes a
+// pixel, a WebP is made by the browser alone; the sides of the two have 16 and
+// 14 bits in their files.
+var maxPixels = map[job.Format]struct{ area, side int }{
+	job.PNG:  {300_000_000, 1_000_000},
+	job.JPEG: {150_000_000, picture.MaxJPEG},
+	job.WebP: {maxArea, 1<<14 - 1},
+}
 
 // shoot captures a picture of the viewport, the full page or a part of it.
 func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
@@ -23,14 +34,65 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	if fail != nil {
 		return nil, fail
 	}
-	if fail := fits(job.StageCapture, r.w, r.h); fail != nil {
+	format := a.spec.Format
+	switch most := maxPixels[format]; {
+	case r.w*r.h > most.area || max(r.w, r.h) > most.side:
+		return nil, job.Fail(job.PageTooLarge, job.StageCapture,
+			"the picture would be %d by %d device pixels; a %s has at most %d a side and %d million in all: give max_height, lower width or device_scale_factor, or ask for format %s",
+			r.w, r.h, format, most.side, most.area/1_000_000, elsewhere(format))
+	case a.spec.FullPageMode == "native" && !r.oneShot():
+		return nil, job.Fail(job.PageTooLarge, job.StageCapture,
+			"the picture would be %d by %d device pixels; native captures at most %d a side and %d million in all: leave full_page_mode out, or give max_height",
+			r.w, r.h, maxSide, maxOne/1_000_000)
+	}
+	stitch := a.spec.FullPageMode == "stitch" && r.whole
+	if r.oneShot() && !stitch || format == job.WebP && r.w*r.h <= maxArea && !stitch {
+		return a.once(ctx, r)
+	}
+	var to picture.Writer
+	if format == job.JPEG {
+		to = picture.NewJPEG(r.w, r.h, a.spec.Quality, maxFile)
+	} else {
+		to = picture.NewPNG(r.w, r.h, a.spec.Transparent, a.careful(), maxFile)
+	}
+	if stitch {
+		fail = a.stitch(ctx, r, to)
+	} else {
+		fail = a.pixels(ctx, r, to)
+	}
+	if fail != nil {
 		return nil, fail
 	}
+	body, err := to.Close()
+	if err != nil {
+		return nil, a.unwritten(err)
+	}
+	if format == job.WebP {
+		if body, fail = a.webp(ctx, body); fail != nil {
+			return nil, fail
+		}
+	}
+	return &Artifact{Body: body, Width: r.w, Height: r.h}, nil
+}
+
+// elsewhere is a format that takes larger pictures.
+func elsewhere(f job.Format) job.Format {
+	if f == job.PNG {
+		return job.PDF
+	}
+	return job.PNG
+}
+
+// careful reports whether the job wants its PNG small rather than soon.
+func (a *attempt) careful() bool { return a.spec.OptimizeForSpeed != nil && !*a.spec.OptimizeForSpeed }
+
+// once has the browser make the file itself.
+func (a *attempt) once(ctx context.Context, r region) (*Artifact, *job.Failure) {
 	var clip *proto.PageViewport
 	if !r.viewport {
 		clip = r.clip(0, 0, r.w, r.h)
 	}
-	body, fail := a.snap(ctx, a.spec.Format, clip)
+	body, fail := a.snap(ctx, a.spec.Format, clip, a.careful())
 	if fail != nil {
 		return nil, fail
 	}
@@ -42,13 +104,13 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 }
 
 // snap has the browser make a picture of the viewport, or of the clip.
-func (a *attempt) snap(ctx context.Context, format job.Format, clip *proto.PageViewport) ([]byte, *job.Failure) {
+func (a *attempt) snap(ctx context.Context, format job.Format, clip *proto.PageViewport, careful bool) ([]byte, *job.Failure) {
 	shot := proto.PageCaptureScreenshot{
 		Format: proto.PageCaptureScreenshotFormat(format), Clip: clip, CaptureBeyondViewport: clip != nil,
 	}
 	switch format {
 	case job.PNG:
-		shot.OptimizeForSpeed = a.spec.OptimizeForSpeed == nil || *a.spec.OptimizeForSpeed
+		shot.OptimizeForSpeed = !careful
 	case job.JPEG, job.WebP:
 		shot.Quality = &a.spec.Quality
 	}

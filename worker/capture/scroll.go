@@ -1,0 +1,154 @@
+package capture
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/go-rod/rod/lib/proto"
+)
+
+const (
+	// scrollLimit is the longest that a walk through a page takes, and at most
+	// half of what is left for the waits.
+	scrollLimit = 15 * time.Second
+	// stepLimit is how long one step waits for what came into view, beside the
+	// browser's own work; a stream that never ends costs one.
+	stepLimit = 1500 * time.Millisecond
+	// maxGrowth is how far, in CSS pixels, a page is followed that grows while it
+	// is walked through: one without an end is left there.
+	maxGrowth = 20_000
+)
+
+//go:embed scroll.js
+var scrollScript string
+
+// A place is where a walk stands, in CSS pixels of the document.
+type place struct {
+	Top    float64 `json:"top"`
+	Height float64 `json:"height"` // of the document
+	View   float64 `json:"view"`   // height of the viewport
+}
+
+// walk goes through the page from its top to its end and back, so that it loads
+// what it loads only when that comes into view. At each step it waits until the
+// requests that the step made are answered, and looks again whether the answers
+// made more.
+func (a *attempt) walk(ctx context.Context) error {
+	end := time.Now().Add(min(time.Until(a.loadEnd)/2, scrollLimit))
+	at, err := a.stand(ctx, 0, end, "")
+	if err != nil {
+		return err
+	}
+	limit := max(at.Height, maxGrowth)
+	if a.spec.MaxHeight > 0 {
+		limit = min(limit, float64(a.spec.MaxHeight))
+	}
+	step := max(at.View, 50)
+	if a.spec.ScrollIncrementPX > 0 {
+		step = float64(a.spec.ScrollIncrementPX)
+	}
+	for at.Top+at.View < min(at.Height, limit) {
+		if time.Now().After(end) {
+			a.late("scroll")
+			break
+		}
+		next, err := a.stand(ctx, at.Top+step, end, "")
+		if err != nil {
+			return err
+		}
+		if next.Top <= at.Top { // it does not let itself be scrolled further
+			break
+		}
+		at = next
+	}
+	_, err = a.stand(ctx, 0, end, "")
+	return err
+}
+
+// stand scrolls to top and waits there until what came into view has come. view
+// is "once" when what stands still is not to be seen again.
+func (a *attempt) stand(ctx context.Context, top float64, end time.Time, view string) (at place, err error) {
+	to := fmt.Sprint(top)
+	pause := a.spec.ScrollDelayMS
+	for range 3 { // what was asked for may ask for more
+		before := a.track.inFlight()
+		err := a.evaluate(ctx, fmt.Sprintf("(%s)(%s, %d, %q)", strings.TrimSpace(scrollScript), to, pause, view), stepLimit+time.Duration(pause)*time.Millisecond+3*time.Second, &at)
+		if err != nil {
+			return at, err
+		}
+		if !a.track.since(before) {
+			break
+		}
+		patience, cancel := context.WithDeadline(ctx, earlier(end, time.Now().Add(stepLimit)))
+		answered := a.track.wait(patience, a.tab, func(t *tracker) bool { return !t.newer(before) })
+		cancel()
+		if !answered {
+			break
+		}
+		to, pause = "null", 0
+	}
+	return at, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// evaluate runs an expression of our own in a world of its own in the current
+// document, and reads its value.
+func (a *attempt) evaluate(ctx context.Context, expression string, limit time.Duration, value any) error {
+	page := a.tab.Within(ctx, min(limit, max(time.Until(a.end)/2, 50*time.Millisecond)))
+	world, err := proto.PageCreateIsolatedWorld{FrameID: a.tab.Frame(), WorldName: "tintype"}.Call(page)
+	if err != nil {
+		return movedOr(err)
+	}
+	res, err := proto.RuntimeEvaluate{
+		Expression: expression, ContextID: world.ExecutionContextID, AwaitPromise: true, ReturnByValue: true,
+	}.Call(page)
+	if err != nil {
+		return movedOr(err)
+	}
+	if res.ExceptionDetails != nil || res.Result == nil {
+		return errMoved // the script itself throws nothing; its document went away
+	}
+	raw, err := res.Result.Value.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("a script's value: %w", err)
+	}
+	if err := json.Unmarshal(raw, value); err != nil {
+		return fmt.Errorf("a script's value: %w", err)
+	}
+	return nil
+}
+
+// inFlight are the requests that have no answer yet.
+func (t *tracker) inFlight() map[string]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.urls)
+}
+
+// since reports whether a request is on its way that was not among before.
+func (t *tracker) since(before map[string]string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.newer(before)
+}
+
+// newer is since, under mu.
+func (t *tracker) newer(before map[string]string) bool {
+	for id := range t.urls {
+		if _, old := before[id]; !old {
+			return true
+		}
+	}
+	return false
+}

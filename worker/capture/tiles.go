@@ -1,0 +1,176 @@
+package capture
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image"
+	"image/png"
+	"time"
+
+	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker/picture"
+)
+
+const (
+	// maxOne is the largest picture, in device pixels, that is captured in one
+	// piece when it may be put together of tiles: as noise that nothing
+	// compresses it is just within what the browser's pipe takes at once.
+	maxOne = 40_000_000
+	// maxTile is the largest tile, and tileSide its longest side. Chromium needs
+	// some 15 bytes a pixel, and this process 12 while one is put together and
+	// the next is read.
+	maxTile  = 8_000_000
+	tileSide = 8192
+	// maxFile bounds a picture that is put together, in bytes.
+	maxFile = 200 << 20
+)
+
+// oneShot reports whether the browser can make the whole picture right at once.
+func (r region) oneShot() bool {
+	return r.viewport || max(r.w, r.h) <= maxSide && r.w*r.h <= maxOne
+}
+
+// tile is the size of the tiles of a region.
+func (r region) tile() (w, h int) {
+	w = min(r.w, tileSide)
+	h = min(r.h, tileSide, max(16, maxTile/w/16*16))
+	return w, h
+}
+
+// pixels captures the region and writes its pixels, tile by tile. While a band
+// of tiles is written, the next is captured.
+func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer) *job.Failure {
+	if r.oneShot() {
+		all, fail := a.tile(ctx, r, 0, 0, r.w, r.h)
+		if fail != nil {
+			return fail
+		}
+		return a.unwritten(to.Write(all))
+	}
+	a.hold(ctx) // a tile of another document would not fit
+	width, height := r.tile()
+	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {
+		for y := 0; y < r.h; y += height {
+			band := image.NewNRGBA(image.Rect(0, 0, r.w, min(height, r.h-y)))
+			for x := 0; x < r.w; x += width {
+				tile, fail := a.tile(ctx, r, x, y, min(width, r.w-x), band.Rect.Dy())
+				if fail != nil {
+					return fail
+				}
+				picture.Paste(band, x, tile)
+			}
+			if !write(band) {
+				break
+			}
+		}
+		return nil
+	})
+}
+
+// bands runs each, and writes what it gives on another goroutine, one band
+// behind. write is false when no more is wanted.
+func (a *attempt) bands(to picture.Writer, each func(write func(*image.NRGBA) bool) *job.Failure) *job.Failure {
+	queue, failed := make(chan *image.NRGBA), make(chan error, 1)
+	go func() {
+		var err error
+		for band := range queue {
+			if err == nil {
+				err = to.Write(band)
+			}
+			if err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		}
+		close(failed)
+	}()
+	var err error
+	fail := each(func(band *image.NRGBA) bool {
+		select {
+		case err = <-failed:
+			return false
+		case queue <- band:
+			return true
+		}
+	})
+	close(queue)
+	for e := range failed {
+		err = errors.Join(err, e)
+	}
+	if fail != nil {
+		return fail
+	}
+	return a.unwritten(err)
+}
+
+// tile captures a part of a region: of the viewport always all.
+func (a *attempt) tile(ctx context.Context, r region, x, y, w, h int) (*image.NRGBA, *job.Failure) {
+	if time.Until(a.end) <= 0 {
+		return nil, job.Fail(job.CaptureTimeout, job.StageCapture,
+			"the picture is %d by %d device pixels, and %d rows were captured in the time: raise timeout_ms, or give max_height", r.w, r.h, y)
+	}
+	clip := r.clip(x, y, w, h)
+	if r.viewport {
+		clip = nil
+	}
+	body, fail := a.snap(ctx, job.PNG, clip, false)
+	if fail != nil {
+		return nil, fail
+	}
+	img, err := png.Decode(bytes.NewReader(body))
+	if err != nil {
+		return nil, a.unreadable(err)
+	}
+	if got := img.Bounds(); got.Dx() != w || got.Dy() != h {
+		a.odd = "protocol"
+		return nil, job.Fail(job.Internal, job.StageCapture, "the browser sent %d by %d pixels for a tile of %d by %d", got.Dx(), got.Dy(), w, h)
+	}
+	return picture.Pixels(img), nil
+}
+
+// unwritten is a failure to put a picture together.
+func (a *attempt) unwritten(err error) *job.Failure {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, picture.ErrTooLong):
+		return job.Fail(job.PageTooLarge, job.StageCapture,
+			"the picture's file is longer than %d MB: give max_height, lower width or device_scale_factor, or ask for format jpeg", maxFile>>20)
+	}
+	return job.Fail(job.Internal, job.StageCapture, "the picture could not be put together: %v", err)
+}
+
+// stitch scrolls through the page and captures it view by view, for pages that
+// have only what is in view. What stands still is in the first view alone.
+func (a *attempt) stitch(ctx context.Context, r region, to picture.Writer) *job.Failure {
+	a.hold(ctx)
+	height := a.device(float64(a.spec.Height))
+	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {
+		for y := 0; y < r.h; y += height {
+			view := "once"
+			if y == 0 {
+				view = ""
+			}
+			if _, err := a.stand(ctx, float64(y)/r.scale, a.end, view); err != nil {
+				if fail := a.unready(ctx, err); fail != nil {
+					return fail
+				}
+			}
+			band := image.NewNRGBA(image.Rect(0, 0, r.w, min(height, r.h-y)))
+			for x := 0; x < r.w; x += tileSide {
+				tile, fail := a.tile(ctx, r, x, y, min(tileSide, r.w-x), band.Rect.Dy())
+				if fail != nil {
+					return fail
+				}
+				picture.Paste(band, x, tile)
+			}
+			if !write(band) {
+				break
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,241 @@
+package worker_test
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io"
+	"net/http"
+	"os"
+	"testing"
+
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// stripes is a page of n stripes of height px; the colour of each says which it
+// is.
+func stripes(n, height int) string {
+	return fmt.Sprintf(`<div id=s></div><script>
+		let h = ''
+		for (let i = 0; i < %d; i++) h += '<div style="height:%dpx;background:rgb(' + (i & 255) + ',' + (i >> 8) + ',128)"></div>'
+		s.innerHTML = h</script>`, n, height)
+}
+
+func stripe(i int) color.RGBA { return color.RGBA{R: uint8(i), G: uint8(i >> 8), B: 128, A: 255} }
+
+// keep leaves a picture where TINTYPE_PICTURES says, to be looked at.
+func keep(t *testing.T, img image.Image) {
+	t.Helper()
+	dir := os.Getenv("TINTYPE_PICTURES")
+	if dir == "" {
+		return
+	}
+	name := ""
+	for _, c := range t.Name() {
+		if c == '/' || c == ' ' {
+			c = '-'
+		}
+		name += string(c)
+	}
+	f, err := os.Create(fmt.Sprintf("%s/%s-%dx%d.png", dir, name, img.Bounds().Dx(), img.Bounds().Dy()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := png.Encode(f, img); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFullPage(t *testing.T) {
+	m := http.NewServeMux()
+	all := &studio{}
+	site, address := serve(t, m)
+	all.site = site
+	all.bench = newBench(t, nil, address)
+	full := func(change func(*job.Spec)) func(*job.Spec) {
+		return func(s *job.Spec) {
+			s.FullPage, s.TimeoutMS = true, 20_000
+			if change != nil {
+				change(s)
+			}
+		}
+	}
+
+	t.Run("every row of a long page", func(t *testing.T) {
+		for _, test := range []struct {
+			scale  float64
+			format job.Format
+			n      int // just over what is captured in one piece
+			room   int
+		}{{1, job.PNG, 170, 0}, {1.37, job.PNG, 125, 0}, {2.625, job.PNG, 65, 0}, {1, job.JPEG, 170, 12}} {
+			t.Run(fmt.Sprintf("%s at %v", test.format, test.scale), func(t *testing.T) {
+				s := all.with(t)
+				const height = 100
+				img := s.show(stripes(test.n, height), full(func(spec *job.Spec) {
+					spec.Width, spec.DeviceScaleFactor, spec.Format, spec.Quality, spec.SkipScroll = 60, test.scale, test.format, 95, true
+				}))
+				s.wantSize(img, up(60*test.scale), up(float64(test.n)*height*test.scale))
+				bad := 0
+				for y := range img.Bounds().Dy() {
+					mid := (float64(y) + 0.5) / test.scale / height
+					i := int(mid)
+					if edge := (mid - float64(i)) * height * test.scale; edge < 1.5 || edge > height*test.scale-1.5 || test.room > 0 && (edge < 18 || edge > height*test.scale-18) {
+						continue // a stripe may end between two rows; a codec mixes blocks
+					}
+					for _, x := range []int{0, int(60*test.scale) - 1} {
+						got := color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)
+						want := stripe(i)
+						if max(differ(got.R, want.R), differ(got.G, want.G), differ(got.B, want.B)) > test.room {
+							if bad++; bad < 4 {
+								t.Errorf("row %d at %d is %v, want stripe %d, %v", y, x, got, i, want)
+							}
+						}
+					}
+				}
+				if bad > 0 {
+					t.Errorf("%d wrong pixels", bad)
+				}
+			})
+		}
+	})
+	t.Run("what stands still and what is as high as the viewport", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<div style="height:100vh;background:#0000ff"></div>
+			<div style="position:sticky;top:0;height:30px;background:#ffff00"></div>
+			<div style="position:fixed;top:0;left:0;width:50px;height:50px;background:#ff0000"></div>
+			<div style="position:fixed;bottom:0;left:0;width:50px;height:50px;background:#00ff00"></div>
+			<div style="height:%dpx;background:#fff"></div>`
+		for mode, rest := range map[string]int{"": 17_000, "native": 1000, "stitch": 1000} {
+			img := s.show(fmt.Sprintf(page, rest), full(func(spec *job.Spec) { spec.FullPageMode, spec.SkipScroll = mode, mode == "" }))
+			keep(t, img)
+			s.wantSize(img, 320, 230+rest)
+			for y, want := range map[int]color.RGBA{
+				10: blue, 199: blue, 205: {R: 255, G: 255, A: 255}, 229: {R: 255, G: 255, A: 255}, 235: white, 229 + rest: white,
+			} {
+				s.wantColor(img, 200, y, want)
+			}
+			counts := map[color.RGBA]int{}
+			for y := range img.Bounds().Dy() {
+				counts[color.RGBAModel.Convert(img.At(20, y)).(color.RGBA)]++
+			}
+			if counts[red] != 50 || counts[green] != 50 || counts[blue] != 100 {
+				t.Errorf("%q: rows by colour: %v", mode, counts)
+			}
+		}
+	})
+	t.Run("what loads when it comes into view", func(t *testing.T) {
+		s := all.with(t)
+		m.HandleFunc("GET /colour", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "#00ff00") })
+		s.page(m, "/late", `<div style="height:3000px"></div><div id=a style="height:100px;background:#ff0000"></div>
+			<div style="height:1000px"></div><img id=b style="display:block" width=50 height=50>
+			<script>
+			const seen = (e, f) => new IntersectionObserver((list, o) => { if (list[0].isIntersecting) { o.disconnect(); f() } }).observe(e)
+			seen(a, async () => { // and what came makes more come
+				await (await fetch('/colour')).text()
+				a.style.background = await (await fetch('/colour?2')).text()
+			})
+			seen(b, () => { b.src = '/red.svg' })</script>`)
+		m.Handle("GET /red.svg", gallery())
+		for _, skip := range []bool{false, true} {
+			img, e := s.picture(full(func(spec *job.Spec) { spec.URL, spec.SkipScroll = s.site+"/late", skip }))
+			s.wantSize(img, 320, 4150)
+			colours := [2]color.RGBA{green, red}
+			if skip {
+				colours = [2]color.RGBA{red, white}
+			}
+			s.wantColor(img, 10, 3050, colours[0])
+			s.wantColor(img, 10, 4120, colours[1])
+			if len(e.TimedOut) > 0 {
+				t.Errorf("timed out: %v", e.TimedOut)
+			}
+		}
+	})
+	t.Run("steps of the walk", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<div style="height:1000px"></div><script>
+			let steps = [], times = []
+			onscroll = () => { steps.push(scrollY); times.push(performance.now())
+				if (scrollY === 0) document.body.style.background =
+					steps.length === 9 && steps[0] === 100 && times[1] - times[0] > 95 ? '#00ff00' : '#ff0000' }</script>`
+		img := s.show(page, full(func(spec *job.Spec) { spec.ScrollIncrementPX, spec.ScrollDelayMS = 100, 100 }))
+		s.wantColor(img, 10, 10, green)
+		img = s.show(page, full(nil))
+		s.wantColor(img, 10, 10, red)
+	})
+	t.Run("a page without an end", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<div id=end></div><script>
+			const more = () => { const d = document.createElement('div'); d.style.cssText = 'height:500px;background:#0000ff'; document.body.insertBefore(d, end) }
+			for (let i = 0; i < 4; i++) more()
+			onscroll = () => { if (scrollY + innerHeight > document.body.scrollHeight - 400) for (let i = 0; i < 4; i++) more() }</script>`
+		img := s.show(page, full(func(spec *job.Spec) { spec.Height = 1000 }))
+		if h := img.Bounds().Dy(); h < 18_000 || h > 25_000 {
+			t.Errorf("height %d", h)
+		}
+		img = s.show(page, full(func(spec *job.Spec) { spec.Height, spec.MaxHeight = 1000, 3000 }))
+		s.wantSize(img, 320, 3000)
+	})
+	t.Run("as wide as it scrolls", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<div style="width:500px;height:300px;background:linear-gradient(90deg,#0000ff 499px,#ff0000 499px)"></div>`
+		for wide, w := range map[bool]int{false: 320, true: 500} {
+			img := s.show(page, full(func(spec *job.Spec) { spec.FullWidth = wide }))
+			s.wantSize(img, w, 300)
+			s.wantColor(img, 310, 290, blue)
+			if wide {
+				s.wantColor(img, 499, 290, red)
+			}
+		}
+	})
+	t.Run("only what is in view is there", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<div id=list style="position:relative;height:2000px;background:#fff"></div><script>
+			const draw = () => { list.innerHTML = ''
+				for (let i = Math.floor(scrollY / 100); i * 100 < scrollY + innerHeight; i++)
+					list.innerHTML += '<div style="position:absolute;top:' + i * 100 + 'px;height:100px;width:100%;background:rgb(' + i + ',0,128)"></div>' }
+			onscroll = draw; draw()</script>`
+		for _, mode := range []string{"native", "stitch"} {
+			img := s.show(page, full(func(spec *job.Spec) { spec.FullPageMode = mode }))
+			s.wantSize(img, 320, 2000)
+			s.wantColor(img, 10, 150, stripe(1))
+			if mode == "native" {
+				s.wantColor(img, 10, 1950, white)
+				continue
+			}
+			for i := range 20 {
+				s.wantColor(img, 10, i*100+50, stripe(i))
+			}
+		}
+		img := s.show(stripes(10, 100), full(func(spec *job.Spec) { spec.FullPageMode, spec.Format = "stitch", job.WebP }))
+		s.wantSize(img, 320, 1000)
+		near(t, img, 100, 950, stripe(9), webpRoom)
+	})
+	t.Run("too large", func(t *testing.T) {
+		s := all.with(t)
+		for _, test := range []struct {
+			height int
+			mode   string
+			format job.Format
+		}{{17_000, "native", job.PNG}, {17_000, "", job.WebP}, {70_000, "", job.JPEG}, {1_000_000, "", job.PNG}} {
+			out := s.render(full(func(spec *job.Spec) {
+				spec.HTML = fmt.Sprintf(`<body style="margin:0;height:%dpx">`, test.height)
+				spec.FullPageMode, spec.Format, spec.SkipScroll = test.mode, test.format, true
+			}))
+			if out.Failure == nil || out.Failure.Code != job.PageTooLarge {
+				t.Errorf("%+v: %v", test, out.Failure)
+				continue
+			}
+			t.Log(out.Failure.Detail)
+		}
+	})
+}
+
+func up(pixels float64) int {
+	n := int(pixels)
+	if float64(n) < pixels-1e-6 {
+		n++
+	}
+	return n
+}
