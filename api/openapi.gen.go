@@ -74,6 +74,38 @@ const (
 	ImageFormatWebp ImageFormat = "webp"
 )
 
+// Defines values for ImgFit.
+const (
+	Contain ImgFit = "contain"
+	Cover   ImgFit = "cover"
+	Fill    ImgFit = "fill"
+	Inside  ImgFit = "inside"
+	Outside ImgFit = "outside"
+)
+
+// Defines values for ImgPosition.
+const (
+	Attention   ImgPosition = "attention"
+	Bottom      ImgPosition = "bottom"
+	Center      ImgPosition = "center"
+	East        ImgPosition = "east"
+	Entropy     ImgPosition = "entropy"
+	Left        ImgPosition = "left"
+	LeftBottom  ImgPosition = "left bottom"
+	LeftTop     ImgPosition = "left top"
+	North       ImgPosition = "north"
+	Northeast   ImgPosition = "northeast"
+	Northwest   ImgPosition = "northwest"
+	Right       ImgPosition = "right"
+	RightBottom ImgPosition = "right bottom"
+	RightTop    ImgPosition = "right top"
+	South       ImgPosition = "south"
+	Southeast   ImgPosition = "southeast"
+	Southwest   ImgPosition = "southwest"
+	Top         ImgPosition = "top"
+	West        ImgPosition = "west"
+)
+
 // Defines values for KeyRequestScopes.
 const (
 	Read   KeyRequestScopes = "read"
@@ -762,6 +794,15 @@ type Height = int
 // ImageFormat Kind of picture. `jpg` is `jpeg`.
 type ImageFormat string
 
+// ImgBg Colour that `contain` pads with, in hex: RGB, RRGGBB or RRGGBBAA.
+type ImgBg = string
+
+// ImgFit How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them.
+type ImgFit string
+
+// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
+type ImgPosition string
+
 // Job defines model for Job.
 type Job struct {
 	Id string `json:"id"`
@@ -882,6 +923,15 @@ type JobRequest struct {
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
+	// ImgBg Colour that `contain` pads with, in hex: RGB, RRGGBB or RRGGBBAA.
+	ImgBg *ImgBg `json:"img_bg,omitempty"`
+
+	// ImgFit How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them.
+	ImgFit *ImgFit `json:"img_fit,omitempty"`
+
+	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
+	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
@@ -963,8 +1013,17 @@ type JobRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
+	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
+	Selector *Selector `json:"selector,omitempty"`
+
 	// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
 	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
+
+	// ThumbHeight Make the captured picture this high; alone, the width follows. 1 to 10000 pixels.
+	ThumbHeight *ThumbHeight `json:"thumb_height,omitempty"`
+
+	// ThumbWidth Make the captured picture this wide; alone, the height follows. 1 to 10000 pixels.
+	ThumbWidth *ThumbWidth `json:"thumb_width,omitempty"`
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
@@ -1174,6 +1233,9 @@ type Options struct {
 	FullWidth            *bool    `json:"full_width,omitempty"`
 	Height               int      `json:"height"`
 	Html                 *string  `json:"html,omitempty"`
+	ImgBg                *string  `json:"img_bg,omitempty"`
+	ImgFit               *string  `json:"img_fit,omitempty"`
+	ImgPosition          *string  `json:"img_position,omitempty"`
 	MaxHeight            *int     `json:"max_height,omitempty"`
 	Media                *string  `json:"media,omitempty"`
 	NavigationTimeoutMs  *int     `json:"navigation_timeout_ms,omitempty"`
@@ -1202,7 +1264,10 @@ type Options struct {
 
 	// Secrets Names of the options that were given and are not shown.
 	Secrets     *[]string `json:"secrets,omitempty"`
+	Selector    *string   `json:"selector,omitempty"`
 	SkipScroll  *bool     `json:"skip_scroll,omitempty"`
+	ThumbHeight *int      `json:"thumb_height,omitempty"`
+	ThumbWidth  *int      `json:"thumb_width,omitempty"`
 	TimeoutMs   int       `json:"timeout_ms"`
 	Transparent *bool     `json:"transparent,omitempty"`
 	Url         *string   `json:"url,omitempty"`
@@ -1776,6 +1841,15 @@ type ScreenshotRequest struct {
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
+	// ImgBg Colour that `contain` pads with, in hex: RGB, RRGGBB or RRGGBBAA.
+	ImgBg *ImgBg `json:"img_bg,omitempty"`
+
+	// ImgFit How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them.
+	ImgFit *ImgFit `json:"img_fit,omitempty"`
+
+	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
+	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
@@ -1806,8 +1880,17 @@ type ScreenshotRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
+	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
+	Selector *Selector `json:"selector,omitempty"`
+
 	// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
 	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
+
+	// ThumbHeight Make the captured picture this high; alone, the width follows. 1 to 10000 pixels.
+	ThumbHeight *ThumbHeight `json:"thumb_height,omitempty"`
+
+	// ThumbWidth Make the captured picture this wide; alone, the height follows. 1 to 10000 pixels.
+	ThumbWidth *ThumbWidth `json:"thumb_width,omitempty"`
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
@@ -1837,6 +1920,9 @@ type ScrollDelayMs = int
 
 // ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 type ScrollIncrementPx = int
+
+// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
+type Selector = string
 
 // Self defines model for Self.
 type Self struct {
@@ -1873,6 +1959,12 @@ type Surcharge struct {
 	// PricePerUnit In the operator's currency; an exact decimal.
 	PricePerUnit string `json:"price_per_unit"`
 }
+
+// ThumbHeight Make the captured picture this high; alone, the width follows. 1 to 10000 pixels.
+type ThumbHeight = int
+
+// ThumbWidth Make the captured picture this wide; alone, the height follows. 1 to 10000 pixels.
+type ThumbWidth = int
 
 // TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 type TimeoutMs = int
@@ -2492,7 +2584,13 @@ type GetScreenshotParams struct {
 	ScrollDelayMs       *ScrollDelayMs       `form:"scroll_delay_ms,omitempty" json:"scroll_delay_ms,omitempty"`
 	MaxHeight           *MaxHeight           `form:"max_height,omitempty" json:"max_height,omitempty"`
 	FullWidth           *FullWidth           `form:"full_width,omitempty" json:"full_width,omitempty"`
+	Selector            *Selector            `form:"selector,omitempty" json:"selector,omitempty"`
 	Clip                *Clip                `form:"clip,omitempty" json:"clip,omitempty"`
+	ThumbWidth          *ThumbWidth          `form:"thumb_width,omitempty" json:"thumb_width,omitempty"`
+	ThumbHeight         *ThumbHeight         `form:"thumb_height,omitempty" json:"thumb_height,omitempty"`
+	ImgFit              *ImgFit              `form:"img_fit,omitempty" json:"img_fit,omitempty"`
+	ImgPosition         *ImgPosition         `form:"img_position,omitempty" json:"img_position,omitempty"`
+	ImgBg               *ImgBg               `form:"img_bg,omitempty" json:"img_bg,omitempty"`
 	DarkMode            *DarkMode            `form:"dark_mode,omitempty" json:"dark_mode,omitempty"`
 	ReducedMotion       *ReducedMotion       `form:"reduced_motion,omitempty" json:"reduced_motion,omitempty"`
 	Media               *Media               `form:"media,omitempty" json:"media,omitempty"`

@@ -34,15 +34,13 @@ func (r region) clip(dx, dy, w, h int) *proto.PageViewport {
 // region finds what the job wants to see.
 func (a *attempt) region(ctx context.Context) (region, *job.Failure) {
 	s := a.spec
-	r := region{zoom: 1, scale: s.DeviceScaleFactor}
-	whole := s.FullPage && s.Clip == ""
-	if s.Clip == "" && !whole {
-		r.viewport = true
-		r.w, r.h = a.device(float64(s.Width)), a.device(float64(s.Height))
-		return r, nil
+	view := region{viewport: true, zoom: 1, scale: s.DeviceScaleFactor, w: a.device(float64(s.Width)), h: a.device(float64(s.Height))}
+	if s.Clip == "" && s.Selector == "" && !s.FullPage {
+		return view, nil
 	}
+	r := region{zoom: 1, scale: s.DeviceScaleFactor}
 	var content proto.DOMRect
-	if whole || s.Mobile != nil && *s.Mobile {
+	if s.FullPage || s.Mobile != nil && *s.Mobile {
 		m, fail := a.metrics(ctx)
 		if fail != nil {
 			return r, fail
@@ -56,19 +54,29 @@ func (a *attempt) region(ctx context.Context) (region, *job.Failure) {
 			content = *m.CSSContentSize
 		}
 	}
-	if s.Clip != "" {
+	if s.Selector != "" {
+		e, ok, fail := a.elementRegion(ctx, r.scale)
+		if fail != nil || ok {
+			e.zoom, e.scale = r.zoom, r.scale
+			return e, fail
+		}
+	}
+	switch {
+	case s.Clip != "":
 		x, y, w, h, _ := job.ParseClip(s.Clip)
 		r.x, r.y = int(math.Round(x*r.scale)), int(math.Round(y*r.scale))
 		r.w, r.h = max(1, int(math.Round(w*r.scale))), max(1, int(math.Round(h*r.scale)))
-		return r, nil
-	}
-	r.whole, r.w = true, a.device(float64(s.Width))
-	if s.FullWidth {
-		r.w = max(r.w, up(math.Ceil(content.Width)*r.scale))
-	}
-	r.h = up(math.Ceil(content.Height) * r.scale)
-	if s.MaxHeight > 0 {
-		r.h = min(r.h, up(float64(s.MaxHeight)*s.DeviceScaleFactor))
+	case s.FullPage:
+		r.whole, r.w = true, view.w
+		if s.FullWidth {
+			r.w = max(r.w, up(math.Ceil(content.Width)*r.scale))
+		}
+		r.h = up(math.Ceil(content.Height) * r.scale)
+		if s.MaxHeight > 0 {
+			r.h = min(r.h, up(float64(s.MaxHeight)*s.DeviceScaleFactor))
+		}
+	default:
+		return view, nil
 	}
 	return r, nil
 }

@@ -129,6 +129,15 @@ func (a *attempt) evaluate(ctx context.Context, expression string, limit time.Du
 	return nil
 }
 
+// literal is a text as JavaScript writes it; JSON is a part of that.
+func literal(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("capture: a text is always JSON: " + err.Error())
+	}
+	return string(b)
+}
+
 // inFlight are the requests that have no answer yet.
 func (t *tracker) inFlight() map[string]string {
 	t.mu.Lock()

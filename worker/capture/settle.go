@@ -177,6 +177,11 @@ func (a *attempt) ready(ctx context.Context) (look, error) {
 			return look{}, err
 		}
 	}
+	if a.spec.Selector != "" && a.spec.Format.Picture() && len(a.evidence.TimedOut) == 0 {
+		if _, err := a.element(ctx, min(elementLimit, max(0, time.Until(a.loadEnd)))); err != nil {
+			return look{}, err
+		}
+	}
 	budget := min(time.Until(a.loadEnd), readyLimit)
 	if len(a.evidence.TimedOut) > 0 { // load overdue: its images may never come
 		budget = min(max(budget, 0), 500*time.Millisecond)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"image"
+	"image/color"
 	_ "image/jpeg" // to read the size of what was captured
 	_ "image/png"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,32 +30,26 @@ var maxPixels = map[job.Format]struct{ area, side int }{
 	job.WebP: {maxArea, 1<<14 - 1},
 }
 
+// maxThumb is the largest thumbnail, in pixels: it stands in memory whole.
+const maxThumb = 25_000_000
+
 // shoot captures a picture of the viewport, the full page or a part of it.
 func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	r, fail := a.region(ctx)
 	if fail != nil {
 		return nil, fail
 	}
-	format := a.spec.Format
-	switch most := maxPixels[format]; {
-	case r.w*r.h > most.area || max(r.w, r.h) > most.side:
-		return nil, job.Fail(job.PageTooLarge, job.StageCapture,
-			"the picture would be %d by %d device pixels; a %s has at most %d a side and %d million in all: give max_height, lower width or device_scale_factor, or ask for format %s",
-			r.w, r.h, format, most.side, most.area/1_000_000, elsewhere(format))
-	case a.spec.FullPageMode == "native" && !r.oneShot():
-		return nil, job.Fail(job.PageTooLarge, job.StageCapture,
-			"the picture would be %d by %d device pixels; native captures at most %d a side and %d million in all: leave full_page_mode out, or give max_height",
-			r.w, r.h, maxSide, maxOne/1_000_000)
+	size, fit, fail := a.fit(r)
+	if fail != nil {
+		return nil, fail
 	}
 	stitch := a.spec.FullPageMode == "stitch" && r.whole
-	if r.oneShot() && !stitch || format == job.WebP && r.w*r.h <= maxArea && !stitch {
+	if !stitch && fit == nil && (r.oneShot() || a.spec.Format == job.WebP) {
 		return a.once(ctx, r)
 	}
-	var to picture.Writer
-	if format == job.JPEG {
-		to = picture.NewJPEG(r.w, r.h, a.spec.Quality, maxFile)
-	} else {
-		to = picture.NewPNG(r.w, r.h, a.spec.Transparent, a.careful(), maxFile)
+	to := a.file(r.w, r.h)
+	if fit != nil {
+		to = picture.NewSmall(r.w, r.h, *fit, a.file)
 	}
 	if stitch {
 		fail = a.stitch(ctx, r, to)
@@ -67,12 +63,67 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	if err != nil {
 		return nil, a.unwritten(err)
 	}
-	if format == job.WebP {
+	if a.spec.Format == job.WebP {
 		if body, fail = a.webp(ctx, body); fail != nil {
 			return nil, fail
 		}
 	}
-	return &Artifact{Body: body, Width: r.w, Height: r.h}, nil
+	return &Artifact{Body: body, Width: size.X, Height: size.Y}, nil
+}
+
+// file starts the file of a picture; one that is to be WebP is a PNG first.
+func (a *attempt) file(w, h int) picture.Writer {
+	if a.spec.Format == job.JPEG {
+		return picture.NewJPEG(w, h, a.spec.Quality, maxFile)
+	}
+	alpha := a.spec.Transparent || a.spec.ImgFit == "contain"
+	return picture.NewPNG(w, h, alpha, a.careful(), maxFile)
+}
+
+// fit is the size of the picture, and how what was captured becomes it; nil if
+// it is as it was captured. What cannot come out right is refused.
+func (a *attempt) fit(r region) (image.Point, *picture.Fit, *job.Failure) {
+	s, size := a.spec, image.Pt(r.w, r.h)
+	captured := s.Format
+	var fit *picture.Fit
+	if s.ThumbWidth > 0 || s.ThumbHeight > 0 {
+		captured = job.PNG
+		fit = &picture.Fit{Width: s.ThumbWidth, Height: s.ThumbHeight, Mode: s.ImgFit, Position: s.ImgPosition, Background: background(s.ImgBG)}
+		var pixels int
+		if size, pixels = fit.Result(r.w, r.h); pixels > maxThumb || max(size.X, size.Y) > maxPixels[s.Format].side {
+			return size, nil, job.Fail(job.PageTooLarge, job.StageCapture,
+				"the picture of %d by %d pixels would be made %d by %d; a thumbnail has at most %d a side and %d million in all: lower thumb_width or thumb_height, or give both with img_fit cover",
+				r.w, r.h, size.X, size.Y, maxPixels[s.Format].side, maxThumb/1_000_000)
+		}
+	}
+	switch most := maxPixels[captured]; {
+	case r.w*r.h > most.area || max(r.w, r.h) > most.side:
+		return size, nil, job.Fail(job.PageTooLarge, job.StageCapture,
+			"the picture would be %d by %d device pixels; a %s has at most %d a side and %d million in all: give max_height, lower width or device_scale_factor, or ask for format %s",
+			r.w, r.h, captured, most.side, most.area/1_000_000, elsewhere(captured))
+	case s.FullPageMode == "native" && r.whole && !r.oneShot():
+		return size, nil, job.Fail(job.PageTooLarge, job.StageCapture,
+			"the picture would be %d by %d device pixels; native captures at most %d a side and %d million in all: leave full_page_mode out, or give max_height",
+			r.w, r.h, maxSide, maxOne/1_000_000)
+	}
+	return size, fit, nil
+}
+
+// background reads the colour that a picture is padded with: RGB, RRGGBB or
+// RRGGBBAA in hex. Empty is white.
+func background(hex string) color.NRGBA {
+	hex = strings.TrimPrefix(hex, "#")
+	if len(hex) == 3 {
+		hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+	}
+	if len(hex) == 6 {
+		hex += "ff"
+	}
+	n, err := strconv.ParseUint(hex, 16, 32)
+	if err != nil {
+		return color.NRGBA{R: 255, G: 255, B: 255, A: 255}
+	}
+	return color.NRGBA{R: uint8(n >> 24), G: uint8(n >> 16), B: uint8(n >> 8), A: uint8(n)}
 }
 
 // elsewhere is a format that takes larger pictures.
