@@ -23,8 +23,8 @@ const (
 	stopWithin  = time.Minute
 )
 
-// child is a farm of our own: this program again, as `up --null`, in a folder
-// that ends with it.
+// child is a farm of our own: this program again, as `up --null` or with real
+// browsers, in a folder that ends with it.
 type child struct {
 	dir   string
 	url   string
@@ -37,11 +37,13 @@ type child struct {
 // childOf is how a farm of our own is set up.
 type childOf struct {
 	seats  int
+	real   bool          // the seats are browsers
 	slow   time.Duration // what a render takes
 	upload bool          // artifacts are stored
 	policy string        // text of its file; empty: the built-in one
 	pprof  string        // HOST:PORT; empty: none
 	args   []string      // of tintype up, beside ours
+	env    []string      // further variables
 }
 
 // startChild returns once the farm takes jobs.
@@ -79,6 +81,9 @@ func startChild(ctx context.Context, of childOf) (_ *child, err error) {
 	if of.pprof != "" {
 		args = append(args, "--pprof", of.pprof)
 	}
+	if of.real {
+		args = []string{"tier", "up", "--data", filepath.Join(dir, "data"), "--listen", "127.0.0.1:0", "--seats", strconv.Itoa(of.seats), "--log-level", "warn"}
+	}
 	args = append(args, of.args...)
 	if of.policy != "" {
 		file := filepath.Join(dir, "policy.yaml")
@@ -90,6 +95,7 @@ func startChild(ctx context.Context, of childOf) (_ *child, err error) {
 	cmd := exec.Command(program, args...)
 	// What the caller's environment sets for a farm is not meant for this one.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "TINTYPE_") })
+	cmd.Env = append(cmd.Env, of.env...)
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours; it is stopped by its pid
 	out, err := cmd.StdoutPipe()

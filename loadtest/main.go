@@ -2,6 +2,7 @@
 // of JSON. It checks each answer: a picture that is not a picture, or a job
 // that is lost, fails the run.
 //
+//	go run ./loadtest render --subjects all
 //	go run ./loadtest idle --key-file /var/lib/tintype/first.key
 //	go run ./loadtest control --clients 256 --duration 20s
 //	go run ./loadtest failover --kills 100
@@ -12,7 +13,8 @@
 //	go run ./loadtest seeds
 //	go run ./loadtest up --null=noupload --data /tmp/null --seats 128
 //
-// idle goes beside the same work on a bare driver in the same run. control
+// render takes turns between the farm with browsers and what one would use in
+// its place, each as processes of their own. idle goes beside the same work on a bare driver in the same run. control
 // starts a farm of its own, with seats that return a fixed picture (up --null):
 // what it measures is everything but rendering. failover does the same with each
 // tier in a process of its own, and ends the leader again and again.
@@ -24,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,6 +34,7 @@ import (
 )
 
 type commands struct {
+	Render   render    `cmd:"" help:"Renders of a corpus of pages: this farm beside a bare driver, a reused tab, and peers."`
 	Idle     idle      `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
 	Control  control   `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
 	Failover failover  `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`
@@ -42,6 +46,7 @@ type commands struct {
 	Plants   plants    `cmd:"" help:"Plant known bugs in a copy of the tree; each named test must notice its own."`
 	Refold   refold    `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
 	Chaos    chaos     `cmd:"" help:"Kill the parts of a farm while it works, and audit what is left."`
+	Subject  subject   `cmd:"" hidden:"" help:"The bare driver in a process of its own."`
 	Store    storeCmd  `cmd:"" hidden:"" help:"One embedded store in a process of its own."`
 	Tier     tier      `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
 	Up       up        `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`
@@ -51,7 +56,7 @@ type commands struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	k := kong.Parse(&commands{}, kong.Name("loadtest"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	k := kong.Parse(&commands{}, kong.Name("loadtest"), kong.UsageOnError(), kong.Vars{"subjects": strings.Join(subjectNames(), ", "), "pages": pageNames()}, kong.BindTo(ctx, (*context.Context)(nil)))
 	k.FatalIfErrorf(k.Run())
 }
 

@@ -25,7 +25,7 @@ import (
 // tier is one of tintype's own modes in this program, so that a farm of
 // several processes needs no second binary.
 type tier struct {
-	Args []string `arg:"" help:"backends, migrate, scheduler or api, and the flags of that mode."`
+	Args []string `arg:"" help:"backends, migrate, scheduler, api or up, and the flags of that mode."`
 }
 
 // Run runs the tier until ctx ends.
@@ -48,6 +48,8 @@ func (c *tier) Run(ctx context.Context) error {
 		err = p.Scheduler(ctx, cfg.Scheduler)
 	case "api":
 		err = p.API(ctx, cfg.API)
+	case "up": // with browsers
+		err = p.Up(ctx, cfg.Up)
 	default:
 		err = fmt.Errorf("%s is not for here", cfg.Command)
 	}

@@ -2,14 +2,12 @@ package worker_test
 
 import (
 	"bufio"
-	"context"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -87,35 +85,24 @@ func BenchmarkBareDriver(b *testing.B) {
 // rod and without the proxy.
 func bareBrowser(b *testing.B) *rod.Browser {
 	b.Helper()
-	dir := browserDir(b)
-	ours, err := browser.Launch(context.Background(), browser.Config{Dir: dir})
-	if err != nil {
-		b.Fatal(err)
-	}
-	line, err := os.ReadFile("/proc/" + strconv.Itoa(ours.PID()) + "/cmdline")
-	if err := ours.Kill(); err != nil {
-		b.Fatal(err)
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
 	home, err := os.MkdirTemp("", "tintype-bare-")
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { os.RemoveAll(home) })
-	args := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")[1:]
-	args = slices.DeleteFunc(args, func(a string) bool {
-		return strings.HasPrefix(a, "--proxy-") || strings.HasPrefix(a, "--host-resolver-rules") ||
-			strings.HasPrefix(a, "--user-data-dir") || a == "--remote-debugging-pipe"
-	})
-	args = append([]string{"--remote-debugging-port=0", "--user-data-dir=" + home}, args...)
+	if err := os.Mkdir(filepath.Join(home, "profile"), 0o777); err != nil {
+		b.Fatal(err)
+	}
+	args := slices.DeleteFunc(browser.Unproxied(home), func(a string) bool { return a == "--remote-debugging-pipe" })
+	args = append([]string{"--remote-debugging-port=0"}, args...)
 	cmd := exec.Command(browser.DefaultBin, args...)
 	cmd.Env, cmd.Dir = []string{"HOME=" + home, "TMPDIR=" + home}, home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
-		if err := os.Chown(home, 65534, 65534); err != nil {
-			b.Fatal(err)
+		for _, dir := range []string{home, filepath.Join(home, "profile")} {
+			if err := os.Chown(dir, 65534, 65534); err != nil {
+				b.Fatal(err)
+			}
 		}
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
 	}

@@ -2,7 +2,9 @@ package browser
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +49,15 @@ func args(dir string) []string {
 		a = append(a, "--disable-dev-shm-usage")
 	}
 	return append(a, "about:blank")
+}
+
+// Unproxied is the command line of a browser whose files are below dir, less
+// the flags that lead it through a job's proxy: for measurements of the same
+// browser with nothing around it. No page of a stranger is for such a browser.
+func Unproxied(dir string) []string {
+	return slices.DeleteFunc(args(dir), func(f string) bool {
+		return strings.HasPrefix(f, "--proxy-") || strings.HasPrefix(f, "--host-resolver-rules=")
+	})
 }
 
 // sharedMemoryShort reports whether /dev/shm is missing or too small for the

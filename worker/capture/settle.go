@@ -197,9 +197,19 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	limit := budget + 500*time.Millisecond
 	all := a.spec.FullPage || a.spec.Format == job.PDF
 	var l look
-	err := a.evaluate(ctx, fmt.Sprintf("(%s)(%d, %t, %t)", strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0), limit, &l)
+	err := a.evaluate(ctx, readyCall(budget, all), limit, &l)
 	return l, err
 }
+
+// readyCall is the readiness script with its arguments.
+func readyCall(budget time.Duration, all bool) string {
+	return fmt.Sprintf("(%s)(%d, %t, %t)", strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0)
+}
+
+// ReadyExpression is the readiness rule for a picture of the viewport, as the
+// page evaluates it: whoever measures a bare driver beside this package lets it
+// wait for the same.
+func ReadyExpression(budget time.Duration) string { return readyCall(budget, false) }
 
 // movedOr tells a document that was replaced under the script from an error.
 func movedOr(err error) error {
