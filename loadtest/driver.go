@@ -31,6 +31,7 @@ type receipt struct {
 	ID    int    `json:"id"` // 0: the subject is ready for orders
 	Bytes int    `json:"bytes,omitempty"`
 	Error string `json:"error,omitempty"`
+	Port  int    `json:"port,omitempty"` // of a subject that takes its orders over HTTP
 }
 
 // subject is the bare driver in a process of its own: the same binary, flags,

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,4 +68,24 @@ func TestMeter(t *testing.T) {
 		t.Errorf("%+v, %d held, %v", got, heldBy(os.Getpid()), err)
 	}
 	runtime.KeepAlive(held)
+}
+
+// Where there is no Node.js, peers are left out, in words.
+func TestPeersLeftOut(t *testing.T) {
+	c := render{Subjects: []string{"peers"}, Node: t.TempDir() + "/node", Cache: t.TempDir()}
+	skipped := map[string]string{}
+	makers, err := c.makers(t.Context(), skipped)
+	if err != nil || len(makers) != 0 || len(skipped) != len(peers()) {
+		t.Errorf("%d makers, skipped %v, %v", len(makers), skipped, err)
+	}
+	if why := skipped["cluster"]; !strings.Contains(why, "no Node.js") {
+		t.Errorf("the cluster is left out because of %q", why)
+	}
+	if _, err := (&render{Subjects: []string{"farm", "gowitness"}}).makers(t.Context(), skipped); err == nil || !strings.Contains(err.Error(), `"gowitness"`) {
+		t.Errorf("an unknown subject: %v", err)
+	}
+	all, err := (&render{Subjects: []string{"all"}, Node: t.TempDir() + "/node"}).makers(t.Context(), skipped)
+	if err != nil || len(all) != len(ours()) {
+		t.Errorf("all are %d, %v", len(all), err)
+	}
 }

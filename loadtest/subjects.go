@@ -30,9 +30,10 @@ type maker struct {
 // ours are the subjects that need nothing from elsewhere.
 func ours() []maker {
 	return []maker{
-		{"farm", startFarm},
+		{"farm", func(ctx context.Context, t *contest) (runner, error) { return t.farm(ctx, true) }},
 		{"bare", func(_ context.Context, t *contest) (runner, error) { return t.bare() }},
-		{"bare, default png", func(_ context.Context, t *contest) (runner, error) { return t.bare("--no-fast") }},
+		{"bare-default-png", func(_ context.Context, t *contest) (runner, error) { return t.bare("--no-fast") }},
+		{"farm-default-png", func(ctx context.Context, t *contest) (runner, error) { return t.farm(ctx, false) }},
 		{"reuse", func(_ context.Context, t *contest) (runner, error) { return t.bare("--reuse") }},
 	}
 }
@@ -87,11 +88,12 @@ func (c *render) makers(ctx context.Context, skipped map[string]string) ([]maker
 type farmRunner struct {
 	*child
 	client *http.Client
+	fast   bool // PNG encoded for speed
 }
 
-// startFarm starts a whole farm with browsers: everything below the process,
+// farm starts a whole farm with browsers: everything below the process,
 // stores included, is charged to it.
-func startFarm(ctx context.Context, t *contest) (runner, error) {
+func (t *contest) farm(ctx context.Context, fast bool) (runner, error) {
 	host := strings.TrimPrefix(t.site, "http://")
 	c, err := startChild(ctx, childOf{
 		seats: t.Seats, real: true, args: []string{"--egress-allow", host}, env: []string{"TINTYPE_CHROMIUM_BIN=" + t.Chromium},
@@ -100,7 +102,7 @@ func startFarm(ctx context.Context, t *contest) (runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &farmRunner{c, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}, nil
+	return &farmRunner{c, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, fast}, nil
 }
 
 func (f *farmRunner) pid() int { return f.cmd.Process.Pid }
@@ -114,6 +116,9 @@ func (f *farmRunner) render(ctx context.Context, url, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	body := fmt.Appendf(nil, `{"url":%q,"width":%d,"height":%d}`, url, corpus.Width, corpus.Height)
+	if !f.fast {
+		body = append(body[:len(body)-1], `,"optimize_for_speed":false}`...)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/v1/screenshot", bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -141,6 +146,7 @@ type hand struct {
 	said  *bytes.Buffer // on stderr; read once it has ended
 	in    io.WriteCloser
 	ended chan struct{}
+	port  int // that it told of; 0: none
 
 	mu      sync.Mutex
 	last    int                  // guarded by mu
@@ -178,7 +184,8 @@ func startHand(cmd *exec.Cmd) (*hand, error) {
 	ready := h.waiting[0]
 	go h.read(out)
 	select {
-	case <-ready:
+	case r := <-ready:
+		h.port = r.Port
 		return h, nil
 	case <-h.ended:
 		return nil, fmt.Errorf("it ended with %s: %s", cmd.ProcessState, h.words())
