@@ -257,6 +257,9 @@ const (
 	ListUsageEventsParamsFormatJsonl ListUsageEventsParamsFormat = "jsonl"
 )
 
+// AcceptLang Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`. At most 255 characters.
+type AcceptLang = string
+
 // Account defines model for Account.
 type Account struct {
 	Id         string `json:"id"`
@@ -340,6 +343,9 @@ type AccountUsageList struct {
 	// NextCursor `after` of the next page; null on the last.
 	NextCursor *string `json:"next_cursor"`
 }
+
+// Accuracy Of that place. 0 to 100000 metres.
+type Accuracy = float64
 
 // AuditEntry defines model for AuditEntry.
 type AuditEntry struct {
@@ -608,6 +614,9 @@ type BatchStatus string
 
 // Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 type Clip = string
+
+// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
+type Cookies = []string
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
@@ -878,8 +887,17 @@ type JobList struct {
 
 // JobRequest Exactly one of `url` and `html`, and any options.
 type JobRequest struct {
+	// AcceptLang Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`. At most 255 characters.
+	AcceptLang *AcceptLang `json:"accept_lang,omitempty"`
+
+	// Accuracy Of that place. 0 to 100000 metres.
+	Accuracy *Accuracy `json:"accuracy,omitempty"`
+
 	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 	Clip *Clip `json:"clip,omitempty"`
+
+	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
+	Cookies *Cookies `json:"cookies,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -931,6 +949,12 @@ type JobRequest struct {
 
 	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
 	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
+	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+	Latitude *Latitude `json:"latitude,omitempty"`
+
+	// Longitude With `latitude`. -180 to 180 degrees.
+	Longitude *Longitude `json:"longitude,omitempty"`
 
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
@@ -1036,10 +1060,16 @@ type JobRequest struct {
 	// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
 	TtlS *TtlS `json:"ttl_s,omitempty"`
 
+	// Tz Time zone of the browser, by its IANA name, such as `Europe/Berlin`. At most 64 characters.
+	Tz *Tz `json:"tz,omitempty"`
+
 	// Url The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 	// (WHATWG). It holds no credentials. Addresses that are not public end the job as
 	// `address_refused`.
 	Url *PageUrl `json:"url,omitempty"`
+
+	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
+	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
@@ -1099,6 +1129,9 @@ type KeyRequest struct {
 // KeyRequestScopes defines model for KeyRequest.Scopes.
 type KeyRequestScopes string
 
+// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+type Latitude = float64
+
 // LineDefaults Fields of `POST /v1/jobs` for all lines, but `custom_id`. What a line says itself goes before
 // them; a line with `url` or `html` takes neither from here, nor one with `retina` or
 // `device_scale_factor`.
@@ -1126,6 +1159,9 @@ type Links struct {
 	Result string `json:"result"`
 	Self   string `json:"self"`
 }
+
+// Longitude With `latitude`. -180 to 180 degrees.
+type Longitude = float64
 
 // MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 type MaxHeight = int
@@ -1220,6 +1256,8 @@ type OptimizeForSpeed = bool
 
 // Options The request with every default filled in. Where it was over 16 KiB, texts and lists of more than 1 KiB are left out.
 type Options struct {
+	AcceptLang           *string  `json:"accept_lang,omitempty"`
+	Accuracy             *float64 `json:"accuracy,omitempty"`
 	Clip                 *string  `json:"clip,omitempty"`
 	DarkMode             *bool    `json:"dark_mode,omitempty"`
 	DelayMs              int      `json:"delay_ms"`
@@ -1236,6 +1274,8 @@ type Options struct {
 	ImgBg                *string  `json:"img_bg,omitempty"`
 	ImgFit               *string  `json:"img_fit,omitempty"`
 	ImgPosition          *string  `json:"img_position,omitempty"`
+	Latitude             *float64 `json:"latitude,omitempty"`
+	Longitude            *float64 `json:"longitude,omitempty"`
 	MaxHeight            *int     `json:"max_height,omitempty"`
 	Media                *string  `json:"media,omitempty"`
 	NavigationTimeoutMs  *int     `json:"navigation_timeout_ms,omitempty"`
@@ -1270,7 +1310,9 @@ type Options struct {
 	ThumbWidth  *int      `json:"thumb_width,omitempty"`
 	TimeoutMs   int       `json:"timeout_ms"`
 	Transparent *bool     `json:"transparent,omitempty"`
+	Tz          *string   `json:"tz,omitempty"`
 	Url         *string   `json:"url,omitempty"`
+	UserAgent   *string   `json:"user_agent,omitempty"`
 	WaitUntil   string    `json:"wait_until"`
 	Width       int       `json:"width"`
 }
@@ -1391,6 +1433,15 @@ type PdfPreferCssPageSize = bool
 
 // PdfRequest Exactly one of `url` and `html`, and any options.
 type PdfRequest struct {
+	// AcceptLang Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`. At most 255 characters.
+	AcceptLang *AcceptLang `json:"accept_lang,omitempty"`
+
+	// Accuracy Of that place. 0 to 100000 metres.
+	Accuracy *Accuracy `json:"accuracy,omitempty"`
+
+	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
+	Cookies *Cookies `json:"cookies,omitempty"`
+
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
 
@@ -1426,6 +1477,12 @@ type PdfRequest struct {
 
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
+
+	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+	Latitude *Latitude `json:"latitude,omitempty"`
+
+	// Longitude With `latitude`. -180 to 180 degrees.
+	Longitude *Longitude `json:"longitude,omitempty"`
 
 	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
 	Media *Media `json:"media,omitempty"`
@@ -1501,10 +1558,16 @@ type PdfRequest struct {
 	// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
 	TtlS *TtlS `json:"ttl_s,omitempty"`
 
+	// Tz Time zone of the browser, by its IANA name, such as `Europe/Berlin`. At most 64 characters.
+	Tz *Tz `json:"tz,omitempty"`
+
 	// Url The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 	// (WHATWG). It holds no credentials. Addresses that are not public end the job as
 	// `address_refused`.
 	Url *PageUrl `json:"url,omitempty"`
+
+	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
+	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
@@ -1796,8 +1859,17 @@ type Retina = bool
 
 // ScreenshotRequest Exactly one of `url` and `html`, and any options.
 type ScreenshotRequest struct {
+	// AcceptLang Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`. At most 255 characters.
+	AcceptLang *AcceptLang `json:"accept_lang,omitempty"`
+
+	// Accuracy Of that place. 0 to 100000 metres.
+	Accuracy *Accuracy `json:"accuracy,omitempty"`
+
 	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 	Clip *Clip `json:"clip,omitempty"`
+
+	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
+	Cookies *Cookies `json:"cookies,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -1849,6 +1921,12 @@ type ScreenshotRequest struct {
 
 	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
 	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
+	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+	Latitude *Latitude `json:"latitude,omitempty"`
+
+	// Longitude With `latitude`. -180 to 180 degrees.
+	Longitude *Longitude `json:"longitude,omitempty"`
 
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
@@ -1903,10 +1981,16 @@ type ScreenshotRequest struct {
 	// for so long. 0 neither takes nor keeps one. Left out: as the plan says.
 	TtlS *TtlS `json:"ttl_s,omitempty"`
 
+	// Tz Time zone of the browser, by its IANA name, such as `Europe/Berlin`. At most 64 characters.
+	Tz *Tz `json:"tz,omitempty"`
+
 	// Url The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 	// (WHATWG). It holds no credentials. Addresses that are not public end the job as
 	// `address_refused`.
 	Url *PageUrl `json:"url,omitempty"`
+
+	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
+	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
@@ -1986,6 +2070,9 @@ type Transparent = bool
 // is no older answers this request at once, unbilled; and this job's result answers later ones
 // for so long. 0 neither takes nor keeps one. Left out: as the plan says.
 type TtlS = int
+
+// Tz Time zone of the browser, by its IANA name, such as `Europe/Berlin`. At most 64 characters.
+type Tz = string
 
 // Usage defines model for Usage.
 type Usage struct {
@@ -2076,6 +2163,9 @@ type UsageEventList struct {
 	// NextCursor `after` of the next page; of the last one, where events that come later will be. Null while there are none.
 	NextCursor *string `json:"next_cursor"`
 }
+
+// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
+type UserAgent = string
 
 // WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 type WaitUntil string
@@ -2524,6 +2614,13 @@ type GetPdfParams struct {
 	FailOnTimeout        *FailOnTimeout        `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
 	FailOn4xx            *FailOn4xx            `form:"fail_on_4xx,omitempty" json:"fail_on_4xx,omitempty"`
 	FailOn5xx            *FailOn5xx            `form:"fail_on_5xx,omitempty" json:"fail_on_5xx,omitempty"`
+	UserAgent            *UserAgent            `form:"user_agent,omitempty" json:"user_agent,omitempty"`
+	Cookies              *Cookies              `form:"cookies,omitempty" json:"cookies,omitempty"`
+	Latitude             *Latitude             `form:"latitude,omitempty" json:"latitude,omitempty"`
+	Longitude            *Longitude            `form:"longitude,omitempty" json:"longitude,omitempty"`
+	Accuracy             *Accuracy             `form:"accuracy,omitempty" json:"accuracy,omitempty"`
+	Tz                   *Tz                   `form:"tz,omitempty" json:"tz,omitempty"`
+	AcceptLang           *AcceptLang           `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
 	PdfPageSize          *PdfPageSize          `form:"pdf_page_size,omitempty" json:"pdf_page_size,omitempty"`
 	PdfPageWidth         *PdfPageWidth         `form:"pdf_page_width,omitempty" json:"pdf_page_width,omitempty"`
 	PdfPageHeight        *PdfPageHeight        `form:"pdf_page_height,omitempty" json:"pdf_page_height,omitempty"`
@@ -2601,6 +2698,13 @@ type GetScreenshotParams struct {
 	FailOnTimeout       *FailOnTimeout       `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
 	FailOn4xx           *FailOn4xx           `form:"fail_on_4xx,omitempty" json:"fail_on_4xx,omitempty"`
 	FailOn5xx           *FailOn5xx           `form:"fail_on_5xx,omitempty" json:"fail_on_5xx,omitempty"`
+	UserAgent           *UserAgent           `form:"user_agent,omitempty" json:"user_agent,omitempty"`
+	Cookies             *Cookies             `form:"cookies,omitempty" json:"cookies,omitempty"`
+	Latitude            *Latitude            `form:"latitude,omitempty" json:"latitude,omitempty"`
+	Longitude           *Longitude           `form:"longitude,omitempty" json:"longitude,omitempty"`
+	Accuracy            *Accuracy            `form:"accuracy,omitempty" json:"accuracy,omitempty"`
+	Tz                  *Tz                  `form:"tz,omitempty" json:"tz,omitempty"`
+	AcceptLang          *AcceptLang          `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
 	TtlS                *TtlS                `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
 	Force               *Force               `form:"force,omitempty" json:"force,omitempty"`
 	CustomId            *CustomId            `form:"custom_id,omitempty" json:"custom_id,omitempty"`

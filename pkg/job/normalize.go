@@ -82,7 +82,7 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 		}
 	}
 	errs = append(errs, s.checkTogether(at, said)...)
-	for _, own := range [][]*FieldError{s.checkSize(), s.checkActs(), s.checkDocument(), s.checkSecrets()} {
+	for _, own := range [][]*FieldError{s.checkSize(), s.checkActs(), s.checkDocument(), s.checkNetwork(), s.checkSecrets()} {
 		errs = preferring(errs, own)
 	}
 	return errs

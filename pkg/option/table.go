@@ -102,17 +102,17 @@ var networkOptions = []Option{
 	{Name: "block_urls", Group: Blocking, Kind: List, Max: 100, Each: 1024, Soon: true, Doc: "Load nothing whose URL one of these patterns matches; `*` stands for anything."},
 	{Name: "block_resources", Group: Blocking, Kind: List, Max: 13, Enum: []string{"stylesheet", "image", "media", "font", "script", "texttrack", "xhr", "fetch", "eventsource", "websocket", "manifest", "ping", "other"}, Soon: true, Doc: "Load nothing of these types."},
 
-	{Name: "user_agent", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[\x20-\x7E]+$`, Soon: true, Doc: "What the browser says it is."},
+	{Name: "user_agent", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[\x20-\x7E]+$`, Doc: "What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name."},
 	{Name: "headers", Group: Request, Kind: Object, Max: 50, Each: 8192, Secret: true, Soon: true, Doc: "Request headers, for the page's own origin alone. In a query: `headers=Name: value`, once for each."},
-	{Name: "cookies", Group: Request, Kind: List, Max: 100, Each: 4096, Secret: true, Soon: true, Doc: "Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host."},
+	{Name: "cookies", Group: Request, Kind: List, Max: 100, Each: 4096, Secret: true, Doc: "Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host."},
 	{Name: "authorization", Group: Request, Kind: Text, Min: 1, Max: 8192, Secret: true, Soon: true, Doc: "The `Authorization` header, for the page's own origin alone."},
 	{Name: "basic_auth", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[^:\x00-\x1F\x7F]+:[^\x00-\x1F\x7F]*$`, Secret: true, Soon: true, Doc: "`user:password` for HTTP basic authentication at the page's own origin."},
 	{Name: "proxy", Group: Request, Kind: Text, Min: 1, Max: 1024, Secret: true, Soon: true, Doc: "An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's."},
-	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Soon: true, Doc: "Where the browser is, for pages that ask. They are allowed to."},
-	{Name: "longitude", Group: Request, Kind: Number, Min: -180, Max: 180, Unit: "degrees", Needs: []string{"latitude"}, Soon: true, Doc: "With `latitude`."},
-	{Name: "accuracy", Group: Request, Kind: Number, Min: 0, Max: 100_000, Unit: "metres", Needs: []string{"latitude"}, Default: 10, Soon: true, Doc: "Of that place."},
-	{Name: "tz", Group: Request, Kind: Text, Min: 1, Max: 64, Default: "UTC", Soon: true, Doc: "Time zone of the browser, by its IANA name, such as `Europe/Berlin`."},
-	{Name: "accept_lang", Group: Request, Kind: Text, Min: 2, Max: 255, Pattern: `^[A-Za-z0-9*.,;=\- ]+$`, Default: "en-US", Soon: true, Doc: "Languages of the browser, as `Accept-Language` writes them."},
+	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Doc: "Where the browser is, for pages that ask. They are allowed to."},
+	{Name: "longitude", Group: Request, Kind: Number, Min: -180, Max: 180, Unit: "degrees", Needs: []string{"latitude"}, Doc: "With `latitude`."},
+	{Name: "accuracy", Group: Request, Kind: Number, Min: 0, Max: 100_000, Unit: "metres", Needs: []string{"latitude"}, Default: 10, Doc: "Of that place."},
+	{Name: "tz", Group: Request, Kind: Text, Min: 1, Max: 64, Default: "UTC", Doc: "Time zone of the browser, by its IANA name, such as `Europe/Berlin`."},
+	{Name: "accept_lang", Group: Request, Kind: Text, Min: 2, Max: 255, Pattern: `^[A-Za-z0-9*.,;=\- ]+$`, Default: "en-US", Doc: "Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`."},
 }
 
 var paperOptions = []Option{

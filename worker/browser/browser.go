@@ -231,6 +231,10 @@ func (b *Browser) deliver(e event) {
 		return
 	}
 	for _, t := range tabs {
+		if e.Method == (proto.FetchRequestPaused{}).ProtoEvent() {
+			t.paused(e.Params)
+			continue
+		}
 		t.deliver(e)
 	}
 }

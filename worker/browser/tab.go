@@ -26,13 +26,15 @@ type Tab struct {
 	target  proto.TargetTargetID
 	session proto.TargetSessionID
 
-	mu      sync.Mutex
-	listen  func(method string, params json.RawMessage) // guarded by mu
-	fulls   int                                         // heaps that were full before Listen; guarded by mu
-	crash   *Crash                                      // guarded by mu
-	crashed chan struct{}                               // closed when the renderer died
-	known   chan struct{}                               // closed when it is known how
-	tell    sync.Once                                   // closes known
+	mu       sync.Mutex
+	listen   func(method string, params json.RawMessage) // guarded by mu
+	pause    func(params json.RawMessage)                // guarded by mu; see Pause
+	follower *follower                                   // guarded by mu; nil unless asked for
+	fulls    int                                         // heaps that were full before Listen; guarded by mu
+	crash    *Crash                                      // guarded by mu
+	crashed  chan struct{}                               // closed when the renderer died
+	known    chan struct{}                               // closed when it is known how
+	tell     sync.Once                                   // closes known
 }
 
 // A Crash says how a renderer ended.
@@ -117,8 +119,11 @@ func (t *Tab) deliver(e event) {
 		t.die(Crash{Status: "crashed"}, false)
 	}
 	t.mu.Lock()
-	f := t.listen
+	f, followed := t.listen, t.follower
 	t.mu.Unlock()
+	if followed != nil {
+		followed.hear(e)
+	}
 	if f != nil {
 		f(e.Method, e.Params)
 	}
@@ -180,6 +185,19 @@ func (t *Tab) Post(call proto.Request) {
 	t.browser.client.send(string(t.session), call.ProtoReq(), call, false)
 }
 
+// Do makes a call by way of c and wants no more of its answer than that there
+// is one.
+func (t *Tab) Do(c proto.Client, call proto.Request) error {
+	within := c.(caller)
+	_, err := within.Call(within.ctx, within.session, call.ProtoReq(), call)
+	return err
+}
+
+// PostRoot sends a call to the browser whose answer nobody waits for.
+func (t *Tab) PostRoot(call proto.Request) {
+	t.browser.client.send("", call.ProtoReq(), call, false)
+}
+
 // Gone is closed when the whole browser has ended.
 func (t *Tab) Gone() <-chan struct{} { return t.browser.client.done }
 
@@ -188,11 +206,46 @@ func (t *Tab) Gone() <-chan struct{} { return t.browser.client.done }
 // browser itself is not well.
 func (t *Tab) Close(ctx context.Context) error {
 	t.Listen(nil)
+	t.mu.Lock()
+	followed, pausing := t.follower, t.pause != nil
+	t.pause = nil
+	t.mu.Unlock()
+	if followed != nil {
+		followed.stop()
+	}
 	err := proto.TargetDisposeBrowserContext{BrowserContextID: t.context}.Call(t.browser.root(ctx, 3*time.Second))
+	if pausing { // not before the page is gone: what is held would be let go
+		t.PostRoot(proto.FetchDisable{})
+	}
 	t.browser.client.on(string(t.session), nil)
 	t.browser.dropTab(t)
 	if err != nil {
 		return fmt.Errorf("dispose of the browser context: %w", err)
+	}
+	return nil
+}
+
+// Root is the browser as the receiver of calls that each end after limit, for
+// the few that speak of the tab's context and not of its page.
+func (t *Tab) Root(ctx context.Context, limit time.Duration) proto.Client {
+	return t.browser.root(ctx, limit)
+}
+
+// Context is the tab's browser context.
+func (t *Tab) Context() proto.BrowserBrowserContextID { return t.context }
+
+// Pause has the browser hold every request that a pattern matches until f's
+// caller answers it through Root: those of the page, of its frames in other
+// processes and of its workers, but no WebSocket. The browser must have no
+// other tab. f gets the parameters of Fetch.requestPaused and runs on the
+// goroutine that reads the browser's pipe: it must be quick and must not call
+// the browser.
+func (t *Tab) Pause(ctx context.Context, patterns []*proto.FetchRequestPattern, f func(params json.RawMessage)) error {
+	t.mu.Lock()
+	t.pause = f
+	t.mu.Unlock()
+	if err := (proto.FetchEnable{Patterns: patterns}).Call(t.Root(ctx, 2*time.Second)); err != nil {
+		return fmt.Errorf("pause requests: %w", err)
 	}
 	return nil
 }
@@ -246,4 +299,14 @@ func (t *Tab) Screenshot(ctx context.Context, limit time.Duration, shot proto.Pa
 		return nil, fmt.Errorf("%s: %w", shot.ProtoReq(), err)
 	}
 	return res.Data, nil
+}
+
+// paused takes a request that the browser holds.
+func (t *Tab) paused(params json.RawMessage) {
+	t.mu.Lock()
+	f := t.pause
+	t.mu.Unlock()
+	if f != nil {
+		f(params)
+	}
 }

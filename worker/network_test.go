@@ -1,0 +1,265 @@
+package worker_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tintype/tintype/pkg/job"
+)
+
+// spy is two sites of two hosts. Each page of the first has a frame of the
+// second and workers, and each tells what it can see of its browser by asking
+// for /said/WHO?JSON. The spy keeps what it was asked.
+type spy struct {
+	*bench
+	site, other       string // URLs without the closing slash
+	address, otherAdr string
+
+	mu     sync.Mutex
+	asked  []*http.Request
+	gotAll map[string]string // what was said, by WHO; guarded by mu
+}
+
+const sayScript = `const say=async(who)=>{const n=navigator;
+	const seen={ua:n.userAgent,platform:n.platform,languages:n.languages,zone:Intl.DateTimeFormat().resolvedOptions().timeZone,
+		locale:Intl.DateTimeFormat().resolvedOptions().locale,offset:new Date(2026,0,1).getTimezoneOffset(),
+		brands:n.userAgentData?n.userAgentData.brands.map(b=>b.brand+'/'+b.version).sort().join():'none',mobile:n.userAgentData?.mobile,hinted:n.userAgentData?.platform};
+	await fetch('/said/'+who+'?'+encodeURIComponent(JSON.stringify(seen)))};`
+
+func newSpy(t *testing.T, more ...string) *spy {
+	needBrowser(t)
+	s := &spy{gotAll: map[string]string{}}
+	one, two := httptest.NewServer(s), httptest.NewServer(s)
+	t.Cleanup(one.Close)
+	t.Cleanup(two.Close)
+	s.site, s.address = one.URL, strings.TrimPrefix(one.URL, "http://")
+	_, port, _ := strings.Cut(strings.TrimPrefix(two.URL, "http://"), ":")
+	s.otherAdr = "localhost:" + port
+	s.other = "http://" + s.otherAdr
+	s.bench = newBench(t, nil, append(more, s.address, s.otherAdr)...)
+	return s
+}
+
+func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.asked = append(s.asked, r.Clone(r.Context()))
+	s.mu.Unlock()
+	html := func(body string) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, "<!doctype html><body style='margin:0;background:#0000ff'>"+body)
+	}
+	switch path := r.URL.Path; {
+	case path == "/identity":
+		html(`<iframe src="` + s.other + `/frame"></iframe><script>` + sayScript + `say('page');new Worker('/worker.js');
+			navigator.serviceWorker.register('/service.js')</script>`)
+	case path == "/frame":
+		html(`<script>` + sayScript + `say('frame')</script>`)
+	case path == "/worker.js", path == "/service.js":
+		w.Header().Set("Content-Type", "text/javascript")
+		io.WriteString(w, sayScript+`say('`+strings.TrimSuffix(path[1:], ".js")+`')`)
+	case strings.HasPrefix(path, "/said/"):
+		said, _ := url.QueryUnescape(r.URL.RawQuery)
+		s.mu.Lock()
+		s.gotAll[strings.TrimPrefix(path, "/said/")] = said
+		s.mu.Unlock()
+	case path == "/where":
+		html(`<script>navigator.geolocation.getCurrentPosition(p=>fetch('/said/where?'+encodeURIComponent([p.coords.latitude,p.coords.longitude,p.coords.accuracy])),e=>fetch('/said/where?denied'))</script>`)
+	case path == "/plain":
+		html(`<p>plain`)
+	case path == "/to-other":
+		http.Redirect(w, r, s.other+"/back", http.StatusFound)
+	case path == "/back":
+		http.Redirect(w, r, s.site+"/plain", http.StatusFound)
+	case path == "/mixed":
+		html(`<img src="/own.png"><img src="` + s.other + `/foreign.png"><img src="/hop"><iframe src="` + s.other + `/frame-of-own"></iframe><script>fetch('/own-fetch')</script>`)
+	case path == "/hop":
+		http.Redirect(w, r, s.other+"/hopped.png", http.StatusFound)
+	case path == "/frame-of-own":
+		html(`<img src="` + s.site + `/from-other.png"><script>fetch('` + s.site + `/cors-from-other')</script>`)
+	case path == "/cookies":
+		html(`<script>fetch('/said/cookies?'+encodeURIComponent(document.cookie))</script><iframe src="` + s.other + `/frame-cookies"></iframe>`)
+	default:
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.WriteHeader(http.StatusNotFound)
+	}
+}
+
+// see renders path with what change asks for, and returns what was said and
+// asked while it ran.
+func (s *spy) see(t *testing.T, path string, change func(*job.Spec)) (said map[string]string, asked []*http.Request) {
+	t.Helper()
+	s.mu.Lock()
+	s.gotAll, s.asked = map[string]string{}, nil
+	s.mu.Unlock()
+	b := &bench{TB: t, seat: s.seat, dir: s.dir}
+	_, e := b.picture(func(spec *job.Spec) {
+		spec.URL, spec.WaitUntil = s.site+path, job.NetworkIdle0
+		if change != nil {
+			change(spec)
+		}
+	})
+	if len(e.TimedOut) > 0 {
+		t.Errorf("timed out: %v", e.TimedOut)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gotAll, s.asked
+}
+
+// of finds the request for path.
+func of(t *testing.T, asked []*http.Request, path string) *http.Request {
+	t.Helper()
+	for _, r := range asked {
+		if r.URL.Path == path {
+			return r
+		}
+	}
+	t.Fatalf("nobody asked for %s", path)
+	return nil
+}
+
+type seen struct {
+	UA, Platform, Zone, Locale, Brands, Hinted string
+	Languages                                  []string
+	Offset                                     int
+	Mobile                                     bool
+}
+
+func saidBy(t *testing.T, said map[string]string, who string) (v seen) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(said[who]), &v); err != nil {
+		t.Fatalf("%s said %q: %v", who, said[who], err)
+	}
+	return v
+}
+
+var speakers = []string{"page", "frame", "worker", "service"}
+
+func TestIdentity(t *testing.T) {
+	s := newSpy(t)
+	plain, asked := s.see(t, "/identity", nil)
+	for _, who := range speakers {
+		v := saidBy(t, plain, who)
+		if !strings.Contains(v.UA, "HeadlessChrome") || v.Zone != "UTC" || v.Offset != 0 || v.Locale != "en-US" || fmt.Sprint(v.Languages) != "[en-US]" {
+			t.Errorf("without options the %s says %+v", who, v)
+		}
+	}
+	if got := of(t, asked, "/identity").Header.Get("Accept-Language"); !strings.HasPrefix(got, "en-US") {
+		t.Errorf("without options Accept-Language is %q", got)
+	}
+
+	t.Run("user_agent", func(t *testing.T) {
+		const agent = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.1.2 Mobile Safari/537.36"
+		said, asked := s.see(t, "/identity", func(spec *job.Spec) { spec.UserAgent = agent })
+		if said["service"] != plain["service"] { // Chromium can not rename these
+			t.Errorf("the service worker says %s", said["service"])
+		}
+		for _, who := range []string{"page", "frame", "worker"} {
+			v := saidBy(t, said, who)
+			if v.UA != agent || (who == "page" || who == "frame") && v.Platform != "Linux armv81" || !strings.Contains(v.Brands, "Google Chrome/140") || !v.Mobile || v.Hinted != "Android" {
+				t.Errorf("the %s says %+v", who, v)
+			}
+			if v.Zone != "UTC" || v.Locale != "en-US" {
+				t.Errorf("the %s says %+v: more changed than was asked for", who, v)
+			}
+		}
+		for _, r := range asked {
+			if got := r.Header.Get("User-Agent"); got != agent && !strings.Contains(r.URL.Path, "service") {
+				t.Errorf("%s %s: User-Agent is %q", r.Host, r.URL.Path, got)
+			}
+			if h := r.Header.Get("Sec-Ch-Ua-Mobile"); h != "" && h != "?1" {
+				t.Errorf("%s: Sec-Ch-Ua-Mobile is %q", r.URL.Path, h)
+			}
+		}
+	})
+	t.Run("user_agent without hints", func(t *testing.T) {
+		const agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 Mobile/15E148 Safari/604.1"
+		said, asked := s.see(t, "/identity", func(spec *job.Spec) { spec.UserAgent = agent })
+		if v := saidBy(t, said, "page"); v.UA != agent || v.Platform != "iPhone" || strings.Contains(v.Brands, "Chrom") {
+			t.Errorf("the page says %+v", v)
+		}
+		for _, r := range asked {
+			if strings.Contains(r.Header.Get("Sec-Ch-Ua"), "Chrom") {
+				t.Errorf("%s: Sec-Ch-Ua is %q", r.URL.Path, r.Header.Get("Sec-Ch-Ua"))
+			}
+		}
+	})
+	t.Run("tz", func(t *testing.T) {
+		said, _ := s.see(t, "/identity", func(spec *job.Spec) { spec.TZ = "Asia/Kolkata" })
+		for _, who := range speakers {
+			v := saidBy(t, said, who)
+			if v.Zone != "Asia/Calcutta" && v.Zone != "Asia/Kolkata" || v.Offset != -330 || v.Locale != "en-US" || v.UA != saidBy(t, plain, who).UA {
+				t.Errorf("the %s says %+v", who, v)
+			}
+		}
+	})
+	t.Run("accept_lang", func(t *testing.T) {
+		said, asked := s.see(t, "/identity", func(spec *job.Spec) { spec.AcceptLang = "en;q=0.5,de-CH,fr;q=0.9" })
+		for _, who := range speakers {
+			v := saidBy(t, said, who)
+			if fmt.Sprint(v.Languages) != "[de-CH fr en]" || v.Locale != "de-CH" || v.Zone != "UTC" || v.UA != saidBy(t, plain, who).UA || v.Brands != saidBy(t, plain, who).Brands {
+				t.Errorf("the %s says %+v", who, v)
+			}
+		}
+		for _, path := range []string{"/identity", "/frame", "/said/page", "/said/frame"} {
+			if got := of(t, asked, path).Header.Get("Accept-Language"); got != "de-CH,fr;q=0.9,en;q=0.8" {
+				t.Errorf("%s: Accept-Language is %q", path, got)
+			}
+		}
+	})
+	t.Run("nothing stays", func(t *testing.T) {
+		again, _ := s.see(t, "/identity", nil)
+		for _, who := range speakers {
+			if again[who] != plain[who] {
+				t.Errorf("the %s says %s, before it said %s", who, again[who], plain[who])
+			}
+		}
+	})
+}
+
+func TestGeolocation(t *testing.T) {
+	s := newSpy(t)
+	if said, _ := s.see(t, "/where", nil); said["where"] != "denied" {
+		t.Errorf("without options: %q", said["where"])
+	}
+	lat, lon, acc := -33.5, 151.25, 70.0
+	for _, c := range []struct {
+		accuracy *float64
+		want     string
+	}{{nil, "-33.5,151.25,10"}, {&acc, "-33.5,151.25,70"}} {
+		said, _ := s.see(t, "/where", func(spec *job.Spec) { spec.Latitude, spec.Longitude, spec.Accuracy = &lat, &lon, c.accuracy })
+		if said["where"] != c.want {
+			t.Errorf("the page is told %q, want %q", said["where"], c.want)
+		}
+	}
+}
+
+func TestCookies(t *testing.T) {
+	s := newSpy(t)
+	said, asked := s.see(t, "/cookies", nil)
+	if said["cookies"] != "" || of(t, asked, "/cookies").Header.Get("Cookie") != "" {
+		t.Errorf("without options: %v", said)
+	}
+	said, asked = s.see(t, "/cookies", func(spec *job.Spec) {
+		spec.Secrets.Cookies = []string{"seen=1", "hidden=two; HttpOnly; SameSite=Strict", "elsewhere=3; Path=/nowhere", "safe=4; Secure", "foreign=5; Domain=localhost; SameSite=None; Secure"}
+	})
+	if said["cookies"] != "seen=1; safe=4" { // over http to loopback browsers send what is Secure
+		t.Errorf("scripts see %q", said["cookies"])
+	}
+	if got := of(t, asked, "/cookies").Header.Get("Cookie"); got != "seen=1; hidden=two; safe=4" {
+		t.Errorf("the site gets %q", got)
+	}
+	if got := of(t, asked, "/frame-cookies").Header.Get("Cookie"); got != "foreign=5" {
+		t.Errorf("the other site gets %q", got)
+	}
+	if said, _ = s.see(t, "/cookies", nil); said["cookies"] != "" {
+		t.Errorf("the next job has %v", said)
+	}
+}
