@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -18,14 +19,17 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 	}
 	s.checkIdentity(bad)
 	s.checkHeaders(bad)
+	var wrong []string
 	for i, line := range s.Secrets.Cookies {
-		c, err := ParseCookie(line)
-		switch field := "cookies/" + strconv.Itoa(i); {
+		switch c, err := ParseCookie(line); {
 		case err != nil:
-			bad(field, "%s", err)
+			wrong = append(wrong, fmt.Sprintf("entry %d %s", i+1, err))
 		case c.Domain == "" && s.URL == "":
-			bad(field, "names no Domain, and markup has no host of its own that it could be of")
+			wrong = append(wrong, fmt.Sprintf("entry %d names no Domain, and markup has no host of its own that it could be of", i+1))
 		}
+	}
+	if len(wrong) > 0 {
+		bad("cookies", "%s", strings.Join(wrong, "; "))
 	}
 	if p := s.Secrets.Proxy; p != "" {
 		if _, err := ParseUpstream(p); err != nil {
@@ -34,7 +38,7 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 	}
 	for i, p := range s.BlockURLs {
 		if strings.TrimSpace(p) == "" {
-			bad("block_urls/"+strconv.Itoa(i), "is empty: give a pattern such as *.example.com/ads/*")
+			bad("block_urls", "entry %d is empty: give a pattern such as *.example.com/ads/*", i+1)
 		}
 	}
 	return errs
@@ -42,21 +46,9 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 
 // checkIdentity checks who and where the browser says it is.
 func (s *Spec) checkIdentity(bad func(field, format string, args ...any)) {
-	if s.TZ == "UTC" {
-		s.TZ = ""
-	}
 	// LoadLocation takes "Local" for the server's own zone.
 	if _, err := time.LoadLocation(s.TZ); err != nil || s.TZ == "Local" {
 		bad("tz", "must be the name of a time zone in the IANA database, such as Europe/Berlin, not %q", CleanText(s.TZ))
-	}
-	for _, n := range []struct {
-		field  string
-		v      *float64
-		lo, hi float64
-	}{{"latitude", s.Latitude, -90, 90}, {"longitude", s.Longitude, -180, 180}, {"accuracy", s.Accuracy, 0, 100_000}} {
-		if n.v != nil && !(*n.v >= n.lo && *n.v <= n.hi) { // the negation also catches NaN
-			bad(n.field, "must be %v to %v, not %v", n.lo, n.hi, *n.v)
-		}
 	}
 	if s.AcceptLang != "" && len(Languages(s.AcceptLang)) == 0 {
 		bad("accept_lang", "names no language: give tags such as de-DE,de;q=0.9,en;q=0.8")
@@ -87,26 +79,33 @@ func (s *Spec) checkHeaders(bad func(field, format string, args ...any)) {
 			bad(field, "is sent to the page's own origin, and markup has none; give url")
 		}
 	}
-	seen := map[string]bool{}
-	for _, name := range sortedNames(secret.Headers) {
-		field, lower, value := "headers/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(CleanText(name)), strings.ToLower(name), secret.Headers[name]
+	seen, wrong := map[string]bool{}, []string(nil)
+	for _, name := range slices.Sorted(maps.Keys(secret.Headers)) {
+		lower := strings.ToLower(name)
 		why, refused := refusedHeaders[lower]
 		refused = refused || slices.ContainsFunc(refusedPrefixes, func(p string) bool { return strings.HasPrefix(lower, p) })
+		problem := ""
 		switch {
 		case !isToken(name):
-			bad(field, "is no name of a header: letters, digits and hyphens")
+			problem = "is no name of a header: letters, digits and hyphens"
 		case refused && why != "":
-			bad(field, "may not be set as a header; %s", why)
+			problem = "may not be set as a header; " + why
 		case refused:
-			bad(field, "may not be set: it is the browser's or the connection's own")
+			problem = "may not be set: it is the browser's or the connection's own"
 		case seen[lower]:
-			bad(field, "is there twice, in other letters")
-		case !isHeaderValue(value):
-			bad(field, "has a value that is not visible ASCII with blanks inside")
+			problem = "is there twice, in other letters"
+		case !isHeaderValue(secret.Headers[name]):
+			problem = "has a value that is not visible ASCII with blanks inside"
 		case lower == "authorization":
 			given["headers: Authorization"] = true
 		}
+		if problem != "" {
+			wrong = append(wrong, shown(name)+" "+problem)
+		}
 		seen[lower] = true
+	}
+	if len(wrong) > 0 {
+		bad("headers", "%s", strings.Join(wrong, "; "))
 	}
 	if !isHeaderValue(secret.Authorization) {
 		bad("authorization", "is not visible ASCII with blanks inside")
@@ -114,15 +113,6 @@ func (s *Spec) checkHeaders(bad func(field, format string, args ...any)) {
 	if n := count(given["authorization"], given["basic_auth"], given["headers: Authorization"]); n > 1 {
 		bad("authorization", "is one header, and %d of authorization, basic_auth and headers/Authorization say what is in it; give one", n)
 	}
-}
-
-func sortedNames(m map[string]string) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func count(all ...bool) (n int) {

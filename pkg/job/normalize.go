@@ -88,15 +88,19 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 	return errs
 }
 
-// preferring adds errors whose words are better than what the table said of the
-// same fields.
+// formless begins what the table says of a text that its pattern does not
+// match.
+const formless = "does not have the form it must have: "
+
+// preferring adds errors of fields that nothing was said of yet. They can tell
+// more of a text's form than the table does.
 func preferring(errs, better []*FieldError) []*FieldError {
 	for _, e := range better {
 		i := slices.IndexFunc(errs, func(old *FieldError) bool { return old.Field == e.Field })
 		switch {
 		case i < 0:
 			errs = append(errs, e)
-		case !errs[i].Others:
+		case strings.HasPrefix(errs[i].Detail, formless):
 			errs[i] = e
 		}
 	}
@@ -261,7 +265,7 @@ func (r *row) wrongText(text string) string {
 	case r.Max > 0 && n > int(r.Max):
 		return fmt.Sprintf("must be at most %d characters long, not %d", int(r.Max), n)
 	case r.pattern != nil && !r.pattern.MatchString(text):
-		return "does not have the form it must have: " + r.Doc
+		return formless + r.Doc
 	}
 	return ""
 }

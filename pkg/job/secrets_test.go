@@ -59,8 +59,13 @@ func TestSecretsAreNamed(t *testing.T) {
 	}
 	spec := Defaults()
 	spec.URL, spec.Secrets, spec.Secret = "https://example.com/", all, []string{"cookies", "forged"}
-	if errs := spec.Normalize(60_000); len(errs) > 0 || !slices.Equal(spec.Secret, every) {
-		t.Errorf("%v, and the spec names %q", errs, spec.Secret)
+	for _, e := range spec.Normalize(60_000) {
+		if e.Field != "authorization" { // all of them at once say three times what is in that header
+			t.Error(e)
+		}
+	}
+	if !slices.Equal(spec.Secret, every) {
+		t.Errorf("the spec names %q", spec.Secret)
 	}
 	if back, err := ParseSecrets(all.Marshal()); err != nil || !reflect.DeepEqual(back, all) {
 		t.Errorf("they came back as %#v, %v", back.Given(), err)
@@ -76,7 +81,8 @@ func TestSecretsAreNamed(t *testing.T) {
 func TestSecretsAreBounded(t *testing.T) {
 	spec := Defaults()
 	spec.URL = "https://example.com/"
-	spec.Secrets = Secrets{Cookies: []string{strings.Repeat("marker", MaxSecrets/6)}, Authorization: "x"}
+	long := "a=" + strings.Repeat("marker", 600)
+	spec.Secrets = Secrets{Cookies: slices.Repeat([]string{long}, MaxSecrets/len(long)+1), Authorization: "x"}
 	errs := spec.Normalize(60_000)
 	if len(errs) != 1 || errs[0].Field != "cookies" || !strings.Contains(errs[0].Detail, "16384") || strings.Contains(errs[0].Detail, "marker") {
 		t.Errorf("too many secrets: %v", errs)
