@@ -30,7 +30,7 @@ build: ## build bin/tintype
 
 # Generated code is checked in; $(1) is the root to write it below.
 define write_generated
-	@mkdir -p $(1)/proto $(1)/api $(1)/pkg/client
+	@mkdir -p $(1)/proto $(1)/api $(1)/pkg/client $(1)/pkg/config
 	@CGO_ENABLED=0 GOBIN='$(CURDIR)/$(PLUGINS)' go install -modfile=proto/tools.mod \
 		google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	protoc -Iproto --plugin=$(PLUGINS)/protoc-gen-go --plugin=$(PLUGINS)/protoc-gen-go-grpc \
@@ -38,7 +38,7 @@ define write_generated
 		--go-grpc_out=$(1)/proto --go-grpc_opt=paths=source_relative \
 		$$(cd proto && ls tintype/v1/*.proto)
 	@mkdir -p $(1)/docs && { [ $(1) = . ] || cp api/openapi.yaml $(1)/api/; }
-	CGO_ENABLED=0 go run ./pkg/option/optiongen $(1)/api/openapi.yaml $(1)/docs/options.md
+	CGO_ENABLED=0 go run ./pkg/option/optiongen $(1)/api/openapi.yaml $(1)/docs/options.md $(1)/pkg/config/options.gen.go
 	$(TOOL) oapi-codegen -config api/oapi-codegen.yaml -o $(1)/api/openapi.gen.go api/openapi.yaml
 	$(TOOL) oapi-codegen -config pkg/client/oapi-codegen.yaml -o $(1)/pkg/client/client.gen.go api/openapi.yaml
 endef

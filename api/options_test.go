@@ -4,13 +4,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/tintype/tintype/api/lines"
+	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/batch"
+	"github.com/tintype/tintype/pkg/job"
 )
 
 // listed is a schema with a list of texts, a list of words, and an object, as
@@ -113,5 +117,65 @@ func TestNotOffered(t *testing.T) {
 		if p.Detail != c.want {
 			t.Errorf("query: %s, want %s", p.Detail, c.want)
 		}
+	}
+}
+
+// The examples of docs/options.md are good requests.
+func TestExamplesOfOptions(t *testing.T) {
+	text, err := os.ReadFile("../docs/options.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops, err := loadContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFarm(t)
+	ran := make(map[string]int)
+	for _, m := range regexp.MustCompile("(?ms)^```(json|http|csv)\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
+		kind, example := m[1], m[2]
+		ran[kind]++
+		switch kind {
+		case "json":
+			if a := f.do("POST", "/v1/jobs", example); a.Code != 202 {
+				t.Errorf("%s: %d %s", example, a.Code, a.Body)
+			}
+		case "csv":
+			a := f.do("POST", "/v1/batches?dry_run=true", example, header{"Content-Type": "text/csv"})
+			if a.Code != 200 || !strings.Contains(a.Body.String(), `"invalid":0`) {
+				t.Errorf("%s: %d %s", example, a.Code, a.Body)
+			}
+		case "http":
+			for line := range strings.Lines(example) {
+				method, target, _ := strings.Cut(strings.TrimSpace(line), " ")
+				path, query, _ := strings.Cut(target, "?")
+				if _, err := submissionFrom(ops[method+" "+path].decodeQuery(query), job.PNG, terms{plan: account.Default()}); err != nil {
+					t.Errorf("%s: %v", line, err)
+				}
+			}
+		}
+	}
+	if ran["json"] < 2 || ran["csv"] < 1 || ran["http"] < 1 {
+		t.Errorf("examples: %v", ran)
+	}
+}
+
+// What lines have in common is judged as far as it can be without them, and a
+// default for another format than a line's is passed over.
+func TestDefaultsForOtherFormats(t *testing.T) {
+	f := newFarm(t)
+	csv := header{"Content-Type": "text/csv"}
+	with := func(defaults string) string {
+		return "/v1/batches?dry_run=true&defaults=" + url.QueryEscape(defaults)
+	}
+	if a := f.do("POST", with(`{"pdf_margin":"none","clip":"0,0,9,9"}`), "url,format\nhttps://example.com/,pdf\nhttps://example.com/,png\n", csv); a.Code != 200 || !strings.Contains(a.Body.String(), `"valid":2`) {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
+	if a := f.do("POST", with(`{"pdf_margin":"none"}`), "url\nhttps://example.com/\n", csv); !strings.Contains(a.Body.String(), `is for pdf alone, and format is png`) {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
+	p := f.do("POST", with(`{"pdf_margin":"wide"}`), "url\nhttps://example.com/\n", csv).problem(t, 400, "invalid_input")
+	if p.Detail != `defaults/pdf_margin: must be one of default, none, minimum, not "wide"` {
+		t.Error(p.Detail)
 	}
 }

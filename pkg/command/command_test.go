@@ -156,7 +156,9 @@ func TestShotWritesTheFile(t *testing.T) {
 	s := serve(t, succeeded)
 	path := filepath.Join(t.TempDir(), "x.jpg")
 	var sc screen
-	cfg := shot(s, func(c *config.Shot) { c.Output, c.Width, c.FullPage, c.WaitUntil = path, 800, true, "networkidle0" })
+	cfg := shot(s, func(c *config.Shot) {
+		c.Output, c.Width, c.FullPage, c.WaitUntil = path, set(800), set(true), set("networkidle0")
+	})
 	if err := Shot(t.Context(), sc.terminal(false), cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -14,11 +14,10 @@ import (
 
 	"github.com/tintype/tintype/pkg/client"
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/job"
 )
 
 const (
-	// maxHTML is what the API takes as a body; html above it would be refused.
-	maxHTML = 10 << 20
 	// cancelWithin bounds the cancelling of a job whose user has gone.
 	cancelWithin = 5 * time.Second
 	// artifactWithin bounds the download.
@@ -48,18 +47,22 @@ func (e *Failed) Error() string {
 	return s
 }
 
-// Shot takes a screenshot.
+// Shot makes a picture of a page, or what else is no PDF.
 func Shot(ctx context.Context, t Terminal, cfg config.Shot) error {
-	format, err := pictureFormat(cfg.Format, cfg.Output)
+	format, err := formatFor(cfg.Format, cfg.Output)
 	if err != nil {
 		return err
 	}
-	req, err := request(t, cfg.Page)
+	if cfg.Scale != nil {
+		if cfg.DeviceScaleFactor != nil {
+			return &Usage{"--scale and --device-scale-factor are the same; give one of the two"}
+		}
+		cfg.DeviceScaleFactor = cfg.Scale
+	}
+	req, err := request(t, cfg.Page, format, cfg.ShotOptions)
 	if err != nil {
 		return err
 	}
-	req.Format = set(client.Format(format))
-	req.Quality, req.DeviceScaleFactor, req.FullPage = optional(cfg.Quality), optional(cfg.Scale), optional(cfg.FullPage)
 	return render(ctx, t, cfg.Client, cfg.Data, req, output(cfg.Page, format))
 }
 
@@ -68,28 +71,11 @@ func PDF(ctx context.Context, t Terminal, cfg config.PDF) error {
 	if ext := filepath.Ext(cfg.Output); ext != "" && !strings.EqualFold(ext, ".pdf") {
 		return &Usage{fmt.Sprintf("%s does not end in .pdf; pictures are taken with: tintype shot", cfg.Output)}
 	}
-	req, err := request(t, cfg.Page)
+	req, err := request(t, cfg.Page, "pdf", cfg.PDFOptions)
 	if err != nil {
 		return err
 	}
-	req.Format = set(client.Format("pdf"))
 	return render(ctx, t, cfg.Client, cfg.Data, req, output(cfg.Page, "pdf"))
-}
-
-// pictureFormat is the format asked for, or the one that the output's name
-// asks for.
-func pictureFormat(format, output string) (string, error) {
-	switch ext := strings.ToLower(filepath.Ext(output)); {
-	case format != "":
-		return format, nil
-	case ext == ".jpg", ext == ".jpeg":
-		return "jpeg", nil
-	case ext == ".webp":
-		return "webp", nil
-	case ext == ".pdf":
-		return "", &Usage{output + " ends in .pdf; documents are printed with: tintype pdf"}
-	}
-	return "png", nil
 }
 
 // output is where the artifact goes.
@@ -101,48 +87,7 @@ func output(p config.Page, format string) string {
 	if u, err := url.Parse(p.URL); err == nil && u.Hostname() != "" && !strings.ContainsAny(u.Hostname(), `/\`) {
 		name = u.Hostname()
 	}
-	if format == "jpeg" {
-		format = "jpg"
-	}
-	return name + "." + format
-}
-
-// request is the part of a job that pictures and documents share.
-func request(t Terminal, p config.Page) (client.JobRequest, error) {
-	req := client.JobRequest{
-		Url: optional(p.URL), Width: optional(p.Width), Height: optional(p.Height),
-		DelayMs: optional(int(p.Delay.Milliseconds())), TimeoutMs: optional(int(p.Timeout.Milliseconds())),
-		FailOnTimeout: optional(p.Strict), Force: optional(p.Force),
-	}
-	if p.TTL != nil { // none and zero are two things
-		req.TtlS = set(int(*p.TTL / time.Second))
-	}
-	if p.WaitUntil != "" {
-		req.WaitUntil = set(client.WaitUntil(p.WaitUntil))
-	}
-	if p.HTML == "" {
-		return req, nil
-	}
-	in := t.In
-	if p.HTML != "-" {
-		f, err := os.Open(p.HTML)
-		if err != nil {
-			return req, &Usage{"--html: " + err.Error()}
-		}
-		defer f.Close()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, maxHTML+1))
-	switch {
-	case err != nil:
-		return req, &Usage{"--html: " + err.Error()}
-	case len(b) == 0:
-		return req, &Usage{"--html: " + p.HTML + " is empty"}
-	case len(b) > maxHTML:
-		return req, &Usage{fmt.Sprintf("--html: more than %d MiB; put the page on a server and give its URL", maxHTML>>20)}
-	}
-	req.Html = set(string(b))
-	return req, nil
+	return name + job.Format(format).Ext()
 }
 
 func set[T any](v T) *T { return &v }

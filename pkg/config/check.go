@@ -376,11 +376,17 @@ func (c *checker) url(name, value string) {
 }
 
 func (c *checker) page(p Page, json bool) {
+	sources := 0
+	for _, s := range []string{p.URL, p.HTML, p.Markdown} {
+		if s != "" {
+			sources++
+		}
+	}
 	switch {
-	case p.URL == "" && p.HTML == "":
+	case sources == 0:
 		c.add("what is to be rendered? Give a URL, or --html FILE")
-	case p.URL != "" && p.HTML != "":
-		c.add("give a URL or --html FILE, not both")
+	case sources > 1:
+		c.add("give a URL or --html FILE, not both; nor --markdown FILE beside one")
 	}
 	if json && p.Output == "-" {
 		c.add("--json and -o - both want standard output")

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
 
 // Up is the whole farm in one process.
 type Up struct {
@@ -73,18 +77,14 @@ type Migrate struct {
 	DatabaseURL string `name:"database-url" env:"TINTYPE_DATABASE_URL" help:"Postgres 15 or newer." secret:"" envonly:"" hidden:""`
 }
 
-// Page is what a client command renders, and how. A field at its zero value
-// is left to the server's defaults.
+// Page is what a client command renders. How is said by the options.
 type Page struct {
-	URL       string        `arg:"" optional:"" help:"The page, http or https."`
-	HTML      string        `name:"html" help:"Render this file instead of a URL; - reads standard input." placeholder:"FILE|-"`
-	Output    string        `short:"o" help:"File to write; - writes to standard output. Default: the page's host and the format's extension." placeholder:"FILE|-"`
-	Width     int           `help:"Width of the window in CSS pixels, 1 to 10,000." placeholder:"PX"`
-	Height    int           `help:"Height of the window in CSS pixels, 1 to 10,000." placeholder:"PX"`
-	Delay     time.Duration `help:"Wait this long after the page is ready, at most 30s." placeholder:"DURATION"`
-	WaitUntil string        `help:"What counts as loaded: domcontentloaded, load, networkidle2 or networkidle0." placeholder:"EVENT"`
-	Timeout   time.Duration `help:"Budget of the page, from its start to the end of the capture, at least 1s." placeholder:"DURATION"`
-	Strict    bool          `name:"fail-on-timeout" help:"Fail a page that is painted but not loaded in time; otherwise it is captured as it is."`
+	URL      string        `arg:"" optional:"" help:"The page, http or https."`
+	HTML     string        `name:"html" help:"Render this file instead of a URL; - reads standard input." placeholder:"FILE|-"`
+	Markdown string        `help:"Render this file, which is Markdown; - reads standard input." placeholder:"FILE|-"`
+	Output   string        `short:"o" help:"File to write; - writes to standard output. Default: the page's host and the format's extension." placeholder:"FILE|-"`
+	Delay    time.Duration `help:"--delay-ms as a duration, such as 2s." hidden:""`
+	Timeout  time.Duration `help:"--timeout-ms as a duration, such as 20s." hidden:""`
 	Freshness
 }
 
@@ -99,10 +99,9 @@ type Shot struct {
 	Client
 	Folder
 	Page
-	Format   string  `help:"png, jpeg or webp. Default: by the extension of the output, else png." placeholder:"FORMAT"`
-	Quality  int     `help:"Quality of a jpeg or webp, 1 to 100." placeholder:"N"`
-	Scale    float64 `help:"Device pixels for one CSS pixel, 0.5 to 4." placeholder:"FACTOR"`
-	FullPage bool    `help:"The whole page, not only the window."`
+	Format string   `help:"${formats}. Default: by the extension of the output, else png." placeholder:"FORMAT"`
+	Scale  *float64 `help:"--device-scale-factor." hidden:""`
+	ShotOptions
 }
 
 // PDF prints a page.
@@ -110,6 +109,20 @@ type PDF struct {
 	Client
 	Folder
 	Page
+	PDFOptions
+}
+
+// Pairs are texts by name, each "Name: value" on the command line.
+type Pairs []string
+
+// MarshalJSON writes them as the object that they are in a request.
+func (p Pairs) MarshalJSON() ([]byte, error) {
+	object := make(map[string]string, len(p))
+	for _, pair := range p {
+		name, value, _ := strings.Cut(pair, ":")
+		object[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	return json.Marshal(object)
 }
 
 // Batch renders a file of pages.

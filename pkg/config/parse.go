@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/tintype/tintype/pkg/option"
 )
 
 // ErrHelp is returned by Parse after it has printed the help that was asked
@@ -51,6 +53,7 @@ func Parse(args []string, out io.Writer) (*Parsed, error) {
 		"data":     defaultData(),
 		"seats":    strconv.Itoa(runtime.NumCPU()),
 		"hostname": hostname(),
+		"formats":  strings.Join(slices.DeleteFunc(slices.Clone(option.Formats), func(f string) bool { return f == "pdf" }), ", "),
 	}
 	k, err := kong.New(&p.Config, append(in.options(), vars,
 		kong.Name("tintype"),

@@ -76,6 +76,12 @@ func Offered() []Option {
 	return slices.DeleteFunc(slices.Clone(Table), func(o Option) bool { return o.Soon })
 }
 
+// TakesFile reports an option whose value the command line also reads from a
+// file, since it is long, or to be seen by nobody who lists processes.
+func (o *Option) TakesFile() bool {
+	return o.Secret || o.Kind == Text && o.Enum == nil && o.Max > 4096
+}
+
 // Spellings are the texts that the option takes, those it stands for first.
 func (o *Option) Spellings() []string {
 	return append(slices.Clone(o.Enum), slices.Sorted(maps.Keys(o.Also))...)

@@ -1,12 +1,15 @@
 // Command optiongen writes the option table into the API's contract, between
-// the marks that it finds there, and into docs/options.md.
+// the marks that it finds there, into docs/options.md, and as the flags of the
+// commands that render.
 //
-// Usage: optiongen openapi.yaml options.md
+// Usage: optiongen openapi.yaml options.md options.gen.go
 package main
 
 import (
 	"bytes"
+	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -17,17 +20,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: optiongen openapi.yaml options.md")
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: optiongen openapi.yaml options.md options.gen.go")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	if err := run(os.Args[1], os.Args[2], os.Args[3]); err != nil {
 		fmt.Fprintln(os.Stderr, "optiongen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(contract, document string) error {
+func run(contract, document, source string) error {
 	text, err := os.ReadFile(contract)
 	if err != nil {
 		return err
@@ -38,7 +41,11 @@ func run(contract, document string) error {
 	if err := os.WriteFile(contract, text, 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(document, markdown(), 0o644)
+	code, err := flags()
+	if err != nil {
+		return fmt.Errorf("%s: %w", source, err)
+	}
+	return errors.Join(os.WriteFile(document, markdown(), 0o644), os.WriteFile(source, code, 0o644))
 }
 
 // The marks stand in comments of their own lines; their indent is that of what
@@ -315,10 +322,15 @@ func quoted(v any) string {
 	return strings.TrimSpace(b.String())
 }
 
+// head is what the document says before its tables.
+//
+//go:embed head.md
+var head []byte
+
 // markdown is the document for people.
 func markdown() []byte {
 	var b bytes.Buffer
-	b.WriteString("# Options\n\nWhat a request to render may say, in JSON, in the query of `GET /v1/screenshot` and `/v1/pdf`, in a line of a batch and on the command line. Made from the table in `pkg/option`; a name that is not here is refused.\n")
+	b.Write(head)
 	var group option.Group
 	for _, o := range option.Offered() {
 		if o.Group != group {
@@ -346,7 +358,7 @@ func markdown() []byte {
 			def = "`" + strings.Trim(quoted(o.Default), `"`) + "`"
 		}
 		notes := []string{o.Doc, extent(o)}
-		if o.For != nil {
+		if o.For != nil && o.Group != option.Paper { // its heading says so
 			notes = append(notes, "For "+strings.Join(o.For, ", ")+" alone.")
 		}
 		if o.Needs != nil {
