@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
-	"github.com/tintype/tintype/pkg/option/optiontest"
 	"github.com/tintype/tintype/worker/capture"
 )
 
@@ -131,7 +130,6 @@ func rawSite(t testing.TB, answer func(*net.TCPConn)) (address string) {
 // code within its budget, and the next job is right.
 func TestFaults(t *testing.T) {
 	needBrowser(t)
-	optiontest.Renders(t, "fail_on_timeout")
 	site, address := serve(t, hostile())
 	secure := httptest.NewTLSServer(hostile())
 	t.Cleanup(secure.Close)

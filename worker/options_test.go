@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
-	"github.com/tintype/tintype/pkg/option/optiontest"
 )
 
 // gallery is a site for the options of a render. An image under /held/ID is
@@ -61,13 +60,8 @@ func gallery() http.Handler {
 	return m
 }
 
-// Every option that is offered is rendered with by a test: that is how one is
-// known to do what it says.
-func TestEveryOptionIsRendered(t *testing.T) { optiontest.Check(t, ".") }
-
 func TestOptions(t *testing.T) {
 	needBrowser(t)
-	optiontest.Renders(t, "url", "html", "format", "quality", "width", "height", "device_scale_factor", "retina", "full_page", "wait_until", "delay_ms", "timeout_ms")
 	site, address := serve(t, gallery())
 	b := newBench(t, nil, address)
 	at := func(path string, change func(*job.Spec)) func(*job.Spec) {

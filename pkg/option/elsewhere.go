@@ -53,7 +53,7 @@ var renamed = map[string]string{
 	"fullPage": "full_page", "full_page_algorithm": "full_page_mode", "full_page_max_height": "max_height",
 	"full_page_scroll_by": "scroll_increment_px", "scroll_increment": "scroll_increment_px, in CSS pixels",
 	"full_page_scroll_delay": "scroll_delay_ms, in milliseconds", "scroll_delay": "scroll_delay_ms, in milliseconds",
-	"full_page_scroll": "skip_scroll, the other way round", "detect_full_height": "full_page", "fix_full_height": "full_page",
+	"full_page_scroll": "skip_scroll, the other way round",
 	"clip_x": "clip, as x,y,width,height", "clip_y": "clip, as x,y,width,height", "clip_width": "clip, as x,y,width,height", "clip_height": "clip, as x,y,width,height",
 	"scripts": "js", "script": "js", "javascript": "js", "styles": "css", "addScriptTag": "js", "addStyleTag": "css",
 	"hide_selectors": "hide_selector", "scroll_into_view": "scroll_to", "media_type": "media", "emulatedMediaType": "media", "emulateMediaType": "media",
@@ -96,5 +96,6 @@ var refused = []struct {
 	{"the answer is the artifact of /v1/screenshot and /v1/pdf, and JSON of /v1/jobs", []string{"response_type", "encoding", "async", "redirect_after", "download", "attachment_name"}},
 	{"documents are not changed once they are printed", []string{"pdfa", "pdfua", "merge", "splitMode", "splitSpan", "embeds", "pdf_auto_crop", "pdf_dpi", "rotate", "encrypt*"}},
 	{"pictures are cut by selector, clip and thumb_width alone", []string{"auto_crop*", "img_pad", "bg_color", "color_profile", "max_width"}},
+	{"what is as high as the viewport keeps that height in a picture of the whole page", []string{"detect_full_height", "fix_full_height"}},
 	{"keys go into the header Authorization: Bearer", []string{"access_key", "token", "api_key", "apikey", "signature"}},
 }
