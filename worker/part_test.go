@@ -103,7 +103,9 @@ func TestPartOfAPage(t *testing.T) {
 		if _, _, _, a := clear.At(70, 25).RGBA(); a != 0 {
 			t.Errorf("alpha %d", a>>8)
 		}
-		out := s.render(func(spec *job.Spec) { spec.HTML, spec.ThumbWidth, spec.Width, spec.Height = halves, 10_000, 100, 10_000 })
+		out := s.render(func(spec *job.Spec) {
+			spec.HTML, spec.ThumbWidth, spec.Width, spec.Height = halves, 10_000, 100, 10_000
+		})
 		if out.Failure == nil || out.Failure.Code != job.PageTooLarge {
 			t.Errorf("too large: %v", out.Failure)
 		}
