@@ -119,8 +119,12 @@ func (b *Browser) start(ctx context.Context, cfg Config, id identity) error {
 	defer theirIn.Close()
 	defer theirOut.Close()
 
+	flags := args(b.folder.path)
+	if cfg.adapt != nil {
+		flags = cfg.adapt(flags)
+	}
 	err := b.confine(ctx, cfg, command{
-		argv: append([]string{cfg.Bin}, args(b.folder.path)...), id: id,
+		argv: append([]string{cfg.Bin}, flags...), id: id,
 		files:     []*os.File{theirIn, theirOut}, // descriptors 3 and 4, as the flag wants them
 		listeners: cfg.Listeners,
 	})

@@ -177,7 +177,7 @@ func onThread(_ context.Context, b *Browser, c command) ([]net.Listener, error) 
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}
-		if err := loopbackUp(); err != nil {
+		if err := interfaceUp("lo"); err != nil {
 			return err
 		}
 		for range c.listeners {
@@ -196,20 +196,20 @@ func onThread(_ context.Context, b *Browser, c command) ([]net.Listener, error) 
 	return ls, nil
 }
 
-// loopbackUp brings up the loopback of the thread's namespace.
-func loopbackUp() error {
+// interfaceUp brings up an interface of the thread's namespace.
+func interfaceUp(name string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("bring loopback up: %w", err)
+		return fmt.Errorf("bring interface %s up: %w", name, err)
 	}
 	defer unix.Close(fd)
-	req, err := unix.NewIfreq("lo")
+	req, err := unix.NewIfreq(name)
 	if err != nil {
 		return err
 	}
 	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req); err != nil {
-		return fmt.Errorf("bring loopback up: %w", err)
+		return fmt.Errorf("bring interface %s up: %w", name, err)
 	}
 	return nil
 }

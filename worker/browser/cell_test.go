@@ -72,7 +72,7 @@ func wantLimits(t *testing.T, b *Browser, counted bool) {
 		if err != nil {
 			continue // it ended
 		}
-		want := []string{"Max core file size|0|0", "Max data size|2147483648|2147483648", "Max file size|1073741824|1073741824", "Max open files|1024|1024"}
+		want := []string{"Max core file size|0|0", "Max data size|1610612736|1610612736", "Max file size|536870912|536870912", "Max open files|1024|1024"}
 		if counted {
 			want = append(want, "Max processes|2048|2048")
 		}

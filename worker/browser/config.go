@@ -35,7 +35,8 @@ type Config struct {
 	// namespace, on this machine's network.
 	FlagsOnly bool
 
-	ways []way // into a namespace, the first that is open; tests name their own
+	ways  []way                        // into a namespace, the first that is open; tests name their own
+	adapt func(args []string) []string // tests change the browser's flags; nil leaves them
 }
 
 // identity is who the browser runs as.

@@ -46,7 +46,7 @@ func help(listeners string, argv []string) error {
 		return err
 	}
 	unix.CloseOnExec(helperControl)
-	if err := loopbackUp(); err != nil {
+	if err := interfaceUp("lo"); err != nil {
 		return err
 	}
 	var fds []int

@@ -9,8 +9,8 @@ import (
 // What one process of a browser may take, whatever a page makes of it. They
 // hold where there is no cgroup to hold the browser as a whole.
 const (
-	dataMB = 2048 // memory it writes to; reservations, of which Chromium makes 50 GB, do not count
-	fileMB = 1024 // one file; shared memory is files, and the largest picture one of 400 MB
+	dataMB = 1536 // memory it writes to; reservations, of which Chromium makes 50 GB, do not count
+	fileMB = 512  // one file; shared memory is files, and the largest picture one of 400 MB
 	files  = 1024 // descriptors
 	tasks  = 2048 // threads and processes of the browser's user in its user namespace
 )
