@@ -34,7 +34,7 @@ func TestCheckURL(t *testing.T) {
 		"view-source:http://example.com/", "chrome://crash", "CHROME://version", "devtools://devtools/x",
 		"javascript:alert(1)", "java\tscript:alert(1)", "data:text/html,x", "blob:http://example.com/x", "filesystem:http://e/x",
 		"about:blank", "ftp://example.com/", "ws://example.com/", "http://", "http://user@example.com/", "https://u:p@example.com/",
-		"http://exa mple.com/", "http://[::1", "http://example.com:99999/", "http://1.2.3.4.5.6.7.8.9.999/",
+		"http://exa mple.com/", "http://a*b.example/", "http://[::1", "http://example.com:99999/", "http://1.2.3.4.5.6.7.8.9.999/",
 		"http://example.com/" + strings.Repeat("a", 16<<10),
 	} {
 		if got, err := CheckURL(raw); err == nil {
