@@ -15,14 +15,15 @@ const memoryPeriod = 400 * time.Millisecond
 // A memoryWatch follows a browser during a render and kills it when its memory
 // grows past the limit, or when it is only half there any more.
 type memoryWatch struct {
-	limit int64
-	quit  chan struct{}
-	done  chan struct{}
-	over  bool // owned by the watch until done is closed
+	browser *browser.Browser
+	limit   int64
+	quit    chan struct{}
+	done    chan struct{}
+	over    bool // owned by the watch until done is closed
 }
 
 func watchMemory(b *browser.Browser, limit int64) *memoryWatch {
-	w := &memoryWatch{limit: limit, quit: make(chan struct{}), done: make(chan struct{})}
+	w := &memoryWatch{browser: b, limit: limit, quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
 		t := time.NewTicker(memoryPeriod)
@@ -48,7 +49,8 @@ func watchMemory(b *browser.Browser, limit int64) *memoryWatch {
 func (w *memoryWatch) judge(out *capture.Outcome, odd string) string {
 	close(w.quit)
 	<-w.done
-	if !w.over {
+	// The kernel may have been first, and have ended one process or all.
+	if !w.over && (out.Failure == nil || !w.browser.OutOfMemory()) {
 		return odd
 	}
 	stage := job.StageCapture

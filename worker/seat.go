@@ -73,6 +73,9 @@ func NewSeat(cfg SeatConfig) (*Seat, error) {
 	setDefault(&cfg.CheckPeriod, 30*time.Second)
 	cfg.MaxRenders = min(cfg.MaxRenders, 1000)
 	cfg.Browser.Listeners = cfg.MaxRenders // one for each
+	// The watch of a render looks at times; the kernel always does. It also
+	// counts what it could take back by itself, such as pages of files.
+	cfg.Browser.Memory = cfg.KillMemory / 4 * 5
 	if err := browser.Check(cfg.Browser); err != nil {
 		return nil, err
 	}

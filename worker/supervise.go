@@ -77,6 +77,9 @@ func (s *Seat) serve(ctx context.Context) (served bool, reason string, err error
 		}
 	}()
 	s.setIsolation(b.Isolation())
+	if err := b.Ungrouped(); err != nil {
+		s.cfg.Log.Warn("browser without a control group", "err", err)
+	}
 	// The first place proves the sandbox and, by a real picture, that the
 	// browser can render: a ping would pass with a dead zygote.
 	p, err := s.prepare(lctx, b)

@@ -50,6 +50,8 @@ type Browser struct {
 
 	isolation Isolation
 	made      int // listeners that were made for it
+	group     cgroup
+	ungrouped error // why group does not hold it
 
 	mu        sync.Mutex
 	listeners []net.Listener                // of the proxies to come; guarded by mu
@@ -84,7 +86,8 @@ func Launch(ctx context.Context, cfg Config) (*Browser, error) {
 	if err := openParent(cfg.Dir); err != nil {
 		return nil, err
 	}
-	f, err := newFolder(cfg.Dir, strings.ToLower(rand.Text()[:16]), id)
+	name := strings.ToLower(rand.Text()[:16])
+	f, err := newFolder(cfg.Dir, name, id)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,16 @@ func Launch(ctx context.Context, cfg Config) (*Browser, error) {
 	if err := b.start(ctx, cfg, id); err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
-	if err := b.greet(ctx); err != nil {
+	// The kernel takes some milliseconds to move the first process, in which the
+	// browser starts.
+	b.group = groups().make(name, cfg.Memory)
+	moved := make(chan error, 1)
+	go func() { moved <- b.group.add(b.pid) }()
+	err = b.greet(ctx)
+	if b.ungrouped = <-moved; b.ungrouped == nil {
+		b.ungrouped = b.group.gather(b.pid)
+	}
+	if err != nil {
 		err = fmt.Errorf("%w (its last words: %s)", err, b.last)
 		return nil, errors.Join(err, b.Kill())
 	}
@@ -176,6 +188,14 @@ func (b *Browser) PID() int { return b.pid }
 // Memory sums the private memory of all its processes, in bytes.
 func (b *Browser) Memory() int64 { return memory(b.pid) }
 
+// Ungrouped is why the browser is not held by a control group where there are
+// such for browsers; its processes have their limits all the same.
+func (b *Browser) Ungrouped() error { return b.ungrouped }
+
+// OutOfMemory reports whether the kernel has killed a process of the browser
+// because all of them together were over their limit.
+func (b *Browser) OutOfMemory() bool { return b.group.oomKills() > 0 }
+
 // Gone is closed when the browser's pipe has closed: it ended, or was killed.
 func (b *Browser) Gone() <-chan struct{} { return b.client.done }
 
@@ -187,7 +207,8 @@ func (b *Browser) Terminate() { signalGroup(b.pid, b.exited) }
 // browser's folder. Later calls return what the first one did.
 func (b *Browser) Kill() error {
 	b.kill.Do(func() {
-		err := killGroup(b.pid, b.exited)
+		// The second finds what has left the process group.
+		err := errors.Join(killGroup(b.pid, b.exited), b.group.remove())
 		b.client.close()
 		b.closeListeners()
 		b.end = errors.Join(err, b.folder.remove())

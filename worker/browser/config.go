@@ -31,6 +31,9 @@ type Config struct {
 	// zero means 128. They are made with the browser's network namespace, into
 	// which nobody gets later.
 	Listeners int
+	// Memory is how many bytes a browser may have in all, where the kernel can
+	// count them for it; zero means no such limit.
+	Memory int64
 	// FlagsOnly starts browsers also where the kernel gives them no network
 	// namespace, on this machine's network.
 	FlagsOnly bool

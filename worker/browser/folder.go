@@ -65,7 +65,7 @@ func sweep(dir string) error {
 			continue // in use
 		}
 		f := &folder{path: filepath.Join(dir, name), lock: lock}
-		if err := f.remove(); err != nil {
+		if err := errors.Join(groups().of(strings.TrimPrefix(name, folderPrefix)).remove(), f.remove()); err != nil {
 			return err
 		}
 	}
