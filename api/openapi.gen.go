@@ -717,15 +717,21 @@ type Evidence struct {
 	ConsoleErrors   []string   `json:"console_errors"`
 	FailedResources []Resource `json:"failed_resources"`
 	FinalUrl        *string    `json:"final_url"`
-	Redirects       []string   `json:"redirects"`
+
+	// MissingGlyphs How many characters of the page's text show as an empty box, since neither a font of the page nor one of the farm has them.
+	MissingGlyphs int      `json:"missing_glyphs"`
+	Redirects     []string `json:"redirects"`
 
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
 	// TimedOut Waits that ended by their deadline: `load`, `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `networkidle`, `delay`.
-	TimedOut       []string `json:"timed_out"`
-	Title          string   `json:"title"`
-	UnloadedImages int      `json:"unloaded_images"`
+	TimedOut []string `json:"timed_out"`
+
+	// Timings When the page got how far, in milliseconds from the start of the attempt; null is never.
+	Timings        *Milestones `json:"timings"`
+	Title          string      `json:"title"`
+	UnloadedImages int         `json:"unloaded_images"`
 }
 
 // FailOn4xx When the page's status is 400 to 499.
@@ -1193,6 +1199,27 @@ type Meter struct {
 
 // MeterKind `rate` counts submissions, `requests` any request, `threads` jobs at once.
 type MeterKind string
+
+// Milestones When the page got how far, in milliseconds from the start of the attempt; null is never.
+type Milestones struct {
+	// CapturedMs The capture was there.
+	CapturedMs *int64 `json:"captured_ms"`
+
+	// CommittedMs The answer with the first document came.
+	CommittedMs *int64 `json:"committed_ms"`
+
+	// LoadedMs It had loaded.
+	LoadedMs *int64 `json:"loaded_ms"`
+
+	// PaintedMs It had painted something.
+	PaintedMs *int64 `json:"painted_ms"`
+
+	// ParsedMs The last document was parsed (`DOMContentLoaded`).
+	ParsedMs *int64 `json:"parsed_ms"`
+
+	// ReadyMs Every wait was over.
+	ReadyMs *int64 `json:"ready_ms"`
+}
 
 // NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
 type NavigationTimeoutMs = int

@@ -117,7 +117,17 @@ func presentEvidence(e *job.Evidence) *Evidence {
 		FinalUrl: orNull(e.FinalURL), StatusCode: orNull(e.StatusCode), Title: e.Title,
 		Redirects: list(e.Redirects), ConsoleErrors: list(e.ConsoleErrors), TimedOut: list(e.TimedOut),
 		FailedResources: resources(e.FailedResources), BlockedRequests: resources(e.BlockedRequests),
-		UnloadedImages: e.UnloadedImages,
+		UnloadedImages: e.UnloadedImages, MissingGlyphs: e.MissingGlyphs, Timings: presentMilestones(e.Timings),
+	}
+}
+
+func presentMilestones(m *job.Milestones) *Milestones {
+	if m == nil {
+		return nil
+	}
+	return &Milestones{
+		CommittedMs: orNull(m.CommittedMS), ParsedMs: orNull(m.ParsedMS), PaintedMs: orNull(m.PaintedMS),
+		LoadedMs: orNull(m.LoadedMS), ReadyMs: orNull(m.ReadyMS), CapturedMs: orNull(m.CapturedMS),
 	}
 }
 

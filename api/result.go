@@ -40,6 +40,7 @@ func (s *Server) getResult(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err != nil {
 		return err
 	}
+	timing(w.Header(), j)
 	if r.Method == http.MethodGet {
 		if err := s.download(r.Context(), c, j.Result.SizeBytes); err != nil {
 			return err

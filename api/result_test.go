@@ -38,10 +38,14 @@ func TestResult(t *testing.T) {
 	for name, want := range map[string]string{
 		"Content-Type": "image/png", "ETag": etag, "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox",
 		"Content-Disposition": "inline; filename=" + id + ".png", "Content-Length": fmt.Sprint(len(data)), "Cache-Control": "private, no-cache",
+		"Server-Timing": "queue;dur=1, navigate;dur=20, wait;dur=30, capture;dur=40, upload;dur=5, total;dur=96",
 	} {
 		if got := a.Header().Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+	if got, want := f.do("GET", "/v1/jobs/"+id, "").Header().Get("Server-Timing"), a.Header().Get("Server-Timing"); got != want || got == "" {
+		t.Errorf("the job's Server-Timing is %q, its result's %q", got, want)
 	}
 	h := f.do("HEAD", path, "")
 	if h.Code != 200 || h.Body.Len() != 0 || h.Header().Get("ETag") != etag || h.Header().Get("Content-Length") != fmt.Sprint(len(data)) || h.Header().Get("Content-Type") != "image/png" {

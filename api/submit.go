@@ -407,6 +407,7 @@ func (s *Server) writeJob(w http.ResponseWriter, status int, j *job.Job, applied
 	if status == http.StatusAccepted {
 		w.Header().Set("Location", selfLink(j, s.cfg.PublicURL))
 	}
+	timing(w.Header(), j)
 	if applied != "" {
 		w.Header().Set("Preference-Applied", applied)
 	}

@@ -154,6 +154,11 @@ func (s *Server) finish(client context.Context, j *job.Job, limit time.Duration)
 func describe(h http.Header, j *job.Job) {
 	h.Set("X-Render-Cached", strconv.FormatBool(j.Cached))
 	h.Set("X-Render-Billable", strconv.FormatBool(j.Billable != nil && *j.Billable))
+	timing(h, j)
+}
+
+// timing tells where the time of the attempt that ended the job went.
+func timing(h http.Header, j *job.Job) {
 	if t := j.Timings; t != nil {
 		var stages []string
 		for _, stage := range []struct {

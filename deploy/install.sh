@@ -36,7 +36,7 @@ case ${1-} in
 *) fail "unknown argument '$1': it is empty or 'test'" ;;
 esac
 
-packages="ca-certificates chromium-headless-shell fonts-dejavu-core fonts-noto-cjk fonts-noto-color-emoji fonts-noto-core"
+packages="ca-certificates chromium-headless-shell fontconfig fonts-dejavu-core fonts-noto-cjk fonts-noto-color-emoji fonts-noto-core"
 if [ "${1-}" = test ]; then
 	# -race needs a C compiler and the C library's headers.
 	packages="$packages gcc libc6-dev poppler-utils protobuf-compiler"

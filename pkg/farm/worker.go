@@ -10,6 +10,7 @@ import (
 	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/worker/font"
 )
 
 // Worker runs one worker until ctx ends and its jobs are done.
@@ -56,6 +57,15 @@ func (p *Process) startWorker(parts *parts, render config.Render, cfg worker.Con
 	w, err := worker.New(cfg, seats)
 	if err != nil {
 		return nil, err
+	}
+	if p.Seats == nil {
+		parts.run("fonts", func(ctx context.Context) error { // it may take a second, which no browser waits for
+			err := worker.CheckFonts(font.Known, p.Log, p.Metrics)
+			if err == nil {
+				<-ctx.Done()
+			}
+			return err
+		})
 	}
 	parts.run("worker", func(ctx context.Context) error { return w.Run(ctx, p.hurry()) })
 	return w, nil

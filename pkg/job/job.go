@@ -66,18 +66,31 @@ type Timings struct {
 	TotalMS    int64 `json:"total_ms"`
 }
 
+// Milestones are when the page's last document got how far, in milliseconds
+// from the start of the attempt; 0 is never.
+type Milestones struct {
+	CommittedMS int64 `json:"committed_ms,omitempty"` // the first document's answer came
+	ParsedMS    int64 `json:"parsed_ms,omitempty"`    // DOMContentLoaded
+	PaintedMS   int64 `json:"painted_ms,omitempty"`
+	LoadedMS    int64 `json:"loaded_ms,omitempty"`
+	ReadyMS     int64 `json:"ready_ms,omitempty"` // every wait was over
+	CapturedMS  int64 `json:"captured_ms,omitempty"`
+}
+
 // Evidence is what an attempt saw of the page. All of its text comes from
 // strangers: Clean bounds it before it travels.
 type Evidence struct {
-	FinalURL        string     `json:"final_url,omitempty"`
-	StatusCode      int        `json:"status_code,omitempty"`
-	Title           string     `json:"title,omitempty"`
-	Redirects       []string   `json:"redirects,omitempty"`
-	FailedResources []Resource `json:"failed_resources,omitempty"`
-	BlockedRequests []Resource `json:"blocked_requests,omitempty"`
-	ConsoleErrors   []string   `json:"console_errors,omitempty"`
-	UnloadedImages  int        `json:"unloaded_images,omitempty"`
-	TimedOut        []string   `json:"timed_out,omitempty"` // waits that ended by their deadline: load, images, fonts, networkidle
+	FinalURL        string      `json:"final_url,omitempty"`
+	StatusCode      int         `json:"status_code,omitempty"`
+	Title           string      `json:"title,omitempty"`
+	Redirects       []string    `json:"redirects,omitempty"`
+	FailedResources []Resource  `json:"failed_resources,omitempty"`
+	BlockedRequests []Resource  `json:"blocked_requests,omitempty"`
+	ConsoleErrors   []string    `json:"console_errors,omitempty"`
+	UnloadedImages  int         `json:"unloaded_images,omitempty"`
+	MissingGlyphs   int         `json:"missing_glyphs,omitempty"` // characters of the text that no font has
+	TimedOut        []string    `json:"timed_out,omitempty"`      // waits that ended by their deadline: load, images, fonts, networkidle
+	Timings         *Milestones `json:"timings,omitempty"`        // nil where no document came
 }
 
 // A Resource is one request of a page that did not get its answer.

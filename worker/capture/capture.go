@@ -92,6 +92,7 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 	defer stop()
 
 	art, fail := a.run(ctx)
+	a.evidence.Timings = a.milestones(art != nil)
 	if fail != nil {
 		fail = a.refine(ctx, fail)
 	}
@@ -265,6 +266,32 @@ func (a *attempt) testify() {
 		a.evidence.FinalURL = "" // the host is made up for this job
 	}
 	a.evidence.Clean()
+}
+
+// milestones are when the document that stands there got how far; nil where
+// there is none.
+func (a *attempt) milestones(captured bool) *job.Milestones {
+	if a.committed.IsZero() {
+		return nil
+	}
+	after := func(at time.Time) int64 {
+		if at.IsZero() {
+			return 0
+		}
+		return max(at.Sub(a.start).Milliseconds(), 1) // 0 is never
+	}
+	t := a.track
+	t.mu.Lock()
+	reached := t.phases[t.loader]
+	m := &job.Milestones{
+		CommittedMS: after(a.committed), ParsedMS: after(reached["DOMContentLoaded"]), PaintedMS: after(reached["firstPaint"]),
+		LoadedMS: after(reached["load"]), ReadyMS: after(a.waited),
+	}
+	t.mu.Unlock()
+	if captured {
+		m.CapturedMS = after(time.Now())
+	}
+	return m
 }
 
 func (a *attempt) timings() job.Timings {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/worker/font"
 )
 
 // readyScript is called with (budget in ms, every image or those in view, wait
@@ -19,10 +20,17 @@ import (
 //go:embed ready.js
 var readyScript string
 
+// glyphsScript is called with what a character class of known characters holds
+// and returns how many characters of the page have no glyph.
+//
+//go:embed glyphs.js
+var glyphsScript string
+
 // look is what the page says of itself.
 type look struct {
 	Title    string   `json:"title"`
 	Unloaded int      `json:"unloaded"` // images that should show and do not
+	Missing  int      `json:"missing"`  // characters that no font has
 	Late     []string `json:"late"`     // waits that ended by the budget: frame, images, fonts
 }
 
@@ -63,10 +71,10 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	}
 	if a.pause(waits) || err != nil {
 		if later, err := a.ask(ctx, 0); err == nil {
-			seen.Title, seen.Unloaded = later.Title, later.Unloaded
+			seen.Title, seen.Unloaded, seen.Missing = later.Title, later.Unloaded, later.Missing
 		}
 	}
-	a.evidence.Title, a.evidence.UnloadedImages = seen.Title, seen.Unloaded
+	a.evidence.Title, a.evidence.UnloadedImages, a.evidence.MissingGlyphs = seen.Title, seen.Unloaded, seen.Missing
 	for _, what := range seen.Late {
 		a.late(what)
 	}
@@ -203,7 +211,8 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 
 // readyCall is the readiness script with its arguments.
 func readyCall(budget time.Duration, all bool) string {
-	return fmt.Sprintf("(%s)(%d, %t, %t)", strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0)
+	return fmt.Sprintf("(%s)(%d, %t, %t).then(seen => Object.assign(seen, {missing: (%s)(%q)}))",
+		strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0, strings.TrimSpace(glyphsScript), font.KnownClass())
 }
 
 // ReadyExpression is the readiness rule for a picture of the viewport, as the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-rod/rod/lib/proto"
 
@@ -30,18 +31,18 @@ type tracker struct {
 	paused  chan proto.FetchRequestID // main documents asked for while the page is held
 
 	mu        sync.Mutex
-	over      bool                       // events are no longer looked at
-	changed   chan struct{}              // closed and replaced at each change
-	loader    string                     // of the document in the main frame; empty before the first
-	url       string                     // of that document
-	commits   int                        // documents that stood there
-	errorPage bool                       // that document is Chromium's own
-	docError  string                     // net error of the main document's request
-	phases    map[string]map[string]bool // lifecycle events by loader
-	requested string                     // last URL asked for as main document
-	requestID string                     // of that request
-	answer    response                   // to that
-	documents map[string]response        // of documents by loader
+	over      bool                            // events are no longer looked at
+	changed   chan struct{}                   // closed and replaced at each change
+	loader    string                          // of the document in the main frame; empty before the first
+	url       string                          // of that document
+	commits   int                             // documents that stood there
+	errorPage bool                            // that document is Chromium's own
+	docError  string                          // net error of the main document's request
+	phases    map[string]map[string]time.Time // lifecycle events by loader, when they came
+	requested string                          // last URL asked for as main document
+	requestID string                          // of that request
+	answer    response                        // to that
+	documents map[string]response             // of documents by loader
 	redirects []string
 	download  bool
 	events    int
@@ -66,7 +67,7 @@ type dialog struct {
 func newTracker(frame proto.PageFrameID) *tracker {
 	return &tracker{
 		frame: frame, changed: make(chan struct{}), dialogs: make(chan dialog, 8), paused: make(chan proto.FetchRequestID, 8),
-		phases: map[string]map[string]bool{}, documents: map[string]response{}, urls: map[string]string{},
+		phases: map[string]map[string]time.Time{}, documents: map[string]response{}, urls: map[string]string{},
 	}
 }
 
@@ -94,7 +95,7 @@ func (t *tracker) wait(ctx context.Context, tab *browser.Tab, cond func(*tracker
 
 // reached reports whether the document in the main frame has had the
 // lifecycle event. Called under mu.
-func (t *tracker) reached(phase string) bool { return t.phases[t.loader][phase] }
+func (t *tracker) reached(phase string) bool { return !t.phases[t.loader][phase].IsZero() }
 
 // handle takes one event of the tab or of the browser.
 func (t *tracker) handle(method string, params json.RawMessage) {
@@ -165,11 +166,11 @@ func (t *tracker) lifecycle(params json.RawMessage) {
 	}
 	if t.phases[e.LoaderID] == nil {
 		if len(t.phases) > 100 { // a page that reloads for ever
-			t.phases = map[string]map[string]bool{t.loader: t.phases[t.loader]}
+			t.phases = map[string]map[string]time.Time{t.loader: t.phases[t.loader]}
 		}
-		t.phases[e.LoaderID] = map[string]bool{}
+		t.phases[e.LoaderID] = map[string]time.Time{}
 	}
-	t.phases[e.LoaderID][e.Name] = true
+	t.phases[e.LoaderID][e.Name] = time.Now()
 }
 
 func (t *tracker) navigated(params json.RawMessage) {
@@ -188,7 +189,7 @@ func (t *tracker) navigated(params json.RawMessage) {
 	t.commits++
 	t.loader, t.url, t.errorPage = e.Frame.LoaderID, e.Frame.URL+e.Frame.Fragment, e.Frame.Unreachable != ""
 	if t.phases[t.loader] == nil {
-		t.phases[t.loader] = map[string]bool{}
+		t.phases[t.loader] = map[string]time.Time{}
 	}
 }
 
