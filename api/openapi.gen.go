@@ -612,11 +612,17 @@ type BatchResult struct {
 // (no line became a job) are ends; `canceling` is on the way to one.
 type BatchStatus string
 
+// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+type Click = []string
+
 // Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 type Clip = string
 
 // Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 type Cookies = []string
+
+// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+type Css = string
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
@@ -714,6 +720,8 @@ type DryRunFlag = bool
 // Evidence What the attempt saw of the page. Its texts come from strangers.
 type Evidence struct {
 	BlockedRequests []Resource `json:"blocked_requests"`
+
+	// ConsoleErrors What `js` of the job threw; with `fail_on_console_error` also what scripts of the page threw and nobody caught, and the errors they wrote to the console.
 	ConsoleErrors   []string   `json:"console_errors"`
 	FailedResources []Resource `json:"failed_resources"`
 	FinalUrl        *string    `json:"final_url"`
@@ -725,7 +733,7 @@ type Evidence struct {
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
-	// TimedOut Waits that ended by their deadline: `load`, `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `networkidle`, `delay`.
+	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `networkidle`, `delay`.
 	TimedOut []string `json:"timed_out"`
 
 	// Timings When the page got how far, in milliseconds from the start of the attempt; null is never.
@@ -734,11 +742,32 @@ type Evidence struct {
 	UnloadedImages int         `json:"unloaded_images"`
 }
 
+// FailIfContentContains When the page's text holds one of these. At most 20.
+type FailIfContentContains = []string
+
+// FailIfContentMissing When the page's text lacks one of these. At most 20.
+type FailIfContentMissing = []string
+
+// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+type FailIfRequestFailed = []string
+
+// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+type FailIfSelectorMissing = bool
+
+// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+type FailIfSelectorPresent = string
+
 // FailOn4xx When the page's status is 400 to 499.
 type FailOn4xx = bool
 
 // FailOn5xx When the page's status is 500 to 599.
 type FailOn5xx = bool
+
+// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+type FailOnConsoleError = bool
+
+// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+type FailOnResourceError = bool
 
 // FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 type FailOnTimeout = bool
@@ -805,6 +834,12 @@ type HealthStatus string
 
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
+
+// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+type HideSelector = string
+
+// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+type Hover = string
 
 // ImageFormat Kind of picture. `jpg` is `jpeg`.
 type ImageFormat string
@@ -899,11 +934,17 @@ type JobRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	Click *Click `json:"click,omitempty"`
+
 	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 	Clip *Clip `json:"clip,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 	Cookies *Cookies `json:"cookies,omitempty"`
+
+	// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+	Css *Css `json:"css,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -917,11 +958,32 @@ type JobRequest struct {
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
+	// FailIfContentContains When the page's text holds one of these. At most 20.
+	FailIfContentContains *FailIfContentContains `json:"fail_if_content_contains,omitempty"`
+
+	// FailIfContentMissing When the page's text lacks one of these. At most 20.
+	FailIfContentMissing *FailIfContentMissing `json:"fail_if_content_missing,omitempty"`
+
+	// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+	FailIfRequestFailed *FailIfRequestFailed `json:"fail_if_request_failed,omitempty"`
+
+	// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+	FailIfSelectorMissing *FailIfSelectorMissing `json:"fail_if_selector_missing,omitempty"`
+
+	// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+	FailIfSelectorPresent *FailIfSelectorPresent `json:"fail_if_selector_present,omitempty"`
+
 	// FailOn4xx When the page's status is 400 to 499.
 	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
 
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
+
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
+
+	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -944,6 +1006,12 @@ type JobRequest struct {
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
+	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	HideSelector *HideSelector `json:"hide_selector,omitempty"`
+
+	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+	Hover *Hover `json:"hover,omitempty"`
+
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
@@ -955,6 +1023,9 @@ type JobRequest struct {
 
 	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
 	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
+	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+	Js *Js `json:"js,omitempty"`
 
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
@@ -1043,6 +1114,9 @@ type JobRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
@@ -1077,6 +1151,15 @@ type JobRequest struct {
 	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
+	// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+	WaitFor *WaitFor `json:"wait_for,omitempty"`
+
+	// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+	WaitTimeoutMs *WaitTimeoutMs `json:"wait_timeout_ms,omitempty"`
+
+	// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+	WaitToLeave *WaitToLeave `json:"wait_to_leave,omitempty"`
+
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
@@ -1099,6 +1182,9 @@ type JobWebhookEvents = []string
 // credentials, `http` where the installation permits it. Signed with the account's secret
 // (`GET /v1/account/webhook-secret`); it needs a key.
 type JobWebhookUrl = string
+
+// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+type Js = string
 
 // Key defines model for Key.
 type Key struct {
@@ -1283,65 +1369,81 @@ type OptimizeForSpeed = bool
 
 // Options The request with every default filled in. Where it was over 16 KiB, texts and lists of more than 1 KiB are left out.
 type Options struct {
-	AcceptLang           *string  `json:"accept_lang,omitempty"`
-	Accuracy             *float64 `json:"accuracy,omitempty"`
-	Clip                 *string  `json:"clip,omitempty"`
-	DarkMode             *bool    `json:"dark_mode,omitempty"`
-	DelayMs              int      `json:"delay_ms"`
-	DeviceScaleFactor    float64  `json:"device_scale_factor"`
-	FailOn4xx            *bool    `json:"fail_on_4xx,omitempty"`
-	FailOn5xx            *bool    `json:"fail_on_5xx,omitempty"`
-	FailOnTimeout        bool     `json:"fail_on_timeout"`
-	Format               string   `json:"format"`
-	FullPage             bool     `json:"full_page"`
-	FullPageMode         *string  `json:"full_page_mode,omitempty"`
-	FullWidth            *bool    `json:"full_width,omitempty"`
-	Height               int      `json:"height"`
-	Html                 *string  `json:"html,omitempty"`
-	ImgBg                *string  `json:"img_bg,omitempty"`
-	ImgFit               *string  `json:"img_fit,omitempty"`
-	ImgPosition          *string  `json:"img_position,omitempty"`
-	Latitude             *float64 `json:"latitude,omitempty"`
-	Longitude            *float64 `json:"longitude,omitempty"`
-	MaxHeight            *int     `json:"max_height,omitempty"`
-	Media                *string  `json:"media,omitempty"`
-	NavigationTimeoutMs  *int     `json:"navigation_timeout_ms,omitempty"`
-	OptimizeForSpeed     *bool    `json:"optimize_for_speed,omitempty"`
-	PdfBackground        *bool    `json:"pdf_background,omitempty"`
-	PdfFooter            *string  `json:"pdf_footer,omitempty"`
-	PdfHeader            *string  `json:"pdf_header,omitempty"`
-	PdfMargin            *string  `json:"pdf_margin,omitempty"`
-	PdfMarginBottom      *string  `json:"pdf_margin_bottom,omitempty"`
-	PdfMarginLeft        *string  `json:"pdf_margin_left,omitempty"`
-	PdfMarginRight       *string  `json:"pdf_margin_right,omitempty"`
-	PdfMarginTop         *string  `json:"pdf_margin_top,omitempty"`
-	PdfOrientation       *string  `json:"pdf_orientation,omitempty"`
-	PdfOutline           *bool    `json:"pdf_outline,omitempty"`
-	PdfPageHeight        *string  `json:"pdf_page_height,omitempty"`
-	PdfPageRange         *string  `json:"pdf_page_range,omitempty"`
-	PdfPageSize          *string  `json:"pdf_page_size,omitempty"`
-	PdfPageWidth         *string  `json:"pdf_page_width,omitempty"`
-	PdfPreferCssPageSize *bool    `json:"pdf_prefer_css_page_size,omitempty"`
-	PdfScale             *float64 `json:"pdf_scale,omitempty"`
-	PdfTagged            *bool    `json:"pdf_tagged,omitempty"`
-	Quality              int      `json:"quality"`
-	ReducedMotion        *bool    `json:"reduced_motion,omitempty"`
-	ScrollDelayMs        *int     `json:"scroll_delay_ms,omitempty"`
-	ScrollIncrementPx    *int     `json:"scroll_increment_px,omitempty"`
+	AcceptLang            *string   `json:"accept_lang,omitempty"`
+	Accuracy              *float64  `json:"accuracy,omitempty"`
+	Click                 *[]string `json:"click,omitempty"`
+	Clip                  *string   `json:"clip,omitempty"`
+	Css                   *string   `json:"css,omitempty"`
+	DarkMode              *bool     `json:"dark_mode,omitempty"`
+	DelayMs               int       `json:"delay_ms"`
+	DeviceScaleFactor     float64   `json:"device_scale_factor"`
+	FailIfContentContains *[]string `json:"fail_if_content_contains,omitempty"`
+	FailIfContentMissing  *[]string `json:"fail_if_content_missing,omitempty"`
+	FailIfRequestFailed   *[]string `json:"fail_if_request_failed,omitempty"`
+	FailIfSelectorMissing *bool     `json:"fail_if_selector_missing,omitempty"`
+	FailIfSelectorPresent *string   `json:"fail_if_selector_present,omitempty"`
+	FailOn4xx             *bool     `json:"fail_on_4xx,omitempty"`
+	FailOn5xx             *bool     `json:"fail_on_5xx,omitempty"`
+	FailOnConsoleError    *bool     `json:"fail_on_console_error,omitempty"`
+	FailOnResourceError   *bool     `json:"fail_on_resource_error,omitempty"`
+	FailOnTimeout         bool      `json:"fail_on_timeout"`
+	Format                string    `json:"format"`
+	FullPage              bool      `json:"full_page"`
+	FullPageMode          *string   `json:"full_page_mode,omitempty"`
+	FullWidth             *bool     `json:"full_width,omitempty"`
+	Height                int       `json:"height"`
+	HideSelector          *string   `json:"hide_selector,omitempty"`
+	Hover                 *string   `json:"hover,omitempty"`
+	Html                  *string   `json:"html,omitempty"`
+	ImgBg                 *string   `json:"img_bg,omitempty"`
+	ImgFit                *string   `json:"img_fit,omitempty"`
+	ImgPosition           *string   `json:"img_position,omitempty"`
+	Js                    *string   `json:"js,omitempty"`
+	Latitude              *float64  `json:"latitude,omitempty"`
+	Longitude             *float64  `json:"longitude,omitempty"`
+	MaxHeight             *int      `json:"max_height,omitempty"`
+	Media                 *string   `json:"media,omitempty"`
+	NavigationTimeoutMs   *int      `json:"navigation_timeout_ms,omitempty"`
+	OptimizeForSpeed      *bool     `json:"optimize_for_speed,omitempty"`
+	PdfBackground         *bool     `json:"pdf_background,omitempty"`
+	PdfFooter             *string   `json:"pdf_footer,omitempty"`
+	PdfHeader             *string   `json:"pdf_header,omitempty"`
+	PdfMargin             *string   `json:"pdf_margin,omitempty"`
+	PdfMarginBottom       *string   `json:"pdf_margin_bottom,omitempty"`
+	PdfMarginLeft         *string   `json:"pdf_margin_left,omitempty"`
+	PdfMarginRight        *string   `json:"pdf_margin_right,omitempty"`
+	PdfMarginTop          *string   `json:"pdf_margin_top,omitempty"`
+	PdfOrientation        *string   `json:"pdf_orientation,omitempty"`
+	PdfOutline            *bool     `json:"pdf_outline,omitempty"`
+	PdfPageHeight         *string   `json:"pdf_page_height,omitempty"`
+	PdfPageRange          *string   `json:"pdf_page_range,omitempty"`
+	PdfPageSize           *string   `json:"pdf_page_size,omitempty"`
+	PdfPageWidth          *string   `json:"pdf_page_width,omitempty"`
+	PdfPreferCssPageSize  *bool     `json:"pdf_prefer_css_page_size,omitempty"`
+	PdfScale              *float64  `json:"pdf_scale,omitempty"`
+	PdfTagged             *bool     `json:"pdf_tagged,omitempty"`
+	Quality               int       `json:"quality"`
+	ReducedMotion         *bool     `json:"reduced_motion,omitempty"`
+	ScrollDelayMs         *int      `json:"scroll_delay_ms,omitempty"`
+	ScrollIncrementPx     *int      `json:"scroll_increment_px,omitempty"`
+	ScrollTo              *string   `json:"scroll_to,omitempty"`
 
 	// Secrets Names of the options that were given and are not shown.
-	Secrets     *[]string `json:"secrets,omitempty"`
-	Selector    *string   `json:"selector,omitempty"`
-	SkipScroll  *bool     `json:"skip_scroll,omitempty"`
-	ThumbHeight *int      `json:"thumb_height,omitempty"`
-	ThumbWidth  *int      `json:"thumb_width,omitempty"`
-	TimeoutMs   int       `json:"timeout_ms"`
-	Transparent *bool     `json:"transparent,omitempty"`
-	Tz          *string   `json:"tz,omitempty"`
-	Url         *string   `json:"url,omitempty"`
-	UserAgent   *string   `json:"user_agent,omitempty"`
-	WaitUntil   string    `json:"wait_until"`
-	Width       int       `json:"width"`
+	Secrets       *[]string `json:"secrets,omitempty"`
+	Selector      *string   `json:"selector,omitempty"`
+	SkipScroll    *bool     `json:"skip_scroll,omitempty"`
+	ThumbHeight   *int      `json:"thumb_height,omitempty"`
+	ThumbWidth    *int      `json:"thumb_width,omitempty"`
+	TimeoutMs     int       `json:"timeout_ms"`
+	Transparent   *bool     `json:"transparent,omitempty"`
+	Tz            *string   `json:"tz,omitempty"`
+	Url           *string   `json:"url,omitempty"`
+	UserAgent     *string   `json:"user_agent,omitempty"`
+	WaitFor       *string   `json:"wait_for,omitempty"`
+	WaitTimeoutMs *int      `json:"wait_timeout_ms,omitempty"`
+	WaitToLeave   *string   `json:"wait_to_leave,omitempty"`
+	WaitUntil     string    `json:"wait_until"`
+	Width         int       `json:"width"`
 }
 
 // Outcomes How jobs ended, charged for or not, and calls that were charged for.
@@ -1466,8 +1568,14 @@ type PdfRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	Click *Click `json:"click,omitempty"`
+
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 	Cookies *Cookies `json:"cookies,omitempty"`
+
+	// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+	Css *Css `json:"css,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -1481,11 +1589,32 @@ type PdfRequest struct {
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
+	// FailIfContentContains When the page's text holds one of these. At most 20.
+	FailIfContentContains *FailIfContentContains `json:"fail_if_content_contains,omitempty"`
+
+	// FailIfContentMissing When the page's text lacks one of these. At most 20.
+	FailIfContentMissing *FailIfContentMissing `json:"fail_if_content_missing,omitempty"`
+
+	// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+	FailIfRequestFailed *FailIfRequestFailed `json:"fail_if_request_failed,omitempty"`
+
+	// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+	FailIfSelectorMissing *FailIfSelectorMissing `json:"fail_if_selector_missing,omitempty"`
+
+	// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+	FailIfSelectorPresent *FailIfSelectorPresent `json:"fail_if_selector_present,omitempty"`
+
 	// FailOn4xx When the page's status is 400 to 499.
 	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
 
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
+
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
+
+	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -1502,8 +1631,17 @@ type PdfRequest struct {
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
+	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	HideSelector *HideSelector `json:"hide_selector,omitempty"`
+
+	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+	Hover *Hover `json:"hover,omitempty"`
+
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
+
+	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+	Js *Js `json:"js,omitempty"`
 
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
@@ -1577,6 +1715,9 @@ type PdfRequest struct {
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
 
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
 
@@ -1595,6 +1736,15 @@ type PdfRequest struct {
 
 	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 	UserAgent *UserAgent `json:"user_agent,omitempty"`
+
+	// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+	WaitFor *WaitFor `json:"wait_for,omitempty"`
+
+	// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+	WaitTimeoutMs *WaitTimeoutMs `json:"wait_timeout_ms,omitempty"`
+
+	// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+	WaitToLeave *WaitToLeave `json:"wait_to_leave,omitempty"`
 
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
@@ -1892,11 +2042,17 @@ type ScreenshotRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	Click *Click `json:"click,omitempty"`
+
 	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 	Clip *Clip `json:"clip,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 	Cookies *Cookies `json:"cookies,omitempty"`
+
+	// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+	Css *Css `json:"css,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -1910,11 +2066,32 @@ type ScreenshotRequest struct {
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
+	// FailIfContentContains When the page's text holds one of these. At most 20.
+	FailIfContentContains *FailIfContentContains `json:"fail_if_content_contains,omitempty"`
+
+	// FailIfContentMissing When the page's text lacks one of these. At most 20.
+	FailIfContentMissing *FailIfContentMissing `json:"fail_if_content_missing,omitempty"`
+
+	// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+	FailIfRequestFailed *FailIfRequestFailed `json:"fail_if_request_failed,omitempty"`
+
+	// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+	FailIfSelectorMissing *FailIfSelectorMissing `json:"fail_if_selector_missing,omitempty"`
+
+	// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+	FailIfSelectorPresent *FailIfSelectorPresent `json:"fail_if_selector_present,omitempty"`
+
 	// FailOn4xx When the page's status is 400 to 499.
 	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
 
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
+
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
+
+	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -1937,6 +2114,12 @@ type ScreenshotRequest struct {
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
+	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	HideSelector *HideSelector `json:"hide_selector,omitempty"`
+
+	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+	Hover *Hover `json:"hover,omitempty"`
+
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
@@ -1948,6 +2131,9 @@ type ScreenshotRequest struct {
 
 	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
 	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
+	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+	Js *Js `json:"js,omitempty"`
 
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
@@ -1985,6 +2171,9 @@ type ScreenshotRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
@@ -2019,6 +2208,15 @@ type ScreenshotRequest struct {
 	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
+	// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+	WaitFor *WaitFor `json:"wait_for,omitempty"`
+
+	// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+	WaitTimeoutMs *WaitTimeoutMs `json:"wait_timeout_ms,omitempty"`
+
+	// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+	WaitToLeave *WaitToLeave `json:"wait_to_leave,omitempty"`
+
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
@@ -2031,6 +2229,9 @@ type ScrollDelayMs = int
 
 // ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 type ScrollIncrementPx = int
+
+// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+type ScrollTo = string
 
 // Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 type Selector = string
@@ -2193,6 +2394,15 @@ type UsageEventList struct {
 
 // UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 type UserAgent = string
+
+// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+type WaitFor = string
+
+// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+type WaitTimeoutMs = int
+
+// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+type WaitToLeave = string
 
 // WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 type WaitUntil string
@@ -2623,51 +2833,67 @@ type JobEventsParams struct {
 
 // GetPdfParams defines parameters for GetPdf.
 type GetPdfParams struct {
-	Url                  *PageUrl              `form:"url,omitempty" json:"url,omitempty"`
-	Html                 *PageHtml             `form:"html,omitempty" json:"html,omitempty"`
-	Format               *PdfFormat            `form:"format,omitempty" json:"format,omitempty"`
-	Width                *Width                `form:"width,omitempty" json:"width,omitempty"`
-	Height               *Height               `form:"height,omitempty" json:"height,omitempty"`
-	DeviceScaleFactor    *DeviceScaleFactor    `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
-	Retina               *Retina               `form:"retina,omitempty" json:"retina,omitempty"`
-	FullPage             *FullPage             `form:"full_page,omitempty" json:"full_page,omitempty"`
-	DarkMode             *DarkMode             `form:"dark_mode,omitempty" json:"dark_mode,omitempty"`
-	ReducedMotion        *ReducedMotion        `form:"reduced_motion,omitempty" json:"reduced_motion,omitempty"`
-	Media                *Media                `form:"media,omitempty" json:"media,omitempty"`
-	WaitUntil            *WaitUntil            `form:"wait_until,omitempty" json:"wait_until,omitempty"`
-	DelayMs              *DelayMs              `form:"delay_ms,omitempty" json:"delay_ms,omitempty"`
-	NavigationTimeoutMs  *NavigationTimeoutMs  `form:"navigation_timeout_ms,omitempty" json:"navigation_timeout_ms,omitempty"`
-	TimeoutMs            *TimeoutMs            `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
-	FailOnTimeout        *FailOnTimeout        `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
-	FailOn4xx            *FailOn4xx            `form:"fail_on_4xx,omitempty" json:"fail_on_4xx,omitempty"`
-	FailOn5xx            *FailOn5xx            `form:"fail_on_5xx,omitempty" json:"fail_on_5xx,omitempty"`
-	UserAgent            *UserAgent            `form:"user_agent,omitempty" json:"user_agent,omitempty"`
-	Cookies              *Cookies              `form:"cookies,omitempty" json:"cookies,omitempty"`
-	Latitude             *Latitude             `form:"latitude,omitempty" json:"latitude,omitempty"`
-	Longitude            *Longitude            `form:"longitude,omitempty" json:"longitude,omitempty"`
-	Accuracy             *Accuracy             `form:"accuracy,omitempty" json:"accuracy,omitempty"`
-	Tz                   *Tz                   `form:"tz,omitempty" json:"tz,omitempty"`
-	AcceptLang           *AcceptLang           `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
-	PdfPageSize          *PdfPageSize          `form:"pdf_page_size,omitempty" json:"pdf_page_size,omitempty"`
-	PdfPageWidth         *PdfPageWidth         `form:"pdf_page_width,omitempty" json:"pdf_page_width,omitempty"`
-	PdfPageHeight        *PdfPageHeight        `form:"pdf_page_height,omitempty" json:"pdf_page_height,omitempty"`
-	PdfOrientation       *PdfOrientation       `form:"pdf_orientation,omitempty" json:"pdf_orientation,omitempty"`
-	PdfMargin            *PdfMargin            `form:"pdf_margin,omitempty" json:"pdf_margin,omitempty"`
-	PdfMarginTop         *PdfMarginTop         `form:"pdf_margin_top,omitempty" json:"pdf_margin_top,omitempty"`
-	PdfMarginRight       *PdfMarginRight       `form:"pdf_margin_right,omitempty" json:"pdf_margin_right,omitempty"`
-	PdfMarginBottom      *PdfMarginBottom      `form:"pdf_margin_bottom,omitempty" json:"pdf_margin_bottom,omitempty"`
-	PdfMarginLeft        *PdfMarginLeft        `form:"pdf_margin_left,omitempty" json:"pdf_margin_left,omitempty"`
-	PdfPreferCssPageSize *PdfPreferCssPageSize `form:"pdf_prefer_css_page_size,omitempty" json:"pdf_prefer_css_page_size,omitempty"`
-	PdfBackground        *PdfBackground        `form:"pdf_background,omitempty" json:"pdf_background,omitempty"`
-	PdfScale             *PdfScale             `form:"pdf_scale,omitempty" json:"pdf_scale,omitempty"`
-	PdfPageRange         *PdfPageRange         `form:"pdf_page_range,omitempty" json:"pdf_page_range,omitempty"`
-	PdfHeader            *PdfHeader            `form:"pdf_header,omitempty" json:"pdf_header,omitempty"`
-	PdfFooter            *PdfFooter            `form:"pdf_footer,omitempty" json:"pdf_footer,omitempty"`
-	PdfOutline           *PdfOutline           `form:"pdf_outline,omitempty" json:"pdf_outline,omitempty"`
-	PdfTagged            *PdfTagged            `form:"pdf_tagged,omitempty" json:"pdf_tagged,omitempty"`
-	TtlS                 *TtlS                 `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
-	Force                *Force                `form:"force,omitempty" json:"force,omitempty"`
-	CustomId             *CustomId             `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+	Url                   *PageUrl               `form:"url,omitempty" json:"url,omitempty"`
+	Html                  *PageHtml              `form:"html,omitempty" json:"html,omitempty"`
+	Format                *PdfFormat             `form:"format,omitempty" json:"format,omitempty"`
+	Width                 *Width                 `form:"width,omitempty" json:"width,omitempty"`
+	Height                *Height                `form:"height,omitempty" json:"height,omitempty"`
+	DeviceScaleFactor     *DeviceScaleFactor     `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
+	Retina                *Retina                `form:"retina,omitempty" json:"retina,omitempty"`
+	FullPage              *FullPage              `form:"full_page,omitempty" json:"full_page,omitempty"`
+	Js                    *Js                    `form:"js,omitempty" json:"js,omitempty"`
+	Css                   *Css                   `form:"css,omitempty" json:"css,omitempty"`
+	HideSelector          *HideSelector          `form:"hide_selector,omitempty" json:"hide_selector,omitempty"`
+	Click                 *Click                 `form:"click,omitempty" json:"click,omitempty"`
+	Hover                 *Hover                 `form:"hover,omitempty" json:"hover,omitempty"`
+	ScrollTo              *ScrollTo              `form:"scroll_to,omitempty" json:"scroll_to,omitempty"`
+	DarkMode              *DarkMode              `form:"dark_mode,omitempty" json:"dark_mode,omitempty"`
+	ReducedMotion         *ReducedMotion         `form:"reduced_motion,omitempty" json:"reduced_motion,omitempty"`
+	Media                 *Media                 `form:"media,omitempty" json:"media,omitempty"`
+	WaitUntil             *WaitUntil             `form:"wait_until,omitempty" json:"wait_until,omitempty"`
+	WaitFor               *WaitFor               `form:"wait_for,omitempty" json:"wait_for,omitempty"`
+	WaitToLeave           *WaitToLeave           `form:"wait_to_leave,omitempty" json:"wait_to_leave,omitempty"`
+	WaitTimeoutMs         *WaitTimeoutMs         `form:"wait_timeout_ms,omitempty" json:"wait_timeout_ms,omitempty"`
+	DelayMs               *DelayMs               `form:"delay_ms,omitempty" json:"delay_ms,omitempty"`
+	NavigationTimeoutMs   *NavigationTimeoutMs   `form:"navigation_timeout_ms,omitempty" json:"navigation_timeout_ms,omitempty"`
+	TimeoutMs             *TimeoutMs             `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
+	FailOnTimeout         *FailOnTimeout         `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
+	FailOn4xx             *FailOn4xx             `form:"fail_on_4xx,omitempty" json:"fail_on_4xx,omitempty"`
+	FailOn5xx             *FailOn5xx             `form:"fail_on_5xx,omitempty" json:"fail_on_5xx,omitempty"`
+	FailOnConsoleError    *FailOnConsoleError    `form:"fail_on_console_error,omitempty" json:"fail_on_console_error,omitempty"`
+	FailOnResourceError   *FailOnResourceError   `form:"fail_on_resource_error,omitempty" json:"fail_on_resource_error,omitempty"`
+	FailIfRequestFailed   *FailIfRequestFailed   `form:"fail_if_request_failed,omitempty" json:"fail_if_request_failed,omitempty"`
+	FailIfSelectorMissing *FailIfSelectorMissing `form:"fail_if_selector_missing,omitempty" json:"fail_if_selector_missing,omitempty"`
+	FailIfSelectorPresent *FailIfSelectorPresent `form:"fail_if_selector_present,omitempty" json:"fail_if_selector_present,omitempty"`
+	FailIfContentContains *FailIfContentContains `form:"fail_if_content_contains,omitempty" json:"fail_if_content_contains,omitempty"`
+	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
+	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
+	Cookies               *Cookies               `form:"cookies,omitempty" json:"cookies,omitempty"`
+	Latitude              *Latitude              `form:"latitude,omitempty" json:"latitude,omitempty"`
+	Longitude             *Longitude             `form:"longitude,omitempty" json:"longitude,omitempty"`
+	Accuracy              *Accuracy              `form:"accuracy,omitempty" json:"accuracy,omitempty"`
+	Tz                    *Tz                    `form:"tz,omitempty" json:"tz,omitempty"`
+	AcceptLang            *AcceptLang            `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
+	PdfPageSize           *PdfPageSize           `form:"pdf_page_size,omitempty" json:"pdf_page_size,omitempty"`
+	PdfPageWidth          *PdfPageWidth          `form:"pdf_page_width,omitempty" json:"pdf_page_width,omitempty"`
+	PdfPageHeight         *PdfPageHeight         `form:"pdf_page_height,omitempty" json:"pdf_page_height,omitempty"`
+	PdfOrientation        *PdfOrientation        `form:"pdf_orientation,omitempty" json:"pdf_orientation,omitempty"`
+	PdfMargin             *PdfMargin             `form:"pdf_margin,omitempty" json:"pdf_margin,omitempty"`
+	PdfMarginTop          *PdfMarginTop          `form:"pdf_margin_top,omitempty" json:"pdf_margin_top,omitempty"`
+	PdfMarginRight        *PdfMarginRight        `form:"pdf_margin_right,omitempty" json:"pdf_margin_right,omitempty"`
+	PdfMarginBottom       *PdfMarginBottom       `form:"pdf_margin_bottom,omitempty" json:"pdf_margin_bottom,omitempty"`
+	PdfMarginLeft         *PdfMarginLeft         `form:"pdf_margin_left,omitempty" json:"pdf_margin_left,omitempty"`
+	PdfPreferCssPageSize  *PdfPreferCssPageSize  `form:"pdf_prefer_css_page_size,omitempty" json:"pdf_prefer_css_page_size,omitempty"`
+	PdfBackground         *PdfBackground         `form:"pdf_background,omitempty" json:"pdf_background,omitempty"`
+	PdfScale              *PdfScale              `form:"pdf_scale,omitempty" json:"pdf_scale,omitempty"`
+	PdfPageRange          *PdfPageRange          `form:"pdf_page_range,omitempty" json:"pdf_page_range,omitempty"`
+	PdfHeader             *PdfHeader             `form:"pdf_header,omitempty" json:"pdf_header,omitempty"`
+	PdfFooter             *PdfFooter             `form:"pdf_footer,omitempty" json:"pdf_footer,omitempty"`
+	PdfOutline            *PdfOutline            `form:"pdf_outline,omitempty" json:"pdf_outline,omitempty"`
+	PdfTagged             *PdfTagged             `form:"pdf_tagged,omitempty" json:"pdf_tagged,omitempty"`
+	TtlS                  *TtlS                  `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
+	Force                 *Force                 `form:"force,omitempty" json:"force,omitempty"`
+	CustomId              *CustomId              `form:"custom_id,omitempty" json:"custom_id,omitempty"`
 
 	// KeyId Of a signed link: the id of the key in whose name it is signed.
 	KeyId *LinkKeyId `form:"key_id,omitempty" json:"key_id,omitempty"`
@@ -2691,50 +2917,66 @@ type PostPdfParams struct {
 
 // GetScreenshotParams defines parameters for GetScreenshot.
 type GetScreenshotParams struct {
-	Url                 *PageUrl             `form:"url,omitempty" json:"url,omitempty"`
-	Html                *PageHtml            `form:"html,omitempty" json:"html,omitempty"`
-	Format              *ImageFormat         `form:"format,omitempty" json:"format,omitempty"`
-	Quality             *Quality             `form:"quality,omitempty" json:"quality,omitempty"`
-	OptimizeForSpeed    *OptimizeForSpeed    `form:"optimize_for_speed,omitempty" json:"optimize_for_speed,omitempty"`
-	Transparent         *Transparent         `form:"transparent,omitempty" json:"transparent,omitempty"`
-	Width               *Width               `form:"width,omitempty" json:"width,omitempty"`
-	Height              *Height              `form:"height,omitempty" json:"height,omitempty"`
-	DeviceScaleFactor   *DeviceScaleFactor   `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
-	Retina              *Retina              `form:"retina,omitempty" json:"retina,omitempty"`
-	FullPage            *FullPage            `form:"full_page,omitempty" json:"full_page,omitempty"`
-	FullPageMode        *FullPageMode        `form:"full_page_mode,omitempty" json:"full_page_mode,omitempty"`
-	SkipScroll          *SkipScroll          `form:"skip_scroll,omitempty" json:"skip_scroll,omitempty"`
-	ScrollIncrementPx   *ScrollIncrementPx   `form:"scroll_increment_px,omitempty" json:"scroll_increment_px,omitempty"`
-	ScrollDelayMs       *ScrollDelayMs       `form:"scroll_delay_ms,omitempty" json:"scroll_delay_ms,omitempty"`
-	MaxHeight           *MaxHeight           `form:"max_height,omitempty" json:"max_height,omitempty"`
-	FullWidth           *FullWidth           `form:"full_width,omitempty" json:"full_width,omitempty"`
-	Selector            *Selector            `form:"selector,omitempty" json:"selector,omitempty"`
-	Clip                *Clip                `form:"clip,omitempty" json:"clip,omitempty"`
-	ThumbWidth          *ThumbWidth          `form:"thumb_width,omitempty" json:"thumb_width,omitempty"`
-	ThumbHeight         *ThumbHeight         `form:"thumb_height,omitempty" json:"thumb_height,omitempty"`
-	ImgFit              *ImgFit              `form:"img_fit,omitempty" json:"img_fit,omitempty"`
-	ImgPosition         *ImgPosition         `form:"img_position,omitempty" json:"img_position,omitempty"`
-	ImgBg               *ImgBg               `form:"img_bg,omitempty" json:"img_bg,omitempty"`
-	DarkMode            *DarkMode            `form:"dark_mode,omitempty" json:"dark_mode,omitempty"`
-	ReducedMotion       *ReducedMotion       `form:"reduced_motion,omitempty" json:"reduced_motion,omitempty"`
-	Media               *Media               `form:"media,omitempty" json:"media,omitempty"`
-	WaitUntil           *WaitUntil           `form:"wait_until,omitempty" json:"wait_until,omitempty"`
-	DelayMs             *DelayMs             `form:"delay_ms,omitempty" json:"delay_ms,omitempty"`
-	NavigationTimeoutMs *NavigationTimeoutMs `form:"navigation_timeout_ms,omitempty" json:"navigation_timeout_ms,omitempty"`
-	TimeoutMs           *TimeoutMs           `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
-	FailOnTimeout       *FailOnTimeout       `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
-	FailOn4xx           *FailOn4xx           `form:"fail_on_4xx,omitempty" json:"fail_on_4xx,omitempty"`
-	FailOn5xx           *FailOn5xx           `form:"fail_on_5xx,omitempty" json:"fail_on_5xx,omitempty"`
-	UserAgent           *UserAgent           `form:"user_agent,omitempty" json:"user_agent,omitempty"`
-	Cookies             *Cookies             `form:"cookies,omitempty" json:"cookies,omitempty"`
-	Latitude            *Latitude            `form:"latitude,omitempty" json:"latitude,omitempty"`
-	Longitude           *Longitude           `form:"longitude,omitempty" json:"longitude,omitempty"`
-	Accuracy            *Accuracy            `form:"accuracy,omitempty" json:"accuracy,omitempty"`
-	Tz                  *Tz                  `form:"tz,omitempty" json:"tz,omitempty"`
-	AcceptLang          *AcceptLang          `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
-	TtlS                *TtlS                `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
-	Force               *Force               `form:"force,omitempty" json:"force,omitempty"`
-	CustomId            *CustomId            `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+	Url                   *PageUrl               `form:"url,omitempty" json:"url,omitempty"`
+	Html                  *PageHtml              `form:"html,omitempty" json:"html,omitempty"`
+	Format                *ImageFormat           `form:"format,omitempty" json:"format,omitempty"`
+	Quality               *Quality               `form:"quality,omitempty" json:"quality,omitempty"`
+	OptimizeForSpeed      *OptimizeForSpeed      `form:"optimize_for_speed,omitempty" json:"optimize_for_speed,omitempty"`
+	Transparent           *Transparent           `form:"transparent,omitempty" json:"transparent,omitempty"`
+	Width                 *Width                 `form:"width,omitempty" json:"width,omitempty"`
+	Height                *Height                `form:"height,omitempty" json:"height,omitempty"`
+	DeviceScaleFactor     *DeviceScaleFactor     `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
+	Retina                *Retina                `form:"retina,omitempty" json:"retina,omitempty"`
+	FullPage              *FullPage              `form:"full_page,omitempty" json:"full_page,omitempty"`
+	FullPageMode          *FullPageMode          `form:"full_page_mode,omitempty" json:"full_page_mode,omitempty"`
+	SkipScroll            *SkipScroll            `form:"skip_scroll,omitempty" json:"skip_scroll,omitempty"`
+	ScrollIncrementPx     *ScrollIncrementPx     `form:"scroll_increment_px,omitempty" json:"scroll_increment_px,omitempty"`
+	ScrollDelayMs         *ScrollDelayMs         `form:"scroll_delay_ms,omitempty" json:"scroll_delay_ms,omitempty"`
+	MaxHeight             *MaxHeight             `form:"max_height,omitempty" json:"max_height,omitempty"`
+	FullWidth             *FullWidth             `form:"full_width,omitempty" json:"full_width,omitempty"`
+	Selector              *Selector              `form:"selector,omitempty" json:"selector,omitempty"`
+	Clip                  *Clip                  `form:"clip,omitempty" json:"clip,omitempty"`
+	ThumbWidth            *ThumbWidth            `form:"thumb_width,omitempty" json:"thumb_width,omitempty"`
+	ThumbHeight           *ThumbHeight           `form:"thumb_height,omitempty" json:"thumb_height,omitempty"`
+	ImgFit                *ImgFit                `form:"img_fit,omitempty" json:"img_fit,omitempty"`
+	ImgPosition           *ImgPosition           `form:"img_position,omitempty" json:"img_position,omitempty"`
+	ImgBg                 *ImgBg                 `form:"img_bg,omitempty" json:"img_bg,omitempty"`
+	Js                    *Js                    `form:"js,omitempty" json:"js,omitempty"`
+	Css                   *Css                   `form:"css,omitempty" json:"css,omitempty"`
+	HideSelector          *HideSelector          `form:"hide_selector,omitempty" json:"hide_selector,omitempty"`
+	Click                 *Click                 `form:"click,omitempty" json:"click,omitempty"`
+	Hover                 *Hover                 `form:"hover,omitempty" json:"hover,omitempty"`
+	ScrollTo              *ScrollTo              `form:"scroll_to,omitempty" json:"scroll_to,omitempty"`
+	DarkMode              *DarkMode              `form:"dark_mode,omitempty" json:"dark_mode,omitempty"`
+	ReducedMotion         *ReducedMotion         `form:"reduced_motion,omitempty" json:"reduced_motion,omitempty"`
+	Media                 *Media                 `form:"media,omitempty" json:"media,omitempty"`
+	WaitUntil             *WaitUntil             `form:"wait_until,omitempty" json:"wait_until,omitempty"`
+	WaitFor               *WaitFor               `form:"wait_for,omitempty" json:"wait_for,omitempty"`
+	WaitToLeave           *WaitToLeave           `form:"wait_to_leave,omitempty" json:"wait_to_leave,omitempty"`
+	WaitTimeoutMs         *WaitTimeoutMs         `form:"wait_timeout_ms,omitempty" json:"wait_timeout_ms,omitempty"`
+	DelayMs               *DelayMs               `form:"delay_ms,omitempty" json:"delay_ms,omitempty"`
+	NavigationTimeoutMs   *NavigationTimeoutMs   `form:"navigation_timeout_ms,omitempty" json:"navigation_timeout_ms,omitempty"`
+	TimeoutMs             *TimeoutMs             `form:"timeout_ms,omitempty" json:"timeout_ms,omitempty"`
+	FailOnTimeout         *FailOnTimeout         `form:"fail_on_timeout,omitempty" json:"fail_on_timeout,omitempty"`
+	FailOn4xx             *FailOn4xx             `form:"fail_on_4xx,omitempty" json:"fail_on_4xx,omitempty"`
+	FailOn5xx             *FailOn5xx             `form:"fail_on_5xx,omitempty" json:"fail_on_5xx,omitempty"`
+	FailOnConsoleError    *FailOnConsoleError    `form:"fail_on_console_error,omitempty" json:"fail_on_console_error,omitempty"`
+	FailOnResourceError   *FailOnResourceError   `form:"fail_on_resource_error,omitempty" json:"fail_on_resource_error,omitempty"`
+	FailIfRequestFailed   *FailIfRequestFailed   `form:"fail_if_request_failed,omitempty" json:"fail_if_request_failed,omitempty"`
+	FailIfSelectorMissing *FailIfSelectorMissing `form:"fail_if_selector_missing,omitempty" json:"fail_if_selector_missing,omitempty"`
+	FailIfSelectorPresent *FailIfSelectorPresent `form:"fail_if_selector_present,omitempty" json:"fail_if_selector_present,omitempty"`
+	FailIfContentContains *FailIfContentContains `form:"fail_if_content_contains,omitempty" json:"fail_if_content_contains,omitempty"`
+	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
+	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
+	Cookies               *Cookies               `form:"cookies,omitempty" json:"cookies,omitempty"`
+	Latitude              *Latitude              `form:"latitude,omitempty" json:"latitude,omitempty"`
+	Longitude             *Longitude             `form:"longitude,omitempty" json:"longitude,omitempty"`
+	Accuracy              *Accuracy              `form:"accuracy,omitempty" json:"accuracy,omitempty"`
+	Tz                    *Tz                    `form:"tz,omitempty" json:"tz,omitempty"`
+	AcceptLang            *AcceptLang            `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
+	TtlS                  *TtlS                  `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
+	Force                 *Force                 `form:"force,omitempty" json:"force,omitempty"`
+	CustomId              *CustomId              `form:"custom_id,omitempty" json:"custom_id,omitempty"`
 
 	// KeyId Of a signed link: the id of the key in whose name it is signed.
 	KeyId *LinkKeyId `form:"key_id,omitempty" json:"key_id,omitempty"`

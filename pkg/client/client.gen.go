@@ -612,11 +612,17 @@ type BatchResult struct {
 // (no line became a job) are ends; `canceling` is on the way to one.
 type BatchStatus string
 
+// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+type Click = []string
+
 // Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 type Clip = string
 
 // Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 type Cookies = []string
+
+// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+type Css = string
 
 // CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 type CustomId = string
@@ -714,6 +720,8 @@ type DryRunFlag = bool
 // Evidence What the attempt saw of the page. Its texts come from strangers.
 type Evidence struct {
 	BlockedRequests []Resource `json:"blocked_requests"`
+
+	// ConsoleErrors What `js` of the job threw; with `fail_on_console_error` also what scripts of the page threw and nobody caught, and the errors they wrote to the console.
 	ConsoleErrors   []string   `json:"console_errors"`
 	FailedResources []Resource `json:"failed_resources"`
 	FinalUrl        *string    `json:"final_url"`
@@ -725,7 +733,7 @@ type Evidence struct {
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
-	// TimedOut Waits that ended by their deadline: `load`, `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `networkidle`, `delay`.
+	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `networkidle`, `delay`.
 	TimedOut []string `json:"timed_out"`
 
 	// Timings When the page got how far, in milliseconds from the start of the attempt; null is never.
@@ -734,11 +742,32 @@ type Evidence struct {
 	UnloadedImages int         `json:"unloaded_images"`
 }
 
+// FailIfContentContains When the page's text holds one of these. At most 20.
+type FailIfContentContains = []string
+
+// FailIfContentMissing When the page's text lacks one of these. At most 20.
+type FailIfContentMissing = []string
+
+// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+type FailIfRequestFailed = []string
+
+// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+type FailIfSelectorMissing = bool
+
+// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+type FailIfSelectorPresent = string
+
 // FailOn4xx When the page's status is 400 to 499.
 type FailOn4xx = bool
 
 // FailOn5xx When the page's status is 500 to 599.
 type FailOn5xx = bool
+
+// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+type FailOnConsoleError = bool
+
+// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+type FailOnResourceError = bool
 
 // FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 type FailOnTimeout = bool
@@ -797,6 +826,12 @@ type FullWidth = bool
 
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
+
+// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+type HideSelector = string
+
+// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+type Hover = string
 
 // ImageFormat Kind of picture. `jpg` is `jpeg`.
 type ImageFormat string
@@ -891,11 +926,17 @@ type JobRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	Click *Click `json:"click,omitempty"`
+
 	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 	Clip *Clip `json:"clip,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 	Cookies *Cookies `json:"cookies,omitempty"`
+
+	// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+	Css *Css `json:"css,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -909,11 +950,32 @@ type JobRequest struct {
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
+	// FailIfContentContains When the page's text holds one of these. At most 20.
+	FailIfContentContains *FailIfContentContains `json:"fail_if_content_contains,omitempty"`
+
+	// FailIfContentMissing When the page's text lacks one of these. At most 20.
+	FailIfContentMissing *FailIfContentMissing `json:"fail_if_content_missing,omitempty"`
+
+	// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+	FailIfRequestFailed *FailIfRequestFailed `json:"fail_if_request_failed,omitempty"`
+
+	// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+	FailIfSelectorMissing *FailIfSelectorMissing `json:"fail_if_selector_missing,omitempty"`
+
+	// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+	FailIfSelectorPresent *FailIfSelectorPresent `json:"fail_if_selector_present,omitempty"`
+
 	// FailOn4xx When the page's status is 400 to 499.
 	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
 
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
+
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
+
+	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -936,6 +998,12 @@ type JobRequest struct {
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
+	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	HideSelector *HideSelector `json:"hide_selector,omitempty"`
+
+	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+	Hover *Hover `json:"hover,omitempty"`
+
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
@@ -947,6 +1015,9 @@ type JobRequest struct {
 
 	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
 	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
+	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+	Js *Js `json:"js,omitempty"`
 
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
@@ -1035,6 +1106,9 @@ type JobRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
@@ -1069,6 +1143,15 @@ type JobRequest struct {
 	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
+	// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+	WaitFor *WaitFor `json:"wait_for,omitempty"`
+
+	// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+	WaitTimeoutMs *WaitTimeoutMs `json:"wait_timeout_ms,omitempty"`
+
+	// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+	WaitToLeave *WaitToLeave `json:"wait_to_leave,omitempty"`
+
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
@@ -1091,6 +1174,9 @@ type JobWebhookEvents = []string
 // credentials, `http` where the installation permits it. Signed with the account's secret
 // (`GET /v1/account/webhook-secret`); it needs a key.
 type JobWebhookUrl = string
+
+// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+type Js = string
 
 // Key defines model for Key.
 type Key struct {
@@ -1275,65 +1361,81 @@ type OptimizeForSpeed = bool
 
 // Options The request with every default filled in. Where it was over 16 KiB, texts and lists of more than 1 KiB are left out.
 type Options struct {
-	AcceptLang           *string  `json:"accept_lang,omitempty"`
-	Accuracy             *float64 `json:"accuracy,omitempty"`
-	Clip                 *string  `json:"clip,omitempty"`
-	DarkMode             *bool    `json:"dark_mode,omitempty"`
-	DelayMs              int      `json:"delay_ms"`
-	DeviceScaleFactor    float64  `json:"device_scale_factor"`
-	FailOn4xx            *bool    `json:"fail_on_4xx,omitempty"`
-	FailOn5xx            *bool    `json:"fail_on_5xx,omitempty"`
-	FailOnTimeout        bool     `json:"fail_on_timeout"`
-	Format               string   `json:"format"`
-	FullPage             bool     `json:"full_page"`
-	FullPageMode         *string  `json:"full_page_mode,omitempty"`
-	FullWidth            *bool    `json:"full_width,omitempty"`
-	Height               int      `json:"height"`
-	Html                 *string  `json:"html,omitempty"`
-	ImgBg                *string  `json:"img_bg,omitempty"`
-	ImgFit               *string  `json:"img_fit,omitempty"`
-	ImgPosition          *string  `json:"img_position,omitempty"`
-	Latitude             *float64 `json:"latitude,omitempty"`
-	Longitude            *float64 `json:"longitude,omitempty"`
-	MaxHeight            *int     `json:"max_height,omitempty"`
-	Media                *string  `json:"media,omitempty"`
-	NavigationTimeoutMs  *int     `json:"navigation_timeout_ms,omitempty"`
-	OptimizeForSpeed     *bool    `json:"optimize_for_speed,omitempty"`
-	PdfBackground        *bool    `json:"pdf_background,omitempty"`
-	PdfFooter            *string  `json:"pdf_footer,omitempty"`
-	PdfHeader            *string  `json:"pdf_header,omitempty"`
-	PdfMargin            *string  `json:"pdf_margin,omitempty"`
-	PdfMarginBottom      *string  `json:"pdf_margin_bottom,omitempty"`
-	PdfMarginLeft        *string  `json:"pdf_margin_left,omitempty"`
-	PdfMarginRight       *string  `json:"pdf_margin_right,omitempty"`
-	PdfMarginTop         *string  `json:"pdf_margin_top,omitempty"`
-	PdfOrientation       *string  `json:"pdf_orientation,omitempty"`
-	PdfOutline           *bool    `json:"pdf_outline,omitempty"`
-	PdfPageHeight        *string  `json:"pdf_page_height,omitempty"`
-	PdfPageRange         *string  `json:"pdf_page_range,omitempty"`
-	PdfPageSize          *string  `json:"pdf_page_size,omitempty"`
-	PdfPageWidth         *string  `json:"pdf_page_width,omitempty"`
-	PdfPreferCssPageSize *bool    `json:"pdf_prefer_css_page_size,omitempty"`
-	PdfScale             *float64 `json:"pdf_scale,omitempty"`
-	PdfTagged            *bool    `json:"pdf_tagged,omitempty"`
-	Quality              int      `json:"quality"`
-	ReducedMotion        *bool    `json:"reduced_motion,omitempty"`
-	ScrollDelayMs        *int     `json:"scroll_delay_ms,omitempty"`
-	ScrollIncrementPx    *int     `json:"scroll_increment_px,omitempty"`
+	AcceptLang            *string   `json:"accept_lang,omitempty"`
+	Accuracy              *float64  `json:"accuracy,omitempty"`
+	Click                 *[]string `json:"click,omitempty"`
+	Clip                  *string   `json:"clip,omitempty"`
+	Css                   *string   `json:"css,omitempty"`
+	DarkMode              *bool     `json:"dark_mode,omitempty"`
+	DelayMs               int       `json:"delay_ms"`
+	DeviceScaleFactor     float64   `json:"device_scale_factor"`
+	FailIfContentContains *[]string `json:"fail_if_content_contains,omitempty"`
+	FailIfContentMissing  *[]string `json:"fail_if_content_missing,omitempty"`
+	FailIfRequestFailed   *[]string `json:"fail_if_request_failed,omitempty"`
+	FailIfSelectorMissing *bool     `json:"fail_if_selector_missing,omitempty"`
+	FailIfSelectorPresent *string   `json:"fail_if_selector_present,omitempty"`
+	FailOn4xx             *bool     `json:"fail_on_4xx,omitempty"`
+	FailOn5xx             *bool     `json:"fail_on_5xx,omitempty"`
+	FailOnConsoleError    *bool     `json:"fail_on_console_error,omitempty"`
+	FailOnResourceError   *bool     `json:"fail_on_resource_error,omitempty"`
+	FailOnTimeout         bool      `json:"fail_on_timeout"`
+	Format                string    `json:"format"`
+	FullPage              bool      `json:"full_page"`
+	FullPageMode          *string   `json:"full_page_mode,omitempty"`
+	FullWidth             *bool     `json:"full_width,omitempty"`
+	Height                int       `json:"height"`
+	HideSelector          *string   `json:"hide_selector,omitempty"`
+	Hover                 *string   `json:"hover,omitempty"`
+	Html                  *string   `json:"html,omitempty"`
+	ImgBg                 *string   `json:"img_bg,omitempty"`
+	ImgFit                *string   `json:"img_fit,omitempty"`
+	ImgPosition           *string   `json:"img_position,omitempty"`
+	Js                    *string   `json:"js,omitempty"`
+	Latitude              *float64  `json:"latitude,omitempty"`
+	Longitude             *float64  `json:"longitude,omitempty"`
+	MaxHeight             *int      `json:"max_height,omitempty"`
+	Media                 *string   `json:"media,omitempty"`
+	NavigationTimeoutMs   *int      `json:"navigation_timeout_ms,omitempty"`
+	OptimizeForSpeed      *bool     `json:"optimize_for_speed,omitempty"`
+	PdfBackground         *bool     `json:"pdf_background,omitempty"`
+	PdfFooter             *string   `json:"pdf_footer,omitempty"`
+	PdfHeader             *string   `json:"pdf_header,omitempty"`
+	PdfMargin             *string   `json:"pdf_margin,omitempty"`
+	PdfMarginBottom       *string   `json:"pdf_margin_bottom,omitempty"`
+	PdfMarginLeft         *string   `json:"pdf_margin_left,omitempty"`
+	PdfMarginRight        *string   `json:"pdf_margin_right,omitempty"`
+	PdfMarginTop          *string   `json:"pdf_margin_top,omitempty"`
+	PdfOrientation        *string   `json:"pdf_orientation,omitempty"`
+	PdfOutline            *bool     `json:"pdf_outline,omitempty"`
+	PdfPageHeight         *string   `json:"pdf_page_height,omitempty"`
+	PdfPageRange          *string   `json:"pdf_page_range,omitempty"`
+	PdfPageSize           *string   `json:"pdf_page_size,omitempty"`
+	PdfPageWidth          *string   `json:"pdf_page_width,omitempty"`
+	PdfPreferCssPageSize  *bool     `json:"pdf_prefer_css_page_size,omitempty"`
+	PdfScale              *float64  `json:"pdf_scale,omitempty"`
+	PdfTagged             *bool     `json:"pdf_tagged,omitempty"`
+	Quality               int       `json:"quality"`
+	ReducedMotion         *bool     `json:"reduced_motion,omitempty"`
+	ScrollDelayMs         *int      `json:"scroll_delay_ms,omitempty"`
+	ScrollIncrementPx     *int      `json:"scroll_increment_px,omitempty"`
+	ScrollTo              *string   `json:"scroll_to,omitempty"`
 
 	// Secrets Names of the options that were given and are not shown.
-	Secrets     *[]string `json:"secrets,omitempty"`
-	Selector    *string   `json:"selector,omitempty"`
-	SkipScroll  *bool     `json:"skip_scroll,omitempty"`
-	ThumbHeight *int      `json:"thumb_height,omitempty"`
-	ThumbWidth  *int      `json:"thumb_width,omitempty"`
-	TimeoutMs   int       `json:"timeout_ms"`
-	Transparent *bool     `json:"transparent,omitempty"`
-	Tz          *string   `json:"tz,omitempty"`
-	Url         *string   `json:"url,omitempty"`
-	UserAgent   *string   `json:"user_agent,omitempty"`
-	WaitUntil   string    `json:"wait_until"`
-	Width       int       `json:"width"`
+	Secrets       *[]string `json:"secrets,omitempty"`
+	Selector      *string   `json:"selector,omitempty"`
+	SkipScroll    *bool     `json:"skip_scroll,omitempty"`
+	ThumbHeight   *int      `json:"thumb_height,omitempty"`
+	ThumbWidth    *int      `json:"thumb_width,omitempty"`
+	TimeoutMs     int       `json:"timeout_ms"`
+	Transparent   *bool     `json:"transparent,omitempty"`
+	Tz            *string   `json:"tz,omitempty"`
+	Url           *string   `json:"url,omitempty"`
+	UserAgent     *string   `json:"user_agent,omitempty"`
+	WaitFor       *string   `json:"wait_for,omitempty"`
+	WaitTimeoutMs *int      `json:"wait_timeout_ms,omitempty"`
+	WaitToLeave   *string   `json:"wait_to_leave,omitempty"`
+	WaitUntil     string    `json:"wait_until"`
+	Width         int       `json:"width"`
 }
 
 // Outcomes How jobs ended, charged for or not, and calls that were charged for.
@@ -1458,8 +1560,14 @@ type PdfRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	Click *Click `json:"click,omitempty"`
+
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 	Cookies *Cookies `json:"cookies,omitempty"`
+
+	// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+	Css *Css `json:"css,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -1473,11 +1581,32 @@ type PdfRequest struct {
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
+	// FailIfContentContains When the page's text holds one of these. At most 20.
+	FailIfContentContains *FailIfContentContains `json:"fail_if_content_contains,omitempty"`
+
+	// FailIfContentMissing When the page's text lacks one of these. At most 20.
+	FailIfContentMissing *FailIfContentMissing `json:"fail_if_content_missing,omitempty"`
+
+	// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+	FailIfRequestFailed *FailIfRequestFailed `json:"fail_if_request_failed,omitempty"`
+
+	// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+	FailIfSelectorMissing *FailIfSelectorMissing `json:"fail_if_selector_missing,omitempty"`
+
+	// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+	FailIfSelectorPresent *FailIfSelectorPresent `json:"fail_if_selector_present,omitempty"`
+
 	// FailOn4xx When the page's status is 400 to 499.
 	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
 
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
+
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
+
+	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -1494,8 +1623,17 @@ type PdfRequest struct {
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
+	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	HideSelector *HideSelector `json:"hide_selector,omitempty"`
+
+	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+	Hover *Hover `json:"hover,omitempty"`
+
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
+
+	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+	Js *Js `json:"js,omitempty"`
 
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
@@ -1569,6 +1707,9 @@ type PdfRequest struct {
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
 
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
 
@@ -1587,6 +1728,15 @@ type PdfRequest struct {
 
 	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 	UserAgent *UserAgent `json:"user_agent,omitempty"`
+
+	// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+	WaitFor *WaitFor `json:"wait_for,omitempty"`
+
+	// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+	WaitTimeoutMs *WaitTimeoutMs `json:"wait_timeout_ms,omitempty"`
+
+	// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+	WaitToLeave *WaitToLeave `json:"wait_to_leave,omitempty"`
 
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
@@ -1847,11 +1997,17 @@ type ScreenshotRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	Click *Click `json:"click,omitempty"`
+
 	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
 	Clip *Clip `json:"clip,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
 	Cookies *Cookies `json:"cookies,omitempty"`
+
+	// Css A style sheet to add to the page, from its beginning. At most 65536 characters.
+	Css *Css `json:"css,omitempty"`
 
 	// CustomId Your own name for the job, up to 255 characters without control characters. Downloads are named after it.
 	CustomId *CustomId `json:"custom_id,omitempty"`
@@ -1865,11 +2021,32 @@ type ScreenshotRequest struct {
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
+	// FailIfContentContains When the page's text holds one of these. At most 20.
+	FailIfContentContains *FailIfContentContains `json:"fail_if_content_contains,omitempty"`
+
+	// FailIfContentMissing When the page's text lacks one of these. At most 20.
+	FailIfContentMissing *FailIfContentMissing `json:"fail_if_content_missing,omitempty"`
+
+	// FailIfRequestFailed As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything. At most 50.
+	FailIfRequestFailed *FailIfRequestFailed `json:"fail_if_request_failed,omitempty"`
+
+	// FailIfSelectorMissing When one of these finds nothing: `selector_not_found`.
+	FailIfSelectorMissing *FailIfSelectorMissing `json:"fail_if_selector_missing,omitempty"`
+
+	// FailIfSelectorPresent When this CSS selector finds something. At most 1024 characters.
+	FailIfSelectorPresent *FailIfSelectorPresent `json:"fail_if_selector_present,omitempty"`
+
 	// FailOn4xx When the page's status is 400 to 499.
 	FailOn4xx *FailOn4xx `json:"fail_on_4xx,omitempty"`
 
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
+
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
+
+	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
+	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
 	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
@@ -1892,6 +2069,12 @@ type ScreenshotRequest struct {
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
 
+	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	HideSelector *HideSelector `json:"hide_selector,omitempty"`
+
+	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
+	Hover *Hover `json:"hover,omitempty"`
+
 	// Html Markup to render instead of a page, served to the browser from a host of its own.
 	Html *PageHtml `json:"html,omitempty"`
 
@@ -1903,6 +2086,9 @@ type ScreenshotRequest struct {
 
 	// ImgPosition Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast.
 	ImgPosition *ImgPosition `json:"img_position,omitempty"`
+
+	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
+	Js *Js `json:"js,omitempty"`
 
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
@@ -1940,6 +2126,9 @@ type ScreenshotRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
@@ -1974,6 +2163,15 @@ type ScreenshotRequest struct {
 	// UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 	UserAgent *UserAgent `json:"user_agent,omitempty"`
 
+	// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+	WaitFor *WaitFor `json:"wait_for,omitempty"`
+
+	// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+	WaitTimeoutMs *WaitTimeoutMs `json:"wait_timeout_ms,omitempty"`
+
+	// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+	WaitToLeave *WaitToLeave `json:"wait_to_leave,omitempty"`
+
 	// WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 	WaitUntil *WaitUntil `json:"wait_until,omitempty"`
 
@@ -1986,6 +2184,9 @@ type ScrollDelayMs = int
 
 // ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 type ScrollIncrementPx = int
+
+// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+type ScrollTo = string
 
 // Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 type Selector = string
@@ -2148,6 +2349,15 @@ type UsageEventList struct {
 
 // UserAgent What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name. At most 1024 characters.
 type UserAgent = string
+
+// WaitFor Wait until this CSS selector finds something visible, after all clicks. At most 1024 characters.
+type WaitFor = string
+
+// WaitTimeoutMs For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`. 100 to 600000 milliseconds.
+type WaitTimeoutMs = int
+
+// WaitToLeave Wait until this CSS selector finds nothing visible. At most 1024 characters.
+type WaitToLeave = string
 
 // WaitUntil What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none.
 type WaitUntil string

@@ -16,13 +16,6 @@ func (s *Spec) checkActs() (errs []*FieldError) {
 	if s.Media == "print" && s.Format == PDF || s.Media == "screen" && s.Format.Picture() {
 		s.Media = ""
 	}
-	limit := func(field string, ms int) {
-		if ms != 0 && (ms < 100 || ms > 600_000) {
-			bad(field, "must be 100 to 600000 milliseconds, not %d", ms)
-		}
-	}
-	limit("wait_timeout_ms", s.WaitTimeoutMS)
-	limit("navigation_timeout_ms", s.NavigationTimeoutMS)
 	selector := func(field, text string) {
 		if why := notSelector(text); text != "" && why != "" {
 			bad(field, "is not a CSS selector: %s", why)

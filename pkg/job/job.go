@@ -89,7 +89,7 @@ type Evidence struct {
 	ConsoleErrors   []string    `json:"console_errors,omitempty"`
 	UnloadedImages  int         `json:"unloaded_images,omitempty"`
 	MissingGlyphs   int         `json:"missing_glyphs,omitempty"` // characters of the text that no font has
-	TimedOut        []string    `json:"timed_out,omitempty"`      // waits that ended by their deadline: load, images, fonts, networkidle
+	TimedOut        []string    `json:"timed_out,omitempty"`      // waits that ended by their deadline, see api/openapi.yaml
 	Timings         *Milestones `json:"timings,omitempty"`        // nil where no document came
 }
 

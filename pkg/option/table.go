@@ -65,20 +65,20 @@ var sizeOptions = []Option{
 }
 
 var stateOptions = []Option{
-	{Name: "js", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Soon: true, Doc: "A script to run in the page when it has loaded. A promise that it gives is waited for."},
-	{Name: "css", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Soon: true, Doc: "A style sheet to add to the page."},
-	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Soon: true, Doc: "Hide what this CSS selector finds; a comma separates several."},
-	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Soon: true, Doc: "Click the first element that each CSS selector finds, in order, when the page has loaded."},
-	{Name: "hover", Group: State, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Hold the mouse over the first element that this CSS selector finds."},
-	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top."},
+	{Name: "js", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Doc: "A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`."},
+	{Name: "css", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Doc: "A style sheet to add to the page, from its beginning."},
+	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Doc: "Hide what this CSS selector finds; a comma separates several."},
+	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Doc: "Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`."},
+	{Name: "hover", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Hold the mouse over the first element that this CSS selector finds, as for `click`."},
+	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top."},
 	{Name: "dark_mode", Group: State, Kind: Flag, Default: false, Doc: "Tell the page that dark colours are preferred."},
 	{Name: "reduced_motion", Group: State, Kind: Flag, Default: false, Doc: "Tell the page that less motion is preferred."},
 	{Name: "media", Group: State, Kind: Text, Enum: []string{"screen", "print"}, Doc: "Which styles apply; by itself `print` for a PDF and `screen` for the rest."},
 
 	{Name: "wait_until", Group: Waiting, Kind: Text, Enum: []string{"domcontentloaded", "load", "networkidle2", "networkidle0"}, Default: "load", Doc: "What the page must have reached: `networkidle2` is at most two requests under way for half a second, `networkidle0` none."},
-	{Name: "wait_for", Group: Waiting, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Wait until this CSS selector finds something visible."},
-	{Name: "wait_to_leave", Group: Waiting, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "Wait until this CSS selector finds nothing visible."},
-	{Name: "wait_timeout_ms", Group: Waiting, Kind: Whole, Min: 100, Max: 600_000, Unit: "milliseconds", Needs: []string{"wait_for", "wait_to_leave"}, Soon: true, Doc: "For how long at most; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`."},
+	{Name: "wait_for", Group: Waiting, Kind: Text, Min: 1, Max: 1024, Doc: "Wait until this CSS selector finds something visible, after all clicks."},
+	{Name: "wait_to_leave", Group: Waiting, Kind: Text, Min: 1, Max: 1024, Doc: "Wait until this CSS selector finds nothing visible."},
+	{Name: "wait_timeout_ms", Group: Waiting, Kind: Whole, Min: 100, Max: 600_000, Unit: "milliseconds", Needs: []string{"wait_for", "wait_to_leave"}, Doc: "For how long at most, each of them; by itself as long as `timeout_ms` leaves. Over is `wait_timeout`."},
 	{Name: "delay_ms", Group: Waiting, Kind: Whole, Min: 0, Max: 30_000, Unit: "milliseconds", Default: 0, Doc: "Wait this long when all else is ready."},
 	{Name: "navigation_timeout_ms", Group: Waiting, Kind: Whole, Min: 100, Max: 600_000, Unit: "milliseconds", Doc: "For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`."},
 	{Name: "timeout_ms", Group: Waiting, Kind: Whole, Min: 1_000, Unit: "milliseconds", Default: 30_000, Doc: "For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget."},
@@ -86,13 +86,13 @@ var stateOptions = []Option{
 
 	{Name: "fail_on_4xx", Group: Failing, Kind: Flag, Default: false, Doc: "When the page's status is 400 to 499."},
 	{Name: "fail_on_5xx", Group: Failing, Kind: Flag, Default: false, Doc: "When the page's status is 500 to 599."},
-	{Name: "fail_on_console_error", Group: Failing, Kind: Flag, Default: false, Soon: true, Doc: "When a script of the page throws and nobody catches it, or writes an error to the console."},
-	{Name: "fail_on_resource_error", Group: Failing, Kind: Flag, Default: false, Soon: true, Doc: "When anything that the page asks for cannot be had, or has a status from 400."},
-	{Name: "fail_if_request_failed", Group: Failing, Kind: List, Max: 50, Each: 1024, Soon: true, Doc: "As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything."},
-	{Name: "fail_if_selector_missing", Group: Failing, Kind: Flag, Default: false, Needs: []string{"selector", "click", "hover", "scroll_to"}, Soon: true, Doc: "When one of these finds nothing: `selector_not_found`."},
-	{Name: "fail_if_selector_present", Group: Failing, Kind: Text, Min: 1, Max: 1024, Soon: true, Doc: "When this CSS selector finds something."},
-	{Name: "fail_if_content_contains", Group: Failing, Kind: List, Max: 20, Each: 1024, Soon: true, Doc: "When the page's text holds one of these."},
-	{Name: "fail_if_content_missing", Group: Failing, Kind: List, Max: 20, Each: 1024, Soon: true, Doc: "When the page's text lacks one of these."},
+	{Name: "fail_on_console_error", Group: Failing, Kind: Flag, Default: false, Doc: "When a script of the page throws and nobody catches it, or writes an error to the console."},
+	{Name: "fail_on_resource_error", Group: Failing, Kind: Flag, Default: false, Doc: "When anything that the page asks for cannot be had, or has a status from 400."},
+	{Name: "fail_if_request_failed", Group: Failing, Kind: List, Max: 50, Each: 1024, Doc: "As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything."},
+	{Name: "fail_if_selector_missing", Group: Failing, Kind: Flag, Default: false, Needs: []string{"selector", "click", "hover", "scroll_to"}, Doc: "When one of these finds nothing: `selector_not_found`."},
+	{Name: "fail_if_selector_present", Group: Failing, Kind: Text, Min: 1, Max: 1024, Doc: "When this CSS selector finds something."},
+	{Name: "fail_if_content_contains", Group: Failing, Kind: List, Max: 20, Each: 1024, Doc: "When the page's text holds one of these."},
+	{Name: "fail_if_content_missing", Group: Failing, Kind: List, Max: 20, Each: 1024, Doc: "When the page's text lacks one of these."},
 }
 
 var networkOptions = []Option{

@@ -72,6 +72,7 @@ type attempt struct {
 	committed time.Time // zero until a document was committed
 	waited    time.Time // zero until the waits were over
 	isHeld    bool      // the page may not move on to another document
+	acting    bool      // something is to be done to the page yet, after which it comes to rest again
 	odd       string
 }
 
@@ -86,6 +87,9 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 	}
 	a.loadEnd = a.end.Add(-min(a.end.Sub(start)/4, maxReserve))
 	a.track = newTracker(tab.Frame())
+	if len(spec.FailIfRequestFailed) > 0 {
+		a.track.watch = a.watched
+	}
 	tab.Listen(a.track.handle)
 	defer tab.Listen(nil)
 	stop := a.attend(ctx)

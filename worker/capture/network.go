@@ -86,7 +86,7 @@ func (t *tracker) lost(url, text, blocked string, canceled bool) {
 }
 
 func (t *tracker) note(list *[]job.Resource, url, reason string) {
-	if len(*list) < maxNoted {
+	if len(*list) < maxNoted || len(*list) < 2*maxNoted && t.watch != nil && t.watch(url) {
 		*list = append(*list, job.Resource{URL: cut(url), Reason: reason})
 	}
 }

@@ -11,7 +11,10 @@ import (
 // pose sets what the page finds itself in before it is opened: its media, its
 // colours, its clock.
 func (a *attempt) pose(ctx context.Context) *job.Failure {
-	return a.poseMedia(ctx)
+	if fail := a.poseMedia(ctx); fail != nil {
+		return fail
+	}
+	return a.dress(ctx)
 }
 
 // poseMedia sets what media queries of the page see. Without a word of the job

@@ -48,23 +48,22 @@ const maxMoves = 5
 func (a *attempt) settle(ctx context.Context) *job.Failure {
 	waits, cancel := context.WithDeadlineCause(ctx, a.loadEnd, errDeadline)
 	defer cancel()
-	var seen look
-	var err error
-	for range 2 * maxMoves {
-		if fail := a.load(ctx, waits); fail != nil {
-			return fail
-		}
-		if seen, err = a.ready(ctx); !errors.Is(err, errMoved) {
-			break
-		}
-	}
-	if err != nil {
-		if fail := a.unready(ctx, err); fail != nil {
-			return fail
-		}
-	}
-	if fail := a.act(ctx); fail != nil {
+	a.acting = a.acts()
+	seen, fail, err := a.rest(ctx, waits)
+	if fail != nil {
 		return fail
+	}
+	if a.acting {
+		if fail := a.act(ctx, waits); fail != nil {
+			return fail
+		}
+		// What was done may have brought another document, or images into view.
+		a.acting = false
+		late := seen.Late
+		if seen, fail, err = a.rest(ctx, waits); fail != nil {
+			return fail
+		}
+		seen.Late = append(late, seen.Late...)
 	}
 	if fail := a.quiet(ctx, waits); fail != nil {
 		return fail
@@ -79,6 +78,23 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 		a.late(what)
 	}
 	return a.ownPage()
+}
+
+// rest waits until the document that stands in the main frame has loaded and is
+// ready. err tells a page that did not answer, which is captured as it is.
+func (a *attempt) rest(ctx, waits context.Context) (seen look, fail *job.Failure, err error) {
+	for range 2 * maxMoves {
+		if fail := a.load(ctx, waits); fail != nil {
+			return look{}, fail, nil
+		}
+		if seen, err = a.ready(ctx); !errors.Is(err, errMoved) {
+			break
+		}
+	}
+	if err != nil {
+		fail = a.unready(ctx, err)
+	}
+	return seen, fail, err
 }
 
 // late notes a wait that ended by its deadline, once.
@@ -180,7 +196,7 @@ func (a *attempt) ownPage() *job.Failure {
 // images are complete and decoded and the fonts are there, or when its budget
 // is over.
 func (a *attempt) ready(ctx context.Context) (look, error) {
-	if a.spec.FullPage && a.spec.Format.Picture() && !a.spec.SkipScroll && len(a.evidence.TimedOut) == 0 {
+	if a.spec.FullPage && a.spec.Format.Picture() && !a.spec.SkipScroll && !a.acting && len(a.evidence.TimedOut) == 0 {
 		if err := a.walk(ctx); err != nil {
 			return look{}, err
 		}

@@ -29,6 +29,7 @@ type tracker struct {
 	frame   proto.PageFrameID
 	dialogs chan dialog
 	paused  chan proto.FetchRequestID // main documents asked for while the page is held
+	watch   func(url string) bool     // what is noted of failed requests also when much has been; nil: nothing
 
 	mu        sync.Mutex
 	over      bool                            // events are no longer looked at
@@ -45,11 +46,13 @@ type tracker struct {
 	documents map[string]response             // of documents by loader
 	redirects []string
 	download  bool
+	leaving   bool // the main frame asked for another document that has not come yet
 	events    int
 	asked     int               // dialogs that were opened
 	urls      map[string]string // requests in flight
 	failed    []job.Resource
 	blocked   []job.Resource
+	console   []string // errors that scripts of the page left there
 }
 
 // A response is the head of an answer to a main document's request.
@@ -117,6 +120,10 @@ func (t *tracker) handle(method string, params json.RawMessage) {
 		if json.Unmarshal(params, &e) == nil && e.FrameID == t.frame {
 			t.url = e.URL
 		}
+	case "Page.frameRequestedNavigation", "Page.frameStoppedLoading":
+		t.leave(method, params)
+	case "Runtime.exceptionThrown", "Runtime.consoleAPICalled":
+		t.complaint(method, params)
 	case "Page.javascriptDialogOpening":
 		t.dialog(params)
 	case "Fetch.requestPaused":
@@ -187,10 +194,24 @@ func (t *tracker) navigated(params json.RawMessage) {
 		return
 	}
 	t.commits++
+	t.leaving = false
 	t.loader, t.url, t.errorPage = e.Frame.LoaderID, e.Frame.URL+e.Frame.Fragment, e.Frame.Unreachable != ""
 	if t.phases[t.loader] == nil {
 		t.phases[t.loader] = map[string]time.Time{}
 	}
+}
+
+// leave notes that the main frame wants another document in its own place, and
+// that it has stopped to load one.
+func (t *tracker) leave(method string, params json.RawMessage) {
+	var e struct {
+		FrameID     proto.PageFrameID `json:"frameId"`
+		Disposition string            `json:"disposition"`
+	}
+	if json.Unmarshal(params, &e) != nil || e.FrameID != t.frame {
+		return
+	}
+	t.leaving = method == "Page.frameRequestedNavigation" && e.Disposition == "currentTab"
 }
 
 func (t *tracker) dialog(params json.RawMessage) {
@@ -221,6 +242,20 @@ func (t *tracker) documentCount() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.commits
+}
+
+// A mark is how far the main frame is: what was asked for in it, and what came.
+type mark struct {
+	commits int    // documents that stood there
+	request string // id of the last request for one
+	url     string // that it was answered from
+	marker  string // of that answer
+}
+
+func (t *tracker) mark() mark {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return mark{commits: t.commits, request: t.requestID, url: t.answer.url, marker: t.answer.marker}
 }
 
 func (t *tracker) isDownload() bool {
@@ -260,7 +295,7 @@ func (t *tracker) testify(e *job.Evidence, proxy *egress.Proxy) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e.FinalURL, e.Redirects = t.url, t.redirects
+	e.FinalURL, e.Redirects, e.ConsoleErrors = t.url, t.redirects, t.console
 	stats := proxy.Stats()
 	e.BlockedRequests, e.FailedResources = t.blocked, nil
 	for _, r := range t.failed {
