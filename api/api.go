@@ -369,6 +369,7 @@ func (s *Server) routes() []route {
 		{pattern: "POST /v1/deliveries/{id}/replay", class: classAPI, auth: byKey, handle: s.replayDelivery},
 
 		{pattern: "GET /v1/events", class: classAPI, auth: byKey, handle: s.accountEvents},
+		{pattern: "GET /v1/devices", class: classAPI, auth: byKey, handle: s.listDevices},
 		{pattern: "GET /v1/queue", class: classAPI, auth: byKey, handle: s.getQueue},
 		{pattern: "GET /v1/usage", class: classAPI, auth: byKey, handle: s.getUsage},
 		{pattern: "GET /v1/usage/events", class: classAPI, auth: byKey, handle: s.listUsageEvents},

@@ -34,6 +34,10 @@ type lineReading struct {
 // of a pair has the say over both.
 var rivals = [][]string{sources, {"retina", "device_scale_factor"}}
 
+// worn are what a device says: a line that names its own does not want what the
+// defaults say of another.
+var worn = []string{"width", "height", "device_scale_factor", "retina", "mobile", "touch", "landscape", "user_agent"}
+
 // object takes the name of a column apart that is one member of an object, such
 // as metadata.customer.
 func (lr *lineReading) object(column string) (name, member string, ok bool) {
@@ -161,6 +165,9 @@ func (lr *lineReading) complete(in *input) {
 // overruled reports a default that something the line says makes pointless:
 // that of another source, say, or one for another format than the line's.
 func overruled(own map[string]any, name string) bool {
+	if _, said := own["device"]; said && slices.Contains(worn, name) {
+		return true
+	}
 	for _, some := range rivals {
 		if slices.Contains(some, name) {
 			return slices.ContainsFunc(some, func(other string) bool { _, said := own[other]; return said })

@@ -152,8 +152,8 @@ const (
 
 // Defines values for PdfOrientation.
 const (
-	Landscape PdfOrientation = "landscape"
-	Portrait  PdfOrientation = "portrait"
+	PdfOrientationLandscape PdfOrientation = "landscape"
+	PdfOrientationPortrait  PdfOrientation = "portrait"
 )
 
 // Defines values for ReadyStatus.
@@ -694,8 +694,33 @@ type DeliveryList struct {
 // DeliveryState `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
 type DeliveryState string
 
+// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
+type Device = string
+
+// DeviceList defines model for DeviceList.
+type DeviceList struct {
+	Data []DeviceView `json:"data"`
+}
+
 // DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 type DeviceScaleFactor = float64
+
+// DeviceView defines model for DeviceView.
+type DeviceView struct {
+	Name string `json:"name"`
+
+	// Width Of the viewport, in CSS pixels.
+	Width             int     `json:"width"`
+	Height            int     `json:"height"`
+	DeviceScaleFactor float64 `json:"device_scale_factor"`
+	Mobile            bool    `json:"mobile"`
+	Touch             bool    `json:"touch"`
+
+	// ScreenWidth Null where it is not known.
+	ScreenWidth  *int   `json:"screen_width"`
+	ScreenHeight *int   `json:"screen_height"`
+	UserAgent    string `json:"user_agent"`
+}
 
 // DryRun defines model for DryRun.
 type DryRun struct {
@@ -955,6 +980,9 @@ type JobRequest struct {
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
+	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
+	Device *Device `json:"device,omitempty"`
+
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
@@ -1027,6 +1055,9 @@ type JobRequest struct {
 	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
 	Js *Js `json:"js,omitempty"`
 
+	// Landscape The device on its side.
+	Landscape *Landscape `json:"landscape,omitempty"`
+
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
 
@@ -1041,6 +1072,9 @@ type JobRequest struct {
 
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// Mobile Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page.
+	Mobile *Mobile `json:"mobile,omitempty"`
 
 	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
 	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
@@ -1132,6 +1166,9 @@ type JobRequest struct {
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
 
+	// Touch Tell the page that there is a touch screen.
+	Touch *Touch `json:"touch,omitempty"`
+
 	// Transparent Leave white out where the page has no background of its own.
 	Transparent *Transparent `json:"transparent,omitempty"`
 
@@ -1221,6 +1258,9 @@ type KeyRequest struct {
 // KeyRequestScopes defines model for KeyRequest.Scopes.
 type KeyRequestScopes string
 
+// Landscape The device on its side.
+type Landscape = bool
+
 // Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 type Latitude = float64
 
@@ -1307,6 +1347,9 @@ type Milestones struct {
 	ReadyMs *int64 `json:"ready_ms"`
 }
 
+// Mobile Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page.
+type Mobile = bool
+
 // NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
 type NavigationTimeoutMs = int
 
@@ -1376,6 +1419,7 @@ type Options struct {
 	Css                   *string   `json:"css,omitempty"`
 	DarkMode              *bool     `json:"dark_mode,omitempty"`
 	DelayMs               int       `json:"delay_ms"`
+	Device                *string   `json:"device,omitempty"`
 	DeviceScaleFactor     float64   `json:"device_scale_factor"`
 	FailIfContentContains *[]string `json:"fail_if_content_contains,omitempty"`
 	FailIfContentMissing  *[]string `json:"fail_if_content_missing,omitempty"`
@@ -1399,10 +1443,12 @@ type Options struct {
 	ImgFit                *string   `json:"img_fit,omitempty"`
 	ImgPosition           *string   `json:"img_position,omitempty"`
 	Js                    *string   `json:"js,omitempty"`
+	Landscape             *bool     `json:"landscape,omitempty"`
 	Latitude              *float64  `json:"latitude,omitempty"`
 	Longitude             *float64  `json:"longitude,omitempty"`
 	MaxHeight             *int      `json:"max_height,omitempty"`
 	Media                 *string   `json:"media,omitempty"`
+	Mobile                *bool     `json:"mobile,omitempty"`
 	NavigationTimeoutMs   *int      `json:"navigation_timeout_ms,omitempty"`
 	OptimizeForSpeed      *bool     `json:"optimize_for_speed,omitempty"`
 	PdfBackground         *bool     `json:"pdf_background,omitempty"`
@@ -1435,6 +1481,7 @@ type Options struct {
 	ThumbHeight   *int      `json:"thumb_height,omitempty"`
 	ThumbWidth    *int      `json:"thumb_width,omitempty"`
 	TimeoutMs     int       `json:"timeout_ms"`
+	Touch         *bool     `json:"touch,omitempty"`
 	Transparent   *bool     `json:"transparent,omitempty"`
 	Tz            *string   `json:"tz,omitempty"`
 	Url           *string   `json:"url,omitempty"`
@@ -1586,6 +1633,9 @@ type PdfRequest struct {
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
+	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
+	Device *Device `json:"device,omitempty"`
+
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
@@ -1643,6 +1693,9 @@ type PdfRequest struct {
 	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
 	Js *Js `json:"js,omitempty"`
 
+	// Landscape The device on its side.
+	Landscape *Landscape `json:"landscape,omitempty"`
+
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
 
@@ -1654,6 +1707,9 @@ type PdfRequest struct {
 
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// Mobile Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page.
+	Mobile *Mobile `json:"mobile,omitempty"`
 
 	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
 	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
@@ -1720,6 +1776,9 @@ type PdfRequest struct {
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
+
+	// Touch Tell the page that there is a touch screen.
+	Touch *Touch `json:"touch,omitempty"`
 
 	// TtlS Whole seconds, 0 to 31,536,000 (a year). The account's last result of the same options that
 	// is no older answers this request at once, unbilled; and this job's result answers later ones
@@ -2063,6 +2122,9 @@ type ScreenshotRequest struct {
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
 
+	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
+	Device *Device `json:"device,omitempty"`
+
 	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
@@ -2135,6 +2197,9 @@ type ScreenshotRequest struct {
 	// Js A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`. At most 65536 characters.
 	Js *Js `json:"js,omitempty"`
 
+	// Landscape The device on its side.
+	Landscape *Landscape `json:"landscape,omitempty"`
+
 	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
 
@@ -2149,6 +2214,9 @@ type ScreenshotRequest struct {
 
 	// Metadata Up to 16 pairs of your own, names of 1 to 64 and texts of up to 512 characters. Shown with the job, never read.
 	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// Mobile Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page.
+	Mobile *Mobile `json:"mobile,omitempty"`
 
 	// NavigationTimeoutMs For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`. 100 to 600000 milliseconds.
 	NavigationTimeoutMs *NavigationTimeoutMs `json:"navigation_timeout_ms,omitempty"`
@@ -2188,6 +2256,9 @@ type ScreenshotRequest struct {
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
+
+	// Touch Tell the page that there is a touch screen.
+	Touch *Touch `json:"touch,omitempty"`
 
 	// Transparent Leave white out where the page has no background of its own.
 	Transparent *Transparent `json:"transparent,omitempty"`
@@ -2290,6 +2361,9 @@ type Timings struct {
 	UploadMs   int64 `json:"upload_ms"`
 	WaitMs     int64 `json:"wait_ms"`
 }
+
+// Touch Tell the page that there is a touch screen.
+type Touch = bool
 
 // Transparent Leave white out where the page has no background of its own.
 type Transparent = bool
@@ -2840,6 +2914,10 @@ type GetPdfParams struct {
 	Height                *Height                `form:"height,omitempty" json:"height,omitempty"`
 	DeviceScaleFactor     *DeviceScaleFactor     `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
 	Retina                *Retina                `form:"retina,omitempty" json:"retina,omitempty"`
+	Device                *Device                `form:"device,omitempty" json:"device,omitempty"`
+	Mobile                *Mobile                `form:"mobile,omitempty" json:"mobile,omitempty"`
+	Touch                 *Touch                 `form:"touch,omitempty" json:"touch,omitempty"`
+	Landscape             *Landscape             `form:"landscape,omitempty" json:"landscape,omitempty"`
 	FullPage              *FullPage              `form:"full_page,omitempty" json:"full_page,omitempty"`
 	Js                    *Js                    `form:"js,omitempty" json:"js,omitempty"`
 	Css                   *Css                   `form:"css,omitempty" json:"css,omitempty"`
@@ -2927,6 +3005,10 @@ type GetScreenshotParams struct {
 	Height                *Height                `form:"height,omitempty" json:"height,omitempty"`
 	DeviceScaleFactor     *DeviceScaleFactor     `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
 	Retina                *Retina                `form:"retina,omitempty" json:"retina,omitempty"`
+	Device                *Device                `form:"device,omitempty" json:"device,omitempty"`
+	Mobile                *Mobile                `form:"mobile,omitempty" json:"mobile,omitempty"`
+	Touch                 *Touch                 `form:"touch,omitempty" json:"touch,omitempty"`
+	Landscape             *Landscape             `form:"landscape,omitempty" json:"landscape,omitempty"`
 	FullPage              *FullPage              `form:"full_page,omitempty" json:"full_page,omitempty"`
 	FullPageMode          *FullPageMode          `form:"full_page_mode,omitempty" json:"full_page_mode,omitempty"`
 	SkipScroll            *SkipScroll            `form:"skip_scroll,omitempty" json:"skip_scroll,omitempty"`

@@ -126,6 +126,7 @@ func submissionFrom(in *input, format job.Format, by terms) (*submission, error)
 	if err := errors.Join(in.into(spec), in.into(&spec.Secrets)); err != nil {
 		return nil, err
 	}
+	spec.Wear(in.says)
 	if req.Retina != nil && *req.Retina {
 		if req.DeviceScaleFactor != nil && *req.DeviceScaleFactor != 2 {
 			in.add(in.prefix+"retina", "is device_scale_factor 2, and device_scale_factor says otherwise; give one of the two")

@@ -12,6 +12,10 @@ type ShotOptions struct {
 	Height                *int     `json:"height,omitempty" name:"height" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1024." placeholder:"PX"`
 	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. 0.5 to 4. Default: 1." placeholder:"N"`
 	Retina                *bool    `json:"retina,omitempty" name:"retina" group:"Size and device" help:"device_scale_factor 2."`
+	Device                *string  `json:"device,omitempty" name:"device" group:"Size and device" help:"A device by name, such as iPhone 15: its viewport, scale, touch and user agent. What the request says itself goes before. GET /v1/devices lists them. At most 64 characters." placeholder:"TEXT"`
+	Mobile                *bool    `json:"mobile,omitempty" name:"mobile" group:"Size and device" help:"Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page."`
+	Touch                 *bool    `json:"touch,omitempty" name:"touch" group:"Size and device" help:"Tell the page that there is a touch screen."`
+	Landscape             *bool    `json:"landscape,omitempty" name:"landscape" group:"Size and device" help:"The device on its side."`
 	FullPage              *bool    `json:"full_page,omitempty" name:"full-page" group:"The whole page" help:"The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page."`
 	FullPageMode          *string  `json:"full_page_mode,omitempty" name:"full-page-mode" group:"The whole page" help:"By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. native captures in one piece or not at all. stitch scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone." placeholder:"native|stitch"`
 	SkipScroll            *bool    `json:"skip_scroll,omitempty" name:"skip-scroll" group:"The whole page" help:"Do not scroll through the page before the capture. Images that load when they come into view may be missing."`
@@ -68,6 +72,10 @@ type PDFOptions struct {
 	Height                *int     `json:"height,omitempty" name:"height" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1024." placeholder:"PX"`
 	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. 0.5 to 4. Default: 1." placeholder:"N"`
 	Retina                *bool    `json:"retina,omitempty" name:"retina" group:"Size and device" help:"device_scale_factor 2."`
+	Device                *string  `json:"device,omitempty" name:"device" group:"Size and device" help:"A device by name, such as iPhone 15: its viewport, scale, touch and user agent. What the request says itself goes before. GET /v1/devices lists them. At most 64 characters." placeholder:"TEXT"`
+	Mobile                *bool    `json:"mobile,omitempty" name:"mobile" group:"Size and device" help:"Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page."`
+	Touch                 *bool    `json:"touch,omitempty" name:"touch" group:"Size and device" help:"Tell the page that there is a touch screen."`
+	Landscape             *bool    `json:"landscape,omitempty" name:"landscape" group:"Size and device" help:"The device on its side."`
 	FullPage              *bool    `json:"full_page,omitempty" name:"full-page" group:"The whole page" help:"The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page."`
 	Js                    *string  `json:"js,omitempty" name:"js" group:"What the page is like" help:"A script to run in the page when it is ready. A promise that it gives is waited for, and await may stand anywhere in it. What it throws is in evidence.console_errors. At most 65536 characters. @FILE reads it from a file." placeholder:"TEXT"`
 	Css                   *string  `json:"css,omitempty" name:"css" group:"What the page is like" help:"A style sheet to add to the page, from its beginning. At most 65536 characters. @FILE reads it from a file." placeholder:"TEXT"`

@@ -4,6 +4,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/tintype/tintype/pkg/device"
 )
 
 // maxPlace bounds a place on a page, in CSS pixels from its top left corner.
@@ -15,6 +17,16 @@ func (s *Spec) checkSize() (errs []*FieldError) {
 	bad := func(field, detail string) {
 		errs = append(errs, &FieldError{Field: field, Detail: detail})
 	}
+	if s.Device != "" {
+		switch d, near := device.Find(s.Device), device.Nearest(s.Device); {
+		case d != nil:
+			s.Device = d.Name
+		case near != "":
+			bad("device", "is none that is known; did you mean "+strconv.Quote(near)+"? GET /v1/devices lists them")
+		default:
+			bad("device", "is none that is known; GET /v1/devices lists them")
+		}
+	}
 	if s.Clip != "" {
 		if _, _, _, _, wrong := ParseClip(s.Clip); wrong != "" {
 			bad("clip", wrong)
@@ -24,6 +36,36 @@ func (s *Spec) checkSize() (errs []*FieldError) {
 		}
 	}
 	return errs
+}
+
+// Wear gives the spec what the device says, but for the options that the request
+// says itself. A device that is not known changes nothing; Normalize refuses it.
+func (s *Spec) Wear(said func(option string) bool) {
+	d := device.Find(s.Device)
+	if d == nil {
+		return
+	}
+	if s.Landscape {
+		*d = d.Sideways()
+	}
+	if !said("width") {
+		s.Width = d.Width
+	}
+	if !said("height") {
+		s.Height = d.Height
+	}
+	if !said("device_scale_factor") && !said("retina") {
+		s.DeviceScaleFactor = d.DeviceScaleFactor
+	}
+	if s.Mobile == nil {
+		s.Mobile = &d.Mobile
+	}
+	if s.Touch == nil {
+		s.Touch = &d.Touch
+	}
+	if s.UserAgent == "" {
+		s.UserAgent = d.UserAgent
+	}
 }
 
 // ParseClip reads x,y,width,height in CSS pixels. wrong says in words what is

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-rod/rod/lib/proto"
 
+	"github.com/tintype/tintype/pkg/device"
 	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/worker/browser"
 )
@@ -18,10 +19,39 @@ func (a *attempt) size(ctx context.Context) *job.Failure {
 			return fail
 		}
 	}
-	return a.before(ctx, proto.EmulationSetDeviceMetricsOverride{
-		Width: a.spec.Width, Height: a.spec.Height, DeviceScaleFactor: a.spec.DeviceScaleFactor,
-	}.Call)
+	if a.spec.Touch != nil && *a.spec.Touch {
+		if fail := a.before(ctx, touch.Call); fail != nil {
+			return fail
+		}
+	}
+	return a.before(ctx, a.screen().Call)
 }
+
+// screen is what the page is shown on.
+func (a *attempt) screen() proto.EmulationSetDeviceMetricsOverride {
+	s := a.spec
+	m := proto.EmulationSetDeviceMetricsOverride{
+		Width: s.Width, Height: s.Height, DeviceScaleFactor: s.DeviceScaleFactor, Mobile: s.Mobile != nil && *s.Mobile,
+	}
+	if m.Mobile {
+		m.ScreenOrientation = &proto.EmulationScreenOrientation{Type: proto.EmulationScreenOrientationTypePortraitPrimary}
+		if s.Width > s.Height {
+			m.ScreenOrientation = &proto.EmulationScreenOrientation{Type: proto.EmulationScreenOrientationTypeLandscapePrimary, Angle: 90}
+		}
+	}
+	d := device.Find(s.Device)
+	if d != nil && s.Landscape {
+		*d = d.Sideways()
+	}
+	// A screen is never smaller than what is shown on it.
+	if d != nil && d.ScreenWidth >= s.Width && d.ScreenHeight >= s.Height {
+		m.ScreenWidth, m.ScreenHeight = &d.ScreenWidth, &d.ScreenHeight
+	}
+	return m
+}
+
+// touch is a touch screen for five fingers.
+var touch = proto.EmulationSetTouchEmulationEnabled{Enabled: true, MaxTouchPoints: new(5)}
 
 // noBackground takes away the white that a page without a background of its own
 // is drawn on.
