@@ -7,10 +7,10 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web
 
 help: ## print the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
 
 up: ## install what is missing, build, start, render the bundled page; Ctrl-C drains
 	@sh deploy/install.sh
@@ -50,6 +50,16 @@ verify: ## fail if the generated code is not what generate would write
 	@rm -rf .tmp/verify
 	$(call write_generated,.tmp/verify)
 	@cd .tmp/verify && find . -type f | while read -r f; do diff -u "$(CURDIR)/$$f" "$$f" || exit 1; done
+
+# What /docs shows the contract with; it is checked in, packed.
+SCALAR     := 1.72.1
+SCALAR_SUM := bf091006bdc3af6067af77c2f534812e3e633e94a94e87138069f570f33b762c
+
+vendor-web: ## fetch what the pages are made of from npm, and compare its digest
+	@rm -rf .tmp/web && mkdir -p .tmp/web
+	cd .tmp/web && npm pack --silent @scalar/api-reference@$(SCALAR) && tar xzf scalar-api-reference-$(SCALAR).tgz package/dist/browser/standalone.js
+	echo '$(SCALAR_SUM)  .tmp/web/package/dist/browser/standalone.js' | sha256sum -c -
+	gzip -9nc .tmp/web/package/dist/browser/standalone.js > api/web/scalar.js.gz
 
 fmt: ## format the code
 	$(TOOL) gofumpt -w .

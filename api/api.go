@@ -412,6 +412,10 @@ func (s *Server) routes() []route {
 		{pattern: "GET /pressure", class: classExempt, auth: byNobody, handle: s.pressure},
 		{pattern: "GET /metrics", class: classExempt, auth: byAdminOffHost, handle: s.serveMetrics},
 		{pattern: "GET /openapi.yaml", class: classWeb, auth: byNobody, handle: s.openapi},
+		{pattern: "GET /openapi.json", class: classWeb, auth: byNobody, handle: s.openapiAsJSON},
+		{pattern: "GET /docs", class: classWeb, auth: byNobody, handle: s.docs},
+		{pattern: "GET /docs/start.js", class: classWeb, auth: byNobody, handle: s.docsStart},
+		{pattern: "GET /docs/scalar.js", class: classWeb, auth: byNobody, handle: s.docsScalar},
 		{pattern: "GET /{$}", class: classWeb, auth: byNobody, handle: s.index},
 	}
 }

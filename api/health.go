@@ -101,12 +101,6 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request, _ *call) e
 	return nil
 }
 
-func (s *Server) openapi(w http.ResponseWriter, _ *http.Request, _ *call) error {
-	w.Header().Set("Content-Type", "application/yaml")
-	_, _ = w.Write(openapiYAML) // the client that went away is noticed by the server
-	return nil
-}
-
 func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ *call) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte(`Tintype: screenshots and PDFs of web pages.
@@ -114,11 +108,11 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request, _ *call) error {
 GET  /v1/screenshot?url=https://example.com/    a picture
 GET  /v1/pdf?url=https://example.com/           a PDF
 POST /v1/jobs                                   a job; poll GET /v1/jobs/{id}, fetch GET /v1/jobs/{id}/result
-GET  /openapi.yaml                              everything else
+GET  /docs                                      everything else; /openapi.yaml and .json for programs
 GET  /healthz, /readyz, /pressure               the state of this process and of the farm
 
 Authorization: Bearer tt_live_…
-`)) // as above
+`)) // the client that went away is noticed by the server
 	return nil
 }
 

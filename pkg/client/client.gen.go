@@ -3170,6 +3170,26 @@ type ClientInterface interface {
 	// Corresponds with GET /admin/v1/usage/events (the `ListAllUsageEvents` operationId).
 	ListAllUsageEvents(ctx context.Context, params *ListAllUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// Docs This document for people
+	//
+	// Corresponds with GET /docs (the `Docs` operationId).
+	Docs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DocsScalar A script of /docs
+	//
+	// Corresponds with GET /docs/scalar.js (the `DocsScalar` operationId).
+	DocsScalar(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DocsStart A script of /docs
+	//
+	// Corresponds with GET /docs/start.js (the `DocsStart` operationId).
+	DocsStart(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// OpenapiAsJson This document as JSON
+	//
+	// Corresponds with GET /openapi.json (the `OpenapiAsJson` operationId).
+	OpenapiAsJson(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Pressure The farm has room
 	//
 	// For load balancers and autoscalers: `200` while a job would be accepted, `503` when it would
@@ -4034,6 +4054,66 @@ func (c *Raw) ListUsage(ctx context.Context, params *ListUsageParams, reqEditors
 // Corresponds with GET /admin/v1/usage/events (the `ListAllUsageEvents` operationId).
 func (c *Raw) ListAllUsageEvents(ctx context.Context, params *ListAllUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAllUsageEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Docs This document for people
+//
+// Corresponds with GET /docs (the `Docs` operationId).
+func (c *Raw) Docs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDocsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DocsScalar A script of /docs
+//
+// Corresponds with GET /docs/scalar.js (the `DocsScalar` operationId).
+func (c *Raw) DocsScalar(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDocsScalarRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DocsStart A script of /docs
+//
+// Corresponds with GET /docs/start.js (the `DocsStart` operationId).
+func (c *Raw) DocsStart(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDocsStartRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// OpenapiAsJson This document as JSON
+//
+// Corresponds with GET /openapi.json (the `OpenapiAsJson` operationId).
+func (c *Raw) OpenapiAsJson(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenapiAsJsonRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -5857,6 +5937,114 @@ func NewListAllUsageEventsRequest(server string, params *ListAllUsageEventsParam
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDocsRequest constructs an http.Request for the Docs method
+func NewDocsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/docs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDocsScalarRequest constructs an http.Request for the DocsScalar method
+func NewDocsScalarRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/docs/scalar.js")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDocsStartRequest constructs an http.Request for the DocsStart method
+func NewDocsStartRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/docs/start.js")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewOpenapiAsJsonRequest constructs an http.Request for the OpenapiAsJson method
+func NewOpenapiAsJsonRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/openapi.json")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)

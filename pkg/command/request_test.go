@@ -146,24 +146,27 @@ func TestFormatFor(t *testing.T) {
 	}
 }
 
-// The commands in docs/options.md are ones that there are.
+// The commands in the documents are ones that there are.
 func TestCommandsOfTheDocs(t *testing.T) {
 	t.Setenv("TINTYPE_KEY", "k")
-	text, err := os.ReadFile("../../docs/options.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ran := 0
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "tintype ") {
-			continue
+	for path, least := range map[string]int{"../../docs/options.md": 2, "../../README.md": 5} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
 		}
-		ran++
-		if _, err := config.Parse(strings.Fields(line)[1:], io.Discard); err != nil {
-			t.Errorf("%s: %v", line, err)
+		ran := 0
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(strings.TrimPrefix(line, "bin/"))
+			if len(words) < 2 || words[0] != "tintype" || words[1] != "shot" && words[1] != "pdf" {
+				continue
+			}
+			ran++
+			if _, err := config.Parse(words[1:], io.Discard); err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
 		}
-	}
-	if ran < 2 {
-		t.Errorf("%d commands", ran)
+		if ran < least {
+			t.Errorf("%s: %d commands", path, ran)
+		}
 	}
 }
