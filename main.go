@@ -22,6 +22,7 @@ import (
 	"github.com/tintype/tintype/pkg/command"
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/farm"
+	"github.com/tintype/tintype/pkg/farm/doctor"
 	"github.com/tintype/tintype/pkg/telemetry"
 )
 
@@ -112,6 +113,8 @@ func choose(ctx context.Context, cfg *config.Parsed, p *farm.Process, t command.
 		return command.ShowPolicy(ctx, t, cfg.Policy.Show)
 	case "healthcheck":
 		return command.Healthcheck(ctx, t, cfg.Healthcheck)
+	case "doctor":
+		return doctor.Run(ctx, t.Out, cfg.Doctor)
 	case "config":
 		return config.Print(t.Out, cfg.Settings, cfg.Config.Config.JSON)
 	case "version":

@@ -151,6 +151,7 @@ func TestUsage(t *testing.T) {
 		"bad value":    {[]string{"up", "--seats", "many"}, 2, "whole number"},
 		"not there":    {[]string{"healthcheck", "--server", "http://127.0.0.1:1"}, 3, "127.0.0.1:1"},
 		"no key":       {[]string{"shot", "http://example.com", "--data", "/does/not/exist"}, 2, "TINTYPE_KEY"},
+		"doctor":       {[]string{"doctor", "--seats", "0", "--data", "/dev/null/data", "--listen", "127.0.0.1:0"}, 1, "fix: choose another folder with --data"},
 		"wrong output": {[]string{"shot", "http://example.com", "-o", "x.pdf"}, 2, "tintype pdf"},
 	} {
 		t.Run(name, func(t *testing.T) {

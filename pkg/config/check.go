@@ -103,6 +103,11 @@ func (p *Parsed) check() []string {
 		if e := p.Key.Sign.Expires; e < time.Second || e > 7*24*time.Hour {
 			c.add("--expires-in %s: must be 1s to 168h", e)
 		}
+	case "doctor":
+		c.http(p.Doctor.HTTP)
+		c.render(p.Doctor.Render)
+		c.nats(p.Doctor.Backends)
+		c.s3(p.Doctor.S3)
 	case "healthcheck":
 		c.server(p.Healthcheck.Server)
 	}

@@ -279,6 +279,17 @@ type PolicyShow struct {
 	File string `arg:"" optional:"" help:"A file, or the name of a built-in policy. Left out: the policy that the farm at --server goes by."`
 }
 
+// Doctor looks at this machine as `up` would find it.
+type Doctor struct {
+	Folder
+	HTTP
+	Render
+	Cluster
+	Backends
+	Embedded
+	JSON bool `name:"json" help:"Print the findings as JSON."`
+}
+
 // Healthcheck asks /readyz.
 type Healthcheck struct {
 	Target

@@ -43,6 +43,7 @@ type Config struct {
 	Policy      PolicyFile  `cmd:"" help:"Check and show policies."`
 	Healthcheck Healthcheck `cmd:"" help:"Ask a server whether it is ready; exit 0 if so."`
 
+	Doctor  Doctor  `cmd:"" help:"Look at what this machine has for a farm, and name the one fix for each thing that it lacks; exit 1 if it would not work."`
 	Config  Show    `cmd:"" help:"Print every setting's effective value and where it came from."`
 	Version Version `cmd:"" help:"Print the versions of tintype, Go and Chromium."`
 }
