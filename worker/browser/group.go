@@ -123,10 +123,18 @@ func killGroup(pgid int, reaped <-chan struct{}) error {
 		syscall.Kill(-pgid, syscall.SIGKILL)
 		time.Sleep(wait)
 	}
-	for {
+	for wait := time.Millisecond; ; {
 		var ws syscall.WaitStatus
-		if pid, err := syscall.Wait4(-pgid, &ws, syscall.WNOHANG, nil); pid <= 0 || err != nil {
-			return nil
+		pid, err := syscall.Wait4(-pgid, &ws, syscall.WNOHANG, nil)
+		switch {
+		case err == syscall.EINTR || err == nil && pid > 0:
+		case err != nil:
+			return nil // none of them is ours, or none is left
+		case time.Now().After(end):
+			return errors.New("processes of the browser were not to be reaped within " + patience.String())
+		default: // dead, but for threads that are still on their way out
+			time.Sleep(wait)
+			wait = min(2*wait, 50*time.Millisecond)
 		}
 	}
 }
