@@ -371,6 +371,9 @@ type AuditList struct {
 	NextCursor *string      `json:"next_cursor"`
 }
 
+// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+type Authorization = string
+
 // Ban defines model for Ban.
 type Ban struct {
 	Subject string `json:"subject"`
@@ -414,6 +417,9 @@ type BanRequest struct {
 	// Until When it ends by itself; left out: when it is lifted.
 	Until *Time `json:"until,omitempty"`
 }
+
+// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+type BasicAuth = string
 
 // Batch defines model for Batch.
 type Batch struct {
@@ -611,6 +617,12 @@ type BatchResult struct {
 // for now. `finalizing`: every job has ended. `completed`, `canceled`, `expired` and `failed`
 // (no line became a job) are ends; `canceling` is on the way to one.
 type BatchStatus string
+
+// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+type BlockResources = []string
+
+// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+type BlockUrls = []string
 
 // Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 type Click = []string
@@ -849,6 +861,9 @@ type FullPageMode string
 // FullWidth As wide as the page scrolls, not as the viewport is.
 type FullWidth = bool
 
+// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+type Headers map[string]string
+
 // Health defines model for Health.
 type Health struct {
 	Status HealthStatus `json:"status"`
@@ -959,6 +974,18 @@ type JobRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
+
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
+
 	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
@@ -1030,6 +1057,9 @@ type JobRequest struct {
 
 	// FullWidth As wide as the page scrolls, not as the viewport is.
 	FullWidth *FullWidth `json:"full_width,omitempty"`
+
+	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
@@ -1414,6 +1444,8 @@ type OptimizeForSpeed = bool
 type Options struct {
 	AcceptLang            *string   `json:"accept_lang,omitempty"`
 	Accuracy              *float64  `json:"accuracy,omitempty"`
+	BlockResources        *[]string `json:"block_resources,omitempty"`
+	BlockUrls             *[]string `json:"block_urls,omitempty"`
 	Click                 *[]string `json:"click,omitempty"`
 	Clip                  *string   `json:"clip,omitempty"`
 	Css                   *string   `json:"css,omitempty"`
@@ -1615,6 +1647,18 @@ type PdfRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
+
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
+
 	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
@@ -1677,6 +1721,9 @@ type PdfRequest struct {
 
 	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
+
+	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
@@ -2101,6 +2148,18 @@ type ScreenshotRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
+
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
+
 	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
@@ -2172,6 +2231,9 @@ type ScreenshotRequest struct {
 
 	// FullWidth As wide as the page scrolls, not as the viewport is.
 	FullWidth *FullWidth `json:"full_width,omitempty"`
+
+	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
@@ -2945,33 +3007,40 @@ type GetPdfParams struct {
 	FailIfSelectorPresent *FailIfSelectorPresent `form:"fail_if_selector_present,omitempty" json:"fail_if_selector_present,omitempty"`
 	FailIfContentContains *FailIfContentContains `form:"fail_if_content_contains,omitempty" json:"fail_if_content_contains,omitempty"`
 	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
+	BlockUrls             *BlockUrls             `form:"block_urls,omitempty" json:"block_urls,omitempty"`
+	BlockResources        *BlockResources        `form:"block_resources,omitempty" json:"block_resources,omitempty"`
 	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
-	Cookies               *Cookies               `form:"cookies,omitempty" json:"cookies,omitempty"`
-	Latitude              *Latitude              `form:"latitude,omitempty" json:"latitude,omitempty"`
-	Longitude             *Longitude             `form:"longitude,omitempty" json:"longitude,omitempty"`
-	Accuracy              *Accuracy              `form:"accuracy,omitempty" json:"accuracy,omitempty"`
-	Tz                    *Tz                    `form:"tz,omitempty" json:"tz,omitempty"`
-	AcceptLang            *AcceptLang            `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
-	PdfPageSize           *PdfPageSize           `form:"pdf_page_size,omitempty" json:"pdf_page_size,omitempty"`
-	PdfPageWidth          *PdfPageWidth          `form:"pdf_page_width,omitempty" json:"pdf_page_width,omitempty"`
-	PdfPageHeight         *PdfPageHeight         `form:"pdf_page_height,omitempty" json:"pdf_page_height,omitempty"`
-	PdfOrientation        *PdfOrientation        `form:"pdf_orientation,omitempty" json:"pdf_orientation,omitempty"`
-	PdfMargin             *PdfMargin             `form:"pdf_margin,omitempty" json:"pdf_margin,omitempty"`
-	PdfMarginTop          *PdfMarginTop          `form:"pdf_margin_top,omitempty" json:"pdf_margin_top,omitempty"`
-	PdfMarginRight        *PdfMarginRight        `form:"pdf_margin_right,omitempty" json:"pdf_margin_right,omitempty"`
-	PdfMarginBottom       *PdfMarginBottom       `form:"pdf_margin_bottom,omitempty" json:"pdf_margin_bottom,omitempty"`
-	PdfMarginLeft         *PdfMarginLeft         `form:"pdf_margin_left,omitempty" json:"pdf_margin_left,omitempty"`
-	PdfPreferCssPageSize  *PdfPreferCssPageSize  `form:"pdf_prefer_css_page_size,omitempty" json:"pdf_prefer_css_page_size,omitempty"`
-	PdfBackground         *PdfBackground         `form:"pdf_background,omitempty" json:"pdf_background,omitempty"`
-	PdfScale              *PdfScale              `form:"pdf_scale,omitempty" json:"pdf_scale,omitempty"`
-	PdfPageRange          *PdfPageRange          `form:"pdf_page_range,omitempty" json:"pdf_page_range,omitempty"`
-	PdfHeader             *PdfHeader             `form:"pdf_header,omitempty" json:"pdf_header,omitempty"`
-	PdfFooter             *PdfFooter             `form:"pdf_footer,omitempty" json:"pdf_footer,omitempty"`
-	PdfOutline            *PdfOutline            `form:"pdf_outline,omitempty" json:"pdf_outline,omitempty"`
-	PdfTagged             *PdfTagged             `form:"pdf_tagged,omitempty" json:"pdf_tagged,omitempty"`
-	TtlS                  *TtlS                  `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
-	Force                 *Force                 `form:"force,omitempty" json:"force,omitempty"`
-	CustomId              *CustomId              `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+
+	// Headers Each as `Name: value`.
+	Headers              *[]string             `form:"headers,omitempty" json:"headers,omitempty"`
+	Cookies              *Cookies              `form:"cookies,omitempty" json:"cookies,omitempty"`
+	Authorization        *Authorization        `form:"authorization,omitempty" json:"authorization,omitempty"`
+	BasicAuth            *BasicAuth            `form:"basic_auth,omitempty" json:"basic_auth,omitempty"`
+	Latitude             *Latitude             `form:"latitude,omitempty" json:"latitude,omitempty"`
+	Longitude            *Longitude            `form:"longitude,omitempty" json:"longitude,omitempty"`
+	Accuracy             *Accuracy             `form:"accuracy,omitempty" json:"accuracy,omitempty"`
+	Tz                   *Tz                   `form:"tz,omitempty" json:"tz,omitempty"`
+	AcceptLang           *AcceptLang           `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
+	PdfPageSize          *PdfPageSize          `form:"pdf_page_size,omitempty" json:"pdf_page_size,omitempty"`
+	PdfPageWidth         *PdfPageWidth         `form:"pdf_page_width,omitempty" json:"pdf_page_width,omitempty"`
+	PdfPageHeight        *PdfPageHeight        `form:"pdf_page_height,omitempty" json:"pdf_page_height,omitempty"`
+	PdfOrientation       *PdfOrientation       `form:"pdf_orientation,omitempty" json:"pdf_orientation,omitempty"`
+	PdfMargin            *PdfMargin            `form:"pdf_margin,omitempty" json:"pdf_margin,omitempty"`
+	PdfMarginTop         *PdfMarginTop         `form:"pdf_margin_top,omitempty" json:"pdf_margin_top,omitempty"`
+	PdfMarginRight       *PdfMarginRight       `form:"pdf_margin_right,omitempty" json:"pdf_margin_right,omitempty"`
+	PdfMarginBottom      *PdfMarginBottom      `form:"pdf_margin_bottom,omitempty" json:"pdf_margin_bottom,omitempty"`
+	PdfMarginLeft        *PdfMarginLeft        `form:"pdf_margin_left,omitempty" json:"pdf_margin_left,omitempty"`
+	PdfPreferCssPageSize *PdfPreferCssPageSize `form:"pdf_prefer_css_page_size,omitempty" json:"pdf_prefer_css_page_size,omitempty"`
+	PdfBackground        *PdfBackground        `form:"pdf_background,omitempty" json:"pdf_background,omitempty"`
+	PdfScale             *PdfScale             `form:"pdf_scale,omitempty" json:"pdf_scale,omitempty"`
+	PdfPageRange         *PdfPageRange         `form:"pdf_page_range,omitempty" json:"pdf_page_range,omitempty"`
+	PdfHeader            *PdfHeader            `form:"pdf_header,omitempty" json:"pdf_header,omitempty"`
+	PdfFooter            *PdfFooter            `form:"pdf_footer,omitempty" json:"pdf_footer,omitempty"`
+	PdfOutline           *PdfOutline           `form:"pdf_outline,omitempty" json:"pdf_outline,omitempty"`
+	PdfTagged            *PdfTagged            `form:"pdf_tagged,omitempty" json:"pdf_tagged,omitempty"`
+	TtlS                 *TtlS                 `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
+	Force                *Force                `form:"force,omitempty" json:"force,omitempty"`
+	CustomId             *CustomId             `form:"custom_id,omitempty" json:"custom_id,omitempty"`
 
 	// KeyId Of a signed link: the id of the key in whose name it is signed.
 	KeyId *LinkKeyId `form:"key_id,omitempty" json:"key_id,omitempty"`
@@ -3049,16 +3118,23 @@ type GetScreenshotParams struct {
 	FailIfSelectorPresent *FailIfSelectorPresent `form:"fail_if_selector_present,omitempty" json:"fail_if_selector_present,omitempty"`
 	FailIfContentContains *FailIfContentContains `form:"fail_if_content_contains,omitempty" json:"fail_if_content_contains,omitempty"`
 	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
+	BlockUrls             *BlockUrls             `form:"block_urls,omitempty" json:"block_urls,omitempty"`
+	BlockResources        *BlockResources        `form:"block_resources,omitempty" json:"block_resources,omitempty"`
 	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
-	Cookies               *Cookies               `form:"cookies,omitempty" json:"cookies,omitempty"`
-	Latitude              *Latitude              `form:"latitude,omitempty" json:"latitude,omitempty"`
-	Longitude             *Longitude             `form:"longitude,omitempty" json:"longitude,omitempty"`
-	Accuracy              *Accuracy              `form:"accuracy,omitempty" json:"accuracy,omitempty"`
-	Tz                    *Tz                    `form:"tz,omitempty" json:"tz,omitempty"`
-	AcceptLang            *AcceptLang            `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
-	TtlS                  *TtlS                  `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
-	Force                 *Force                 `form:"force,omitempty" json:"force,omitempty"`
-	CustomId              *CustomId              `form:"custom_id,omitempty" json:"custom_id,omitempty"`
+
+	// Headers Each as `Name: value`.
+	Headers       *[]string      `form:"headers,omitempty" json:"headers,omitempty"`
+	Cookies       *Cookies       `form:"cookies,omitempty" json:"cookies,omitempty"`
+	Authorization *Authorization `form:"authorization,omitempty" json:"authorization,omitempty"`
+	BasicAuth     *BasicAuth     `form:"basic_auth,omitempty" json:"basic_auth,omitempty"`
+	Latitude      *Latitude      `form:"latitude,omitempty" json:"latitude,omitempty"`
+	Longitude     *Longitude     `form:"longitude,omitempty" json:"longitude,omitempty"`
+	Accuracy      *Accuracy      `form:"accuracy,omitempty" json:"accuracy,omitempty"`
+	Tz            *Tz            `form:"tz,omitempty" json:"tz,omitempty"`
+	AcceptLang    *AcceptLang    `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
+	TtlS          *TtlS          `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
+	Force         *Force         `form:"force,omitempty" json:"force,omitempty"`
+	CustomId      *CustomId      `form:"custom_id,omitempty" json:"custom_id,omitempty"`
 
 	// KeyId Of a signed link: the id of the key in whose name it is signed.
 	KeyId *LinkKeyId `form:"key_id,omitempty" json:"key_id,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +84,19 @@ func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, s.other+"/hopped.png", http.StatusFound)
 	case path == "/frame-of-own":
 		html(`<img src="` + s.site + `/from-other.png"><script>fetch('` + s.site + `/cors-from-other')</script>`)
+	case path == "/kinds":
+		html(`<link rel=stylesheet href="/kind/stylesheet.css"><img src="/kind/image.png"><video src="/kind/media.mp4"></video>
+			<video><track default src="/kind/texttrack.vtt"></video><style>@font-face{font-family:f;src:url(/kind/font.woff)}p{font-family:f}</style><p>text
+			<script src="/kind/script.js"></script><iframe src="` + s.other + `/kinds-frame"></iframe><script>
+			fetch('/kind/fetch');const x=new XMLHttpRequest;x.open('GET','/kind/xhr');x.send();
+			const e=new EventSource('/kind/eventsource');e.onerror=()=>e.close();navigator.sendBeacon('/kind/ping');
+			new WebSocket('ws://'+location.host+'/kind/websocket');new Worker('/kinds-worker.js');navigator.serviceWorker.register('/kinds-service.js')</script>`)
+	case path == "/kinds-frame":
+		html(`<img src="/kind/frame-image.png"><script>new WebSocket('ws://'+location.host+'/kind/frame-websocket')</script>`)
+	case strings.HasPrefix(path, "/kinds-"):
+		w.Header().Set("Content-Type", "text/javascript")
+		who := strings.TrimSuffix(strings.TrimPrefix(path, "/kinds-"), ".js")
+		fmt.Fprintf(w, `fetch('/kind/%[1]s-fetch');new WebSocket('ws://'+location.host+'/kind/%[1]s-websocket')`, who)
 	case path == "/cookies":
 		html(`<script>fetch('/said/cookies?'+encodeURIComponent(document.cookie))</script><iframe src="` + s.other + `/frame-cookies"></iframe>`)
 	default:
@@ -142,8 +156,25 @@ func saidBy(t *testing.T, said map[string]string, who string) (v seen) {
 
 var speakers = []string{"page", "frame", "worker", "service"}
 
-func TestIdentity(t *testing.T) {
+// TestNetwork shares one seat among all options of the network.
+func TestNetwork(t *testing.T) {
 	s := newSpy(t)
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, *spy)
+	}{
+		{"identity", testIdentity},
+		{"geolocation", testGeolocation},
+		{"cookies", testCookies},
+		{"headers", testHeaders},
+		{"block_resources", testBlockResources},
+		{"block_urls", testBlockURLs},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, s) })
+	}
+}
+
+func testIdentity(t *testing.T, s *spy) {
 	plain, asked := s.see(t, "/identity", nil)
 	for _, who := range speakers {
 		v := saidBy(t, plain, who)
@@ -224,8 +255,7 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
-func TestGeolocation(t *testing.T) {
-	s := newSpy(t)
+func testGeolocation(t *testing.T, s *spy) {
 	if said, _ := s.see(t, "/where", nil); said["where"] != "denied" {
 		t.Errorf("without options: %q", said["where"])
 	}
@@ -241,8 +271,7 @@ func TestGeolocation(t *testing.T) {
 	}
 }
 
-func TestCookies(t *testing.T) {
-	s := newSpy(t)
+func testCookies(t *testing.T, s *spy) {
 	said, asked := s.see(t, "/cookies", nil)
 	if said["cookies"] != "" || of(t, asked, "/cookies").Header.Get("Cookie") != "" {
 		t.Errorf("without options: %v", said)
@@ -261,5 +290,154 @@ func TestCookies(t *testing.T) {
 	}
 	if said, _ = s.see(t, "/cookies", nil); said["cookies"] != "" {
 		t.Errorf("the next job has %v", said)
+	}
+}
+
+func testHeaders(t *testing.T, s *spy) {
+	const basic = "Basic bWU6cGE6c3M=" // me:pa:ss
+	for _, c := range []struct {
+		name    string
+		secrets job.Secrets
+		header  string
+		value   string
+	}{
+		{"headers", job.Secrets{Headers: map[string]string{"X-Secret": "one two", "referer": "http://from.example/"}}, "X-Secret", "one two"},
+		{"authorization", job.Secrets{Authorization: "Bearer t"}, "Authorization", "Bearer t"},
+		{"basic_auth", job.Secrets{BasicAuth: "me:pa:ss"}, "Authorization", basic},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, asked := s.see(t, "/mixed", func(spec *job.Spec) { spec.Secrets = c.secrets })
+			for _, path := range []string{"/mixed", "/own.png", "/own-fetch", "/hop"} {
+				r := of(t, asked, path)
+				if got := r.Header.Get(c.header); got != c.value {
+					t.Errorf("%s: %s is %q", path, c.header, got)
+				}
+				if want := c.secrets.Headers["referer"]; want != "" && r.Header.Get("Referer") != want {
+					t.Errorf("%s: Referer is %q", path, r.Header.Get("Referer"))
+				}
+				if r.Header.Get("User-Agent") == "" || r.Header.Get("Accept-Language") == "" || r.Header.Get("Accept-Encoding") == "" {
+					t.Errorf("%s: the browser's own headers are gone: %v", path, r.Header)
+				}
+			}
+			for _, path := range []string{"/foreign.png", "/hopped.png", "/frame-of-own", "/cors-from-other"} {
+				if got := of(t, asked, path).Header.Get(c.header); got != "" {
+					t.Errorf("%s: the header went to another origin: %q", path, got)
+				}
+			}
+			_, asked = s.see(t, "/to-other", func(spec *job.Spec) { spec.Secrets = c.secrets })
+			for path, want := range map[string]string{"/to-other": c.value, "/back": "", "/plain": c.value} {
+				if got := of(t, asked, path).Header.Get(c.header); got != want {
+					t.Errorf("redirect at %s: %s is %q, want %q", path, c.header, got, want)
+				}
+			}
+		})
+	}
+	_, asked := s.see(t, "/mixed", nil)
+	for _, r := range asked {
+		if r.Header.Get("X-Secret") != "" || r.Header.Get("Authorization") != "" {
+			t.Errorf("the next job sends %v", r.Header)
+		}
+	}
+}
+
+// kindsAsked are the requests below /kind/ of the page that makes one of each.
+func (s *spy) kindsAsked(t *testing.T, change func(*job.Spec)) (asked map[string]bool, blocked map[string]string) {
+	t.Helper()
+	s.mu.Lock()
+	s.asked = nil
+	s.mu.Unlock()
+	b := &bench{TB: t, seat: s.seat, dir: s.dir}
+	_, e := b.picture(func(spec *job.Spec) {
+		spec.URL, spec.WaitUntil = s.site+"/kinds", job.NetworkIdle0
+		change(spec)
+	})
+	asked, blocked = map[string]bool{}, map[string]string{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.asked {
+		if kind, ok := strings.CutPrefix(r.URL.Path, "/kind/"); ok {
+			kind, _, _ = strings.Cut(kind, ".")
+			asked[kind] = true
+		}
+	}
+	for _, r := range e.BlockedRequests {
+		kind := r.URL[strings.LastIndexByte(r.URL, '/')+1:]
+		kind, _, _ = strings.Cut(kind, ".")
+		blocked[kind] = r.Reason
+	}
+	for _, r := range e.FailedResources {
+		if !strings.Contains(r.URL, "/kind/") || r.Reason != "404" {
+			t.Errorf("failed: %+v", r)
+		}
+	}
+	return asked, blocked
+}
+
+func testBlockResources(t *testing.T, s *spy) {
+	all := []string{
+		"stylesheet", "image", "media", "texttrack", "font", "script", "fetch", "xhr", "eventsource", "ping", "websocket",
+		"frame-image", "frame-websocket", "worker-fetch", "worker-websocket", "service-fetch", "service-websocket",
+	}
+	asked, blocked := s.kindsAsked(t, func(*job.Spec) {})
+	for _, kind := range all {
+		if !asked[kind] {
+			t.Errorf("without options %s is not asked for", kind)
+		}
+	}
+	if len(blocked) > 0 {
+		t.Errorf("without options %v is blocked", blocked)
+	}
+	for _, c := range []struct {
+		types []string
+		gone  []string
+	}{
+		{[]string{"stylesheet", "font", "script"}, []string{"stylesheet", "font", "script"}},
+		{[]string{"image"}, []string{"image", "frame-image"}},
+		{[]string{"media", "eventsource", "ping"}, []string{"media", "eventsource", "ping"}},
+		{[]string{"texttrack"}, []string{"texttrack"}},
+		{[]string{"manifest", "other"}, []string{"worker-fetch", "worker-websocket", "service-fetch", "service-websocket"}}, // scripts of workers are others
+		{[]string{"xhr"}, []string{"fetch", "xhr", "worker-fetch", "service-fetch"}},
+		{[]string{"websocket"}, []string{"websocket", "frame-websocket", "worker-websocket", "service-websocket"}},
+	} {
+		t.Run(strings.Join(c.types, ","), func(t *testing.T) {
+			asked, blocked := s.kindsAsked(t, func(spec *job.Spec) { spec.BlockResources = c.types })
+			for _, kind := range all {
+				switch {
+				case slices.Contains(c.gone, kind):
+					if asked[kind] || blocked[kind] != "block_resources" && c.types[0] != "manifest" {
+						t.Errorf("%s: asked for %t, blocked for %q", kind, asked[kind], blocked[kind])
+					}
+				case !asked[kind] || blocked[kind] != "":
+					t.Errorf("%s: asked for %t, blocked for %q", kind, asked[kind], blocked[kind])
+				}
+			}
+		})
+	}
+}
+
+func testBlockURLs(t *testing.T, s *spy) {
+	for _, c := range []struct {
+		patterns []string
+		gone     []string
+	}{
+		{[]string{"*/kind/IMAGE.png", "*/kind/*-websocket"}, []string{"image", "frame-websocket", "worker-websocket", "service-websocket"}},
+		{[]string{"localhost"}, []string{"frame-image", "frame-websocket"}},
+		{[]string{s.site + "/kind/f*"}, []string{"font", "fetch"}},
+		{[]string{"*"}, []string{"image", "websocket", "fetch", "frame-image"}}, // and yet the page is there
+	} {
+		t.Run(strings.Join(c.patterns, " "), func(t *testing.T) {
+			asked, blocked := s.kindsAsked(t, func(spec *job.Spec) { spec.BlockURLs = c.patterns })
+			for _, kind := range c.gone {
+				if asked[kind] {
+					t.Errorf("%s is asked for", kind)
+				}
+				if blocked[kind] != "block_urls" && !strings.Contains(kind, "frame-") { // the frame itself is blocked
+					t.Errorf("%s is blocked for %q", kind, blocked[kind])
+				}
+			}
+			if want := 17 - len(c.gone); len(c.patterns[0]) > 1 && len(asked) != want {
+				t.Errorf("%d requests, want %d: %v", len(asked), want, asked)
+			}
+		})
 	}
 }

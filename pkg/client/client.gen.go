@@ -371,6 +371,9 @@ type AuditList struct {
 	NextCursor *string      `json:"next_cursor"`
 }
 
+// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+type Authorization = string
+
 // Ban defines model for Ban.
 type Ban struct {
 	Subject string `json:"subject"`
@@ -414,6 +417,9 @@ type BanRequest struct {
 	// Until When it ends by itself; left out: when it is lifted.
 	Until *time.Time `json:"until,omitempty"`
 }
+
+// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+type BasicAuth = string
 
 // Batch defines model for Batch.
 type Batch struct {
@@ -611,6 +617,12 @@ type BatchResult struct {
 // for now. `finalizing`: every job has ended. `completed`, `canceled`, `expired` and `failed`
 // (no line became a job) are ends; `canceling` is on the way to one.
 type BatchStatus string
+
+// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+type BlockResources = []string
+
+// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+type BlockUrls = []string
 
 // Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 type Click = []string
@@ -849,6 +861,9 @@ type FullPageMode string
 // FullWidth As wide as the page scrolls, not as the viewport is.
 type FullWidth = bool
 
+// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+type Headers map[string]string
+
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
 
@@ -951,6 +966,18 @@ type JobRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
+
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
+
 	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
@@ -1022,6 +1049,9 @@ type JobRequest struct {
 
 	// FullWidth As wide as the page scrolls, not as the viewport is.
 	FullWidth *FullWidth `json:"full_width,omitempty"`
+
+	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
@@ -1406,6 +1436,8 @@ type OptimizeForSpeed = bool
 type Options struct {
 	AcceptLang            *string   `json:"accept_lang,omitempty"`
 	Accuracy              *float64  `json:"accuracy,omitempty"`
+	BlockResources        *[]string `json:"block_resources,omitempty"`
+	BlockUrls             *[]string `json:"block_urls,omitempty"`
 	Click                 *[]string `json:"click,omitempty"`
 	Clip                  *string   `json:"clip,omitempty"`
 	Css                   *string   `json:"css,omitempty"`
@@ -1607,6 +1639,18 @@ type PdfRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
+
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
+
 	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
@@ -1669,6 +1713,9 @@ type PdfRequest struct {
 
 	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
 	FullPage *FullPage `json:"full_page,omitempty"`
+
+	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
@@ -2056,6 +2103,18 @@ type ScreenshotRequest struct {
 	// Accuracy Of that place. 0 to 100000 metres.
 	Accuracy *Accuracy `json:"accuracy,omitempty"`
 
+	// Authorization The `Authorization` header, for the page's own origin alone. At most 8192 characters.
+	Authorization *Authorization `json:"authorization,omitempty"`
+
+	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
+	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
+
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
+	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
+	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
+
 	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
@@ -2127,6 +2186,9 @@ type ScreenshotRequest struct {
 
 	// FullWidth As wide as the page scrolls, not as the viewport is.
 	FullWidth *FullWidth `json:"full_width,omitempty"`
+
+	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
+	Headers *Headers `json:"headers,omitempty"`
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`

@@ -58,6 +58,8 @@ type Config struct {
 	Allow []string
 	// DNS is the HOST:PORT of the resolver to ask; empty means the system's.
 	DNS string
+	// Lists are the hosts and URLs that jobs may ask to be spared; nil are none.
+	Lists *Lists
 	// DialTimeout bounds one connect, resolution included; zero means 15 s.
 	DialTimeout time.Duration
 }
@@ -70,13 +72,14 @@ type Guard struct {
 	public   *ssrf.Guardian
 	resolver *net.Resolver
 	timeout  time.Duration
+	lists    *Lists // may be nil
 }
 
 // New checks the configuration and reports every bad entry by name.
 func New(cfg Config) (*Guard, error) {
 	g := &Guard{
 		public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(), ssrf.WithDeniedV4Prefixes(furtherDenied...)),
-		own:    map[netip.Addr]bool{}, resolver: newResolver(cfg.DNS), timeout: cfg.DialTimeout,
+		own:    map[netip.Addr]bool{}, resolver: newResolver(cfg.DNS), timeout: cfg.DialTimeout, lists: cfg.Lists,
 	}
 	if g.timeout <= 0 {
 		g.timeout = 15 * time.Second

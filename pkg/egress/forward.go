@@ -32,7 +32,7 @@ func (p *Proxy) refuse(c *conn, req *request, key string, why Reason) bool {
 	switch {
 	case req.navigates() && req.method != http.MethodConnect:
 		status = "204 No Content"
-	case why == Refused:
+	case why == Refused || why.Unwanted():
 		status = "403 Forbidden"
 	case why == OverLimit:
 		status = "429 Too Many Requests"

@@ -27,7 +27,7 @@ type Stats struct {
 	Requests int
 	Down     int64          // body bytes, tunnels included
 	Up       int64          // bytes of heads and bodies, tunnels included
-	Blocked  []job.Resource // what the Guard or a limit refused
+	Blocked  []job.Resource // what the Guard, a limit or the job itself refused
 	Failed   []job.Resource // what was allowed and got no answer
 }
 
@@ -39,7 +39,7 @@ type ledger struct {
 	down, up int64
 	blocked  []job.Resource
 	failed   []job.Resource
-	reasons  map[uint64]Reason // by hash of URL or host:port; at most MaxRequests
+	reasons  map[uint64]Reason // by hash of URL or host:port; at most twice MaxRequests
 }
 
 var seed = maphash.MakeSeed()
@@ -80,27 +80,35 @@ func (l *ledger) addUp(n int) bool {
 // note keeps why key, a URL or the HOST:PORT of a tunnel, got no answer. The
 // first reason for a key stands.
 func (l *ledger) note(key string, why Reason) {
+	url := key
+	if !strings.Contains(key, "://") {
+		url = tunnelURL(key)
+	}
+	l.noteAs(key, url, why)
+}
+
+// noteAs is note for a tunnel of which more is known than its key.
+func (l *ledger) noteAs(key, url string, why Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sum := maphash.String(seed, key)
-	if _, known := l.reasons[sum]; known {
-		return
-	}
 	if l.reasons == nil {
 		l.reasons = map[uint64]Reason{}
 	}
-	if len(l.reasons) < MaxRequests {
-		l.reasons[sum] = why
+	known := true
+	for _, name := range []string{key, url} {
+		if sum := maphash.String(seed, name); l.reasons[sum] == "" && len(l.reasons) < 2*MaxRequests {
+			l.reasons[sum], known = why, false
+		}
+	}
+	if known {
+		return
 	}
 	list := &l.failed
-	if why == Refused || why == OverLimit {
+	if why.Blocked() {
 		list = &l.blocked
 	}
 	if len(*list) < maxNoted {
-		if !strings.Contains(key, "://") {
-			key = tunnelURL(key)
-		}
-		*list = append(*list, job.Resource{URL: key[:min(len(key), maxNotedURL)], Reason: string(why)})
+		*list = append(*list, job.Resource{URL: url[:min(len(url), maxNotedURL)], Reason: string(why)})
 	}
 }
 

@@ -23,6 +23,7 @@ type Proxy struct {
 	transport *http.Transport
 	ledger    ledger
 	hosts     vhosts
+	blocks    blocks
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc

@@ -23,12 +23,27 @@ const (
 	TimedOut    Reason = "timed_out"          // no connection within the dial timeout
 	NoAnswer    Reason = "empty_response"     // connected, but what came is no HTTP answer
 	OverLimit   Reason = "over_limit"         // the job spent its requests, bytes or connections
+
+	// What the job itself did not want.
+	BlockedAd      Reason = "block_ads"
+	BlockedTracker Reason = "block_trackers"
+	BlockedURL     Reason = "block_urls"
+	BlockedType    Reason = "block_resources"
 )
+
+// Blocked reports a request that was not let out, in contrast to one that
+// went out and failed.
+func (r Reason) Blocked() bool { return r == Refused || r == OverLimit || r.Unwanted() }
+
+// Unwanted reports a request that the job itself blocks.
+func (r Reason) Unwanted() bool {
+	return r == BlockedAd || r == BlockedTracker || r == BlockedURL || r == BlockedType
+}
 
 // Code is the failure of a job whose own page met this reason.
 func (r Reason) Code() job.Code {
 	switch r {
-	case Refused:
+	case Refused, BlockedAd, BlockedTracker, BlockedURL, BlockedType:
 		return job.AddressRefused
 	case NotResolved:
 		return job.NameNotResolved
@@ -63,6 +78,8 @@ func (r Reason) Words(host string) string {
 		return fmt.Sprintf("%s did not send a valid HTTP answer", host)
 	case OverLimit:
 		return fmt.Sprintf("the page asked for more than a job may load (%d requests, %d MB)", MaxRequests, MaxDown>>20)
+	case BlockedAd, BlockedTracker, BlockedURL, BlockedType:
+		return fmt.Sprintf("%s is not loaded because the job says %s", host, r)
 	}
 	return fmt.Sprintf("%s could not be reached", host)
 }

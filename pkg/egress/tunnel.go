@@ -29,6 +29,10 @@ func (m *metered) Read(b []byte) (int, error) {
 // tunnel carries a CONNECT: TLS, or a WebSocket on a plain port. What is in
 // it is between the browser and the origin.
 func (p *Proxy) tunnel(c *conn, req *request) {
+	if why := p.judgeHost(req.target); why != "" {
+		p.refuse(c, req, req.target, why)
+		return
+	}
 	origin, err := p.guard.DialContext(p.ctx, "tcp", req.target)
 	if err != nil {
 		if p.ctx.Err() == nil {
@@ -43,8 +47,12 @@ func (p *Proxy) tunnel(c *conn, req *request) {
 	if c.writeHead("200 Connection Established", http.Header{}) != nil {
 		return
 	}
+	begin, ok := p.admit(c, req.target)
+	if !ok {
+		return
+	}
 	var wg sync.WaitGroup
-	wg.Go(func() { p.pipe(origin, c.br, origin, c.Conn, req.target, p.ledger.addUp) })
+	wg.Go(func() { p.pipe(origin, begin, origin, c.Conn, req.target, p.ledger.addUp) })
 	wg.Go(func() { p.pipe(c.Conn, origin, origin, c.Conn, req.target, p.ledger.addDown) })
 	wg.Wait()
 }

@@ -180,6 +180,9 @@ func (p *Proxy) answer(c *conn, req *request) bool {
 	if page, ok := p.hosts.find(authority, path); ok {
 		return c.writePage(req, page)
 	}
+	if why := p.judgeHost(authority); why != "" {
+		return p.refuse(c, req, req.target, why)
+	}
 	return p.forward(c, req, authority, path)
 }
 

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -19,17 +20,15 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 	}
 	s.checkIdentity(bad)
 	s.checkHeaders(bad)
-	var wrong []string
-	for i, line := range s.Secrets.Cookies {
-		switch c, err := ParseCookie(line); {
-		case err != nil:
-			wrong = append(wrong, fmt.Sprintf("entry %d %s", i+1, err))
-		case c.Domain == "" && s.URL == "":
-			wrong = append(wrong, fmt.Sprintf("entry %d names no Domain, and markup has no host of its own that it could be of", i+1))
+	for i, line := range s.Secrets.Cookies[:min(len(s.Secrets.Cookies), 100)] {
+		c, err := ParseCookie(line)
+		if err == nil && c.Domain == "" && s.URL == "" {
+			err = errors.New("names no Domain, and markup has no host of its own that it could be of")
 		}
-	}
-	if len(wrong) > 0 {
-		bad("cookies", "%s", strings.Join(wrong, "; "))
+		if err != nil {
+			bad("cookies", "entry %d %s", i+1, err)
+			break
+		}
 	}
 	if p := s.Secrets.Proxy; p != "" {
 		if _, err := ParseUpstream(p); err != nil {
@@ -39,6 +38,7 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 	for i, p := range s.BlockURLs {
 		if strings.TrimSpace(p) == "" {
 			bad("block_urls", "entry %d is empty: give a pattern such as *.example.com/ads/*", i+1)
+			break
 		}
 	}
 	return errs
@@ -79,7 +79,7 @@ func (s *Spec) checkHeaders(bad func(field, format string, args ...any)) {
 			bad(field, "is sent to the page's own origin, and markup has none; give url")
 		}
 	}
-	seen, wrong := map[string]bool{}, []string(nil)
+	seen := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(secret.Headers)) {
 		lower := strings.ToLower(name)
 		why, refused := refusedHeaders[lower]
@@ -100,28 +100,17 @@ func (s *Spec) checkHeaders(bad func(field, format string, args ...any)) {
 			given["headers: Authorization"] = true
 		}
 		if problem != "" {
-			wrong = append(wrong, shown(name)+" "+problem)
+			bad("headers", "%s %s", shown(name), problem)
+			break
 		}
 		seen[lower] = true
-	}
-	if len(wrong) > 0 {
-		bad("headers", "%s", strings.Join(wrong, "; "))
 	}
 	if !isHeaderValue(secret.Authorization) {
 		bad("authorization", "is not visible ASCII with blanks inside")
 	}
-	if n := count(given["authorization"], given["basic_auth"], given["headers: Authorization"]); n > 1 {
-		bad("authorization", "is one header, and %d of authorization, basic_auth and headers/Authorization say what is in it; give one", n)
+	if given["headers: Authorization"] && (given["authorization"] || given["basic_auth"]) {
+		bad("headers", "has an Authorization, and so says authorization or basic_auth; give one")
 	}
-}
-
-func count(all ...bool) (n int) {
-	for _, b := range all {
-		if b {
-			n++
-		}
-	}
-	return n
 }
 
 // isHeaderValue reports whether s can be a header's value as it is.

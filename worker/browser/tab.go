@@ -29,6 +29,7 @@ type Tab struct {
 	mu       sync.Mutex
 	listen   func(method string, params json.RawMessage) // guarded by mu
 	pause    func(params json.RawMessage)                // guarded by mu; see Pause
+	pausing  bool                                        // guarded by mu; the browser holds requests
 	follower *follower                                   // guarded by mu; nil unless asked for
 	fulls    int                                         // heaps that were full before Listen; guarded by mu
 	crash    *Crash                                      // guarded by mu
@@ -207,8 +208,7 @@ func (t *Tab) Gone() <-chan struct{} { return t.browser.client.done }
 func (t *Tab) Close(ctx context.Context) error {
 	t.Listen(nil)
 	t.mu.Lock()
-	followed, pausing := t.follower, t.pause != nil
-	t.pause = nil
+	followed, pausing := t.follower, t.pausing
 	t.mu.Unlock()
 	if followed != nil {
 		followed.stop()
@@ -242,7 +242,7 @@ func (t *Tab) Context() proto.BrowserBrowserContextID { return t.context }
 // the browser.
 func (t *Tab) Pause(ctx context.Context, patterns []*proto.FetchRequestPattern, f func(params json.RawMessage)) error {
 	t.mu.Lock()
-	t.pause = f
+	t.pause, t.pausing = f, true
 	t.mu.Unlock()
 	if err := (proto.FetchEnable{Patterns: patterns}).Call(t.Root(ctx, 2*time.Second)); err != nil {
 		return fmt.Errorf("pause requests: %w", err)
@@ -301,12 +301,19 @@ func (t *Tab) Screenshot(ctx context.Context, limit time.Duration, shot proto.Pa
 	return res.Data, nil
 }
 
+// Unpause returns when f of Pause is called no more. What the browser goes on
+// to hold is never let go.
+func (t *Tab) Unpause() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pause = nil
+}
+
 // paused takes a request that the browser holds.
 func (t *Tab) paused(params json.RawMessage) {
 	t.mu.Lock()
-	f := t.pause
-	t.mu.Unlock()
-	if f != nil {
-		f(params)
+	defer t.mu.Unlock()
+	if t.pause != nil {
+		t.pause(params)
 	}
 }

@@ -73,6 +73,7 @@ type attempt struct {
 	waited    time.Time // zero until the waits were over
 	isHeld    bool      // the page may not move on to another document
 	acting    bool      // something is to be done to the page yet, after which it comes to rest again
+	closers   []func()  // what the stages began, to be ended with the attempt
 	odd       string
 }
 
@@ -94,6 +95,11 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 	defer tab.Listen(nil)
 	stop := a.attend(ctx)
 	defer stop()
+	defer func() {
+		for _, end := range a.closers {
+			end()
+		}
+	}()
 
 	art, fail := a.run(ctx)
 	a.evidence.Timings = a.milestones(art != nil)

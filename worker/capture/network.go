@@ -75,6 +75,7 @@ func (t *tracker) network(method string, params json.RawMessage) {
 func (t *tracker) lost(url, text, blocked string, canceled bool) {
 	switch {
 	case url == "" || canceled || text == "net::ERR_ABORTED":
+	case blocked == "inspector": // that is us: the gate has noted it
 	case text == "net::ERR_UNSAFE_PORT":
 		// Chromium refuses these before the proxy is asked.
 		t.note(&t.blocked, url, string(job.AddressRefused))

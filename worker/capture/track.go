@@ -301,7 +301,7 @@ func (t *tracker) testify(e *job.Evidence, proxy *egress.Proxy) {
 	for _, r := range t.failed {
 		why, known := proxy.Failure(r.URL)
 		switch {
-		case known && (why == egress.Refused || why == egress.OverLimit):
+		case known && why.Blocked():
 			e.BlockedRequests = append(e.BlockedRequests, job.Resource{URL: r.URL, Reason: string(why)})
 		case known:
 			e.FailedResources = append(e.FailedResources, job.Resource{URL: r.URL, Reason: string(why)})
@@ -313,13 +313,23 @@ func (t *tracker) testify(e *job.Evidence, proxy *egress.Proxy) {
 	e.FailedResources = merge(e.FailedResources, stats.Failed)
 }
 
+// block notes a request that the job itself did not want.
+func (t *tracker) block(url, reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.note(&t.blocked, url, reason)
+	}
+}
+
 // merge adds what the list does not have yet: neither the URL, nor, for a
 // tunnel, which is known by its host alone, any URL of that host.
 func merge(list, more []job.Resource) []job.Resource {
 next:
 	for _, m := range more {
+		tunnel := !strings.HasPrefix(m.URL, "http://") && strings.Count(m.URL, "/") == 3 && strings.HasSuffix(m.URL, "/")
 		for _, have := range list {
-			if have.URL == m.URL || !strings.HasPrefix(m.URL, "http://") && hostOf(have.URL) == hostOf(m.URL) {
+			if have.URL == m.URL || tunnel && hostOf(have.URL) == hostOf(m.URL) {
 				continue next
 			}
 		}
