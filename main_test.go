@@ -91,7 +91,7 @@ func TestArrows(t *testing.T) {
 				forbid(below(own, "pkg/embed") && !isMain && !below(p.path, "pkg/farm", "pkg/embed") && !forTests(p.path),
 					"embedded back ends are for up and tests")
 				forbid(forTests(own) && !forTests(p.path), "it is for tests")
-				forbid(below(p.path, "pkg/job", "pkg/account", "pkg/fault") && !below(own, "pkg/job", "pkg/account", "pkg/fault", "pkg/option", "pkg/typo", "deploy/policies"),
+				forbid(below(p.path, "pkg/job", "pkg/account", "pkg/fault") && !below(own, "pkg/job", "pkg/account", "pkg/fault", "pkg/option", "pkg/device", "pkg/typo", "deploy/policies"),
 					"the domain knows itself alone")
 				continue
 			}

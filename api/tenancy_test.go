@@ -32,6 +32,7 @@ var matrix = map[string][len(callers)]int{
 	"GET /v1/deliveries":              {401, 401, 401, 200, 200, 401},
 	"GET /v1/deliveries/{id}":         {401, 401, 401, 404, 200, 401},
 	"POST /v1/deliveries/{id}/replay": {401, 401, 401, 404, 403, 401},
+	"GET /v1/devices":                 {401, 401, 401, 200, 200, 401},
 	"GET /v1/queue":                   {401, 401, 401, 200, 200, 401},
 	"GET /v1/usage":                   {401, 401, 401, 200, 200, 401},
 	"GET /v1/usage/events":            {401, 401, 401, 200, 200, 401},
