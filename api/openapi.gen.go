@@ -706,6 +706,9 @@ type DeliveryList struct {
 // DeliveryState `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
 type DeliveryState string
 
+// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+type Deterministic = bool
+
 // Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 type Device = string
 
@@ -770,7 +773,7 @@ type Evidence struct {
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
-	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `networkidle`, `delay`.
+	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `clock` (of a deterministic page), `networkidle`, `delay`.
 	TimedOut []string `json:"timed_out"`
 
 	// Timings When the page got how far, in milliseconds from the start of the attempt; null is never.
@@ -1006,6 +1009,9 @@ type JobRequest struct {
 
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
+
+	// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+	Deterministic *Deterministic `json:"deterministic,omitempty"`
 
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
@@ -1451,6 +1457,7 @@ type Options struct {
 	Css                   *string   `json:"css,omitempty"`
 	DarkMode              *bool     `json:"dark_mode,omitempty"`
 	DelayMs               int       `json:"delay_ms"`
+	Deterministic         *bool     `json:"deterministic,omitempty"`
 	Device                *string   `json:"device,omitempty"`
 	DeviceScaleFactor     float64   `json:"device_scale_factor"`
 	FailIfContentContains *[]string `json:"fail_if_content_contains,omitempty"`
@@ -1676,6 +1683,9 @@ type PdfRequest struct {
 
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
+
+	// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+	Deterministic *Deterministic `json:"deterministic,omitempty"`
 
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
@@ -2180,6 +2190,9 @@ type ScreenshotRequest struct {
 
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
+
+	// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+	Deterministic *Deterministic `json:"deterministic,omitempty"`
 
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
@@ -2972,6 +2985,7 @@ type GetPdfParams struct {
 	Url                   *PageUrl               `form:"url,omitempty" json:"url,omitempty"`
 	Html                  *PageHtml              `form:"html,omitempty" json:"html,omitempty"`
 	Format                *PdfFormat             `form:"format,omitempty" json:"format,omitempty"`
+	Deterministic         *Deterministic         `form:"deterministic,omitempty" json:"deterministic,omitempty"`
 	Width                 *Width                 `form:"width,omitempty" json:"width,omitempty"`
 	Height                *Height                `form:"height,omitempty" json:"height,omitempty"`
 	DeviceScaleFactor     *DeviceScaleFactor     `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`
@@ -3070,6 +3084,7 @@ type GetScreenshotParams struct {
 	Quality               *Quality               `form:"quality,omitempty" json:"quality,omitempty"`
 	OptimizeForSpeed      *OptimizeForSpeed      `form:"optimize_for_speed,omitempty" json:"optimize_for_speed,omitempty"`
 	Transparent           *Transparent           `form:"transparent,omitempty" json:"transparent,omitempty"`
+	Deterministic         *Deterministic         `form:"deterministic,omitempty" json:"deterministic,omitempty"`
 	Width                 *Width                 `form:"width,omitempty" json:"width,omitempty"`
 	Height                *Height                `form:"height,omitempty" json:"height,omitempty"`
 	DeviceScaleFactor     *DeviceScaleFactor     `form:"device_scale_factor,omitempty" json:"device_scale_factor,omitempty"`

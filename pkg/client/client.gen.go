@@ -706,6 +706,9 @@ type DeliveryList struct {
 // DeliveryState `pending` is tried again and again; `failed` is not tried any more, unless it is replayed.
 type DeliveryState string
 
+// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+type Deterministic = bool
+
 // Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 type Device = string
 
@@ -770,7 +773,7 @@ type Evidence struct {
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
-	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `networkidle`, `delay`.
+	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `clock` (of a deterministic page), `networkidle`, `delay`.
 	TimedOut []string `json:"timed_out"`
 
 	// Timings When the page got how far, in milliseconds from the start of the attempt; null is never.
@@ -998,6 +1001,9 @@ type JobRequest struct {
 
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
+
+	// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+	Deterministic *Deterministic `json:"deterministic,omitempty"`
 
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
@@ -1443,6 +1449,7 @@ type Options struct {
 	Css                   *string   `json:"css,omitempty"`
 	DarkMode              *bool     `json:"dark_mode,omitempty"`
 	DelayMs               int       `json:"delay_ms"`
+	Deterministic         *bool     `json:"deterministic,omitempty"`
 	Device                *string   `json:"device,omitempty"`
 	DeviceScaleFactor     float64   `json:"device_scale_factor"`
 	FailIfContentContains *[]string `json:"fail_if_content_contains,omitempty"`
@@ -1668,6 +1675,9 @@ type PdfRequest struct {
 
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
+
+	// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+	Deterministic *Deterministic `json:"deterministic,omitempty"`
 
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
@@ -2135,6 +2145,9 @@ type ScreenshotRequest struct {
 
 	// DelayMs Wait this long when all else is ready. 0 to 30000 milliseconds.
 	DelayMs *DelayMs `json:"delay_ms,omitempty"`
+
+	// Deterministic Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md.
+	Deterministic *Deterministic `json:"deterministic,omitempty"`
 
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`

@@ -8,6 +8,7 @@ type ShotOptions struct {
 	Quality               *int     `json:"quality,omitempty" name:"quality" group:"What comes out" help:"Of a jpeg or webp picture; a png has none. 1 to 100. Default: 80." placeholder:"N"`
 	OptimizeForSpeed      *bool    `json:"optimize_for_speed,omitempty" name:"optimize-for-speed" group:"What comes out" help:"Compress quickly and a fifth less; the pixels are the same. --optimize-for-speed=false switches it off."`
 	Transparent           *bool    `json:"transparent,omitempty" name:"transparent" group:"What comes out" help:"Leave white out where the page has no background of its own."`
+	Deterministic         *bool    `json:"deterministic,omitempty" name:"deterministic" group:"What comes out" help:"Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md."`
 	Width                 *int     `json:"width,omitempty" name:"width" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1280." placeholder:"PX"`
 	Height                *int     `json:"height,omitempty" name:"height" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1024." placeholder:"PX"`
 	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. 0.5 to 4. Default: 1." placeholder:"N"`
@@ -73,6 +74,7 @@ type ShotOptions struct {
 // PDFOptions are the options of a PDF.
 // What is nil is left to the server.
 type PDFOptions struct {
+	Deterministic         *bool    `json:"deterministic,omitempty" name:"deterministic" group:"What comes out" help:"Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md."`
 	Width                 *int     `json:"width,omitempty" name:"width" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1280." placeholder:"PX"`
 	Height                *int     `json:"height,omitempty" name:"height" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1024." placeholder:"PX"`
 	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. 0.5 to 4. Default: 1." placeholder:"N"`

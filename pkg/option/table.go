@@ -34,7 +34,7 @@ var sourceOptions = []Option{
 	{Name: "quality", Group: Output, Kind: Whole, Min: 1, Max: 100, Default: 80, For: Pictures, Doc: "Of a jpeg or webp picture; a png has none."},
 	{Name: "optimize_for_speed", Group: Output, Kind: Flag, Default: true, For: []string{"png"}, Doc: "Compress quickly and a fifth less; the pixels are the same."},
 	{Name: "transparent", Group: Output, Kind: Flag, Default: false, For: []string{"png", "webp"}, Doc: "Leave white out where the page has no background of its own."},
-	{Name: "deterministic", Group: Output, Kind: Flag, Default: false, Soon: true, Doc: "Fix clock, random numbers and animations, so that the same page gives the same bytes."},
+	{Name: "deterministic", Group: Output, Kind: Flag, Default: false, Doc: "Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md."},
 }
 
 var sizeOptions = []Option{

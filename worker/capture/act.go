@@ -120,6 +120,9 @@ func (a *attempt) act(ctx, waits context.Context) *job.Failure {
 		if fail := step(ctx, waits); fail != nil {
 			return fail
 		}
+		if fail := a.pass(ctx, waits, firstSecond); fail != nil {
+			return fail
+		}
 	}
 	return nil
 }
@@ -314,6 +317,9 @@ func (a *attempt) waitFor(ctx, waits context.Context, what, option, selector str
 	began := time.Now()
 	for {
 		left := max(limit-time.Since(began), 0)
+		if a.spec.Deterministic { // what comes, comes with the page's own time
+			left = 0
+		}
 		got, fail := a.do(ctx, waits, left, what, selector, left.Milliseconds())
 		switch {
 		case fail != nil:
@@ -327,6 +333,9 @@ func (a *attempt) waitFor(ctx, waits context.Context, what, option, selector str
 			break
 		}
 		if fail := a.ended(ctx, job.StageWait); fail != nil {
+			return fail
+		}
+		if fail := a.pass(ctx, waits, clockStep); fail != nil {
 			return fail
 		}
 	}

@@ -14,6 +14,9 @@ func (a *attempt) pose(ctx context.Context) *job.Failure {
 	if fail := a.poseMedia(ctx); fail != nil {
 		return fail
 	}
+	if fail := a.fixClock(ctx); fail != nil {
+		return fail
+	}
 	return a.dress(ctx)
 }
 

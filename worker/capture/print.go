@@ -40,6 +40,9 @@ func (a *attempt) print(ctx context.Context) (*Artifact, *job.Failure) {
 	if fail != nil {
 		return nil, fail
 	}
+	if a.spec.Deterministic {
+		forgetDates(body)
+	}
 	pages, err := countPages(body)
 	if err != nil {
 		a.odd = "protocol"

@@ -48,12 +48,15 @@ const maxMoves = 5
 func (a *attempt) settle(ctx context.Context) *job.Failure {
 	waits, cancel := context.WithDeadlineCause(ctx, a.loadEnd, errDeadline)
 	defer cancel()
-	a.acting = a.acts()
+	a.acting = a.acts() || a.spec.Deterministic
 	seen, fail, err := a.rest(ctx, waits)
 	if fail != nil {
 		return fail
 	}
 	if a.acting {
+		if fail := a.pass(ctx, waits, firstSecond); fail != nil {
+			return fail
+		}
 		if fail := a.act(ctx, waits); fail != nil {
 			return fail
 		}
@@ -68,7 +71,12 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	if fail := a.quiet(ctx, waits); fail != nil {
 		return fail
 	}
-	if a.pause(waits) || err != nil {
+	moved, fail := a.pause(ctx, waits)
+	if fail != nil {
+		return fail
+	}
+	a.freeze(ctx)
+	if moved || err != nil {
 		if later, err := a.ask(ctx, 0); err == nil {
 			seen.Title, seen.Unloaded, seen.Missing = later.Title, later.Unloaded, later.Missing
 		}
@@ -219,7 +227,7 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	// When the time for the waits is over there is still this much for a look:
 	// it is taken from the capture's share.
 	limit := budget + 500*time.Millisecond
-	all := a.spec.FullPage || a.spec.Format == job.PDF
+	all := a.spec.FullPage || a.spec.Format == job.PDF || a.spec.Deterministic
 	var l look
 	err := a.evaluate(ctx, readyCall(budget, all), limit, &l)
 	return l, err
@@ -283,10 +291,13 @@ func (a *attempt) quiet(ctx, waits context.Context) *job.Failure {
 
 // pause waits the job's delay and reports whether anything may have changed
 // since the page was ready.
-func (a *attempt) pause(waits context.Context) bool {
+func (a *attempt) pause(ctx, waits context.Context) (bool, *job.Failure) {
 	quiet := a.spec.WaitUntil == job.NetworkIdle0 || a.spec.WaitUntil == job.NetworkIdle2
 	if a.spec.DelayMS == 0 {
-		return quiet
+		return quiet || a.spec.Deterministic, nil
+	}
+	if a.spec.Deterministic {
+		return true, a.pass(ctx, waits, time.Duration(a.spec.DelayMS)*time.Millisecond)
 	}
 	delay, cancel := context.WithTimeout(waits, time.Duration(a.spec.DelayMS)*time.Millisecond)
 	defer cancel()
@@ -294,5 +305,5 @@ func (a *attempt) pause(waits context.Context) bool {
 	if waits.Err() != nil {
 		a.late("delay")
 	}
-	return true
+	return true, nil
 }
