@@ -48,11 +48,16 @@ const (
 
 // Defines values for Format.
 const (
-	FormatJpeg Format = "jpeg"
-	FormatJpg  Format = "jpg"
-	FormatPdf  Format = "pdf"
-	FormatPng  Format = "png"
-	FormatWebp Format = "webp"
+	FormatHtml     Format = "html"
+	FormatJpeg     Format = "jpeg"
+	FormatJpg      Format = "jpg"
+	FormatMarkdown Format = "markdown"
+	FormatMd       Format = "md"
+	FormatMhtml    Format = "mhtml"
+	FormatPdf      Format = "pdf"
+	FormatPng      Format = "png"
+	FormatText     Format = "text"
+	FormatWebp     Format = "webp"
 )
 
 // Defines values for FullPageMode.
@@ -767,8 +772,11 @@ type Evidence struct {
 	FinalUrl        *string    `json:"final_url"`
 
 	// MissingGlyphs How many characters of the page's text show as an empty box, since neither a font of the page nor one of the farm has them.
-	MissingGlyphs int      `json:"missing_glyphs"`
-	Redirects     []string `json:"redirects"`
+	MissingGlyphs int `json:"missing_glyphs"`
+
+	// Page What a page says of itself in its head; null without `save_metadata`. Texts are of 1,024 bytes at most, empty where there is none; links are whole URLs.
+	Page      *PageInfo `json:"page"`
+	Redirects []string  `json:"redirects"`
 
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
@@ -1100,6 +1108,9 @@ type JobRequest struct {
 	// Longitude With `latitude`. -180 to 180 degrees.
 	Longitude *Longitude `json:"longitude,omitempty"`
 
+	// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+	Markdown *Markdown `json:"markdown,omitempty"`
+
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
@@ -1177,6 +1188,9 @@ type JobRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
 	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
 	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`
@@ -1330,6 +1344,9 @@ type Links struct {
 
 // Longitude With `latitude`. -180 to 180 degrees.
 type Longitude = float64
+
+// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+type Markdown = string
 
 // MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 type MaxHeight = int
@@ -1485,6 +1502,7 @@ type Options struct {
 	Landscape             *bool     `json:"landscape,omitempty"`
 	Latitude              *float64  `json:"latitude,omitempty"`
 	Longitude             *float64  `json:"longitude,omitempty"`
+	Markdown              *string   `json:"markdown,omitempty"`
 	MaxHeight             *int      `json:"max_height,omitempty"`
 	Media                 *string   `json:"media,omitempty"`
 	Mobile                *bool     `json:"mobile,omitempty"`
@@ -1509,6 +1527,7 @@ type Options struct {
 	PdfTagged             *bool     `json:"pdf_tagged,omitempty"`
 	Quality               int       `json:"quality"`
 	ReducedMotion         *bool     `json:"reduced_motion,omitempty"`
+	SaveMetadata          *bool     `json:"save_metadata,omitempty"`
 	ScrollDelayMs         *int      `json:"scroll_delay_ms,omitempty"`
 	ScrollIncrementPx     *int      `json:"scroll_increment_px,omitempty"`
 	ScrollTo              *string   `json:"scroll_to,omitempty"`
@@ -1592,6 +1611,22 @@ type OwnKey struct {
 
 // PageHtml Markup to render instead of a page, served to the browser from a host of its own.
 type PageHtml = string
+
+// PageInfo What a page says of itself in its head; null without `save_metadata`. Texts are of 1,024 bytes at most, empty where there is none; links are whole URLs.
+type PageInfo struct {
+	Author      string `json:"author"`
+	Canonical   string `json:"canonical"`
+	Description string `json:"description"`
+	Icon        string `json:"icon"`
+	Language    string `json:"language"`
+
+	// Og Open Graph, up to 20 members, by name without `og:`.
+	Og    map[string]string `json:"og"`
+	Title string            `json:"title"`
+
+	// Twitter The Twitter card, up to 20 members, by name without `twitter:`.
+	Twitter map[string]string `json:"twitter"`
+}
 
 // PageUrl The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 // (WHATWG). It holds no credentials. Addresses that are not public end the job as
@@ -1759,6 +1794,9 @@ type PdfRequest struct {
 	// Longitude With `latitude`. -180 to 180 degrees.
 	Longitude *Longitude `json:"longitude,omitempty"`
 
+	// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+	Markdown *Markdown `json:"markdown,omitempty"`
+
 	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
 	Media *Media `json:"media,omitempty"`
 
@@ -1827,6 +1865,9 @@ type PdfRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
 	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
@@ -2150,6 +2191,9 @@ type Result struct {
 // Retina `device_scale_factor` 2.
 type Retina = bool
 
+// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+type SaveMetadata = bool
+
 // ScreenshotRequest Exactly one of `url` and `html`, and any options.
 type ScreenshotRequest struct {
 	// AcceptLang Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`. At most 255 characters.
@@ -2281,6 +2325,9 @@ type ScreenshotRequest struct {
 	// Longitude With `latitude`. -180 to 180 degrees.
 	Longitude *Longitude `json:"longitude,omitempty"`
 
+	// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+	Markdown *Markdown `json:"markdown,omitempty"`
+
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
@@ -2307,6 +2354,9 @@ type ScreenshotRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
 	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
 	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`
@@ -2984,6 +3034,7 @@ type JobEventsParams struct {
 type GetPdfParams struct {
 	Url                   *PageUrl               `form:"url,omitempty" json:"url,omitempty"`
 	Html                  *PageHtml              `form:"html,omitempty" json:"html,omitempty"`
+	Markdown              *Markdown              `form:"markdown,omitempty" json:"markdown,omitempty"`
 	Format                *PdfFormat             `form:"format,omitempty" json:"format,omitempty"`
 	Deterministic         *Deterministic         `form:"deterministic,omitempty" json:"deterministic,omitempty"`
 	Width                 *Width                 `form:"width,omitempty" json:"width,omitempty"`
@@ -3052,6 +3103,7 @@ type GetPdfParams struct {
 	PdfFooter            *PdfFooter            `form:"pdf_footer,omitempty" json:"pdf_footer,omitempty"`
 	PdfOutline           *PdfOutline           `form:"pdf_outline,omitempty" json:"pdf_outline,omitempty"`
 	PdfTagged            *PdfTagged            `form:"pdf_tagged,omitempty" json:"pdf_tagged,omitempty"`
+	SaveMetadata         *SaveMetadata         `form:"save_metadata,omitempty" json:"save_metadata,omitempty"`
 	TtlS                 *TtlS                 `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
 	Force                *Force                `form:"force,omitempty" json:"force,omitempty"`
 	CustomId             *CustomId             `form:"custom_id,omitempty" json:"custom_id,omitempty"`
@@ -3080,6 +3132,7 @@ type PostPdfParams struct {
 type GetScreenshotParams struct {
 	Url                   *PageUrl               `form:"url,omitempty" json:"url,omitempty"`
 	Html                  *PageHtml              `form:"html,omitempty" json:"html,omitempty"`
+	Markdown              *Markdown              `form:"markdown,omitempty" json:"markdown,omitempty"`
 	Format                *ImageFormat           `form:"format,omitempty" json:"format,omitempty"`
 	Quality               *Quality               `form:"quality,omitempty" json:"quality,omitempty"`
 	OptimizeForSpeed      *OptimizeForSpeed      `form:"optimize_for_speed,omitempty" json:"optimize_for_speed,omitempty"`
@@ -3147,6 +3200,7 @@ type GetScreenshotParams struct {
 	Accuracy      *Accuracy      `form:"accuracy,omitempty" json:"accuracy,omitempty"`
 	Tz            *Tz            `form:"tz,omitempty" json:"tz,omitempty"`
 	AcceptLang    *AcceptLang    `form:"accept_lang,omitempty" json:"accept_lang,omitempty"`
+	SaveMetadata  *SaveMetadata  `form:"save_metadata,omitempty" json:"save_metadata,omitempty"`
 	TtlS          *TtlS          `form:"ttl_s,omitempty" json:"ttl_s,omitempty"`
 	Force         *Force         `form:"force,omitempty" json:"force,omitempty"`
 	CustomId      *CustomId      `form:"custom_id,omitempty" json:"custom_id,omitempty"`

@@ -117,7 +117,7 @@ func presentEvidence(e *job.Evidence) *Evidence {
 		FinalUrl: orNull(e.FinalURL), StatusCode: orNull(e.StatusCode), Title: e.Title,
 		Redirects: list(e.Redirects), ConsoleErrors: list(e.ConsoleErrors), TimedOut: list(e.TimedOut),
 		FailedResources: resources(e.FailedResources), BlockedRequests: resources(e.BlockedRequests),
-		UnloadedImages: e.UnloadedImages, MissingGlyphs: e.MissingGlyphs, Timings: presentMilestones(e.Timings),
+		UnloadedImages: e.UnloadedImages, MissingGlyphs: e.MissingGlyphs, Timings: presentMilestones(e.Timings), Page: presentPage(e.Page),
 	}
 }
 
@@ -128,6 +128,16 @@ func presentMilestones(m *job.Milestones) *Milestones {
 	return &Milestones{
 		CommittedMs: orNull(m.CommittedMS), ParsedMs: orNull(m.ParsedMS), PaintedMs: orNull(m.PaintedMS),
 		LoadedMs: orNull(m.LoadedMS), ReadyMs: orNull(m.ReadyMS), CapturedMs: orNull(m.CapturedMS),
+	}
+}
+
+func presentPage(p *job.Page) *PageInfo {
+	if p == nil {
+		return nil
+	}
+	return &PageInfo{
+		Title: p.Title, Description: p.Description, Author: p.Author, Language: p.Language,
+		Canonical: p.Canonical, Icon: p.Icon, Og: p.OpenGraph, Twitter: p.Twitter,
 	}
 }
 

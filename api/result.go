@@ -265,10 +265,13 @@ func lostOrDown(j *job.Job, err error) error {
 // disposition names the download after the client's own id, or after the job
 // (RFC 6266): an ASCII name, and the real one beside it where they differ.
 func disposition(j *job.Job) string {
-	ext := ".bin"
+	ext, way := ".bin", "inline"
 	for _, f := range job.Formats {
 		if f.ContentType() == j.Result.ContentType {
 			ext = f.Ext()
+			if f == job.HTML || f == job.MHTML { // a stranger's markup is not for this host to show
+				way = "attachment"
+			}
 		}
 	}
 	name := j.CustomID
@@ -287,5 +290,5 @@ func disposition(j *job.Job) string {
 	}
 	name += ext
 	// The library writes an ASCII name as it is and any other as filename*.
-	return mime.FormatMediaType("inline", map[string]string{"filename": name})
+	return mime.FormatMediaType(way, map[string]string{"filename": name})
 }

@@ -249,6 +249,20 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
+// TestDispositionOfMarkup: nothing that a browser would run is shown in place.
+func TestDispositionOfMarkup(t *testing.T) {
+	for _, f := range job.Formats {
+		want := "inline"
+		if f == job.HTML || f == job.MHTML {
+			want = "attachment"
+		}
+		got := disposition(&job.Job{ID: "job_x", Result: &job.Result{ContentType: f.ContentType()}})
+		if got != want+"; filename=job_x"+f.Ext() {
+			t.Errorf("%s: %s", f, got)
+		}
+	}
+}
+
 func FuzzDisposition(f *testing.F) {
 	for _, s := range []string{"", "invoice-17", "日本語", `a"b\c/d`, "a\r\nSet-Cookie: x", strings.Repeat("é", 300), "..", "%0d%0a", "\xff"} {
 		f.Add(s)

@@ -59,11 +59,16 @@ const (
 
 // Defines values for Format.
 const (
-	FormatJpeg Format = "jpeg"
-	FormatJpg  Format = "jpg"
-	FormatPdf  Format = "pdf"
-	FormatPng  Format = "png"
-	FormatWebp Format = "webp"
+	FormatHtml     Format = "html"
+	FormatJpeg     Format = "jpeg"
+	FormatJpg      Format = "jpg"
+	FormatMarkdown Format = "markdown"
+	FormatMd       Format = "md"
+	FormatMhtml    Format = "mhtml"
+	FormatPdf      Format = "pdf"
+	FormatPng      Format = "png"
+	FormatText     Format = "text"
+	FormatWebp     Format = "webp"
 )
 
 // Defines values for FullPageMode.
@@ -767,8 +772,11 @@ type Evidence struct {
 	FinalUrl        *string    `json:"final_url"`
 
 	// MissingGlyphs How many characters of the page's text show as an empty box, since neither a font of the page nor one of the farm has them.
-	MissingGlyphs int      `json:"missing_glyphs"`
-	Redirects     []string `json:"redirects"`
+	MissingGlyphs int `json:"missing_glyphs"`
+
+	// Page What a page says of itself in its head; null without `save_metadata`. Texts are of 1,024 bytes at most, empty where there is none; links are whole URLs.
+	Page      *PageInfo `json:"page"`
+	Redirects []string  `json:"redirects"`
 
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
@@ -1092,6 +1100,9 @@ type JobRequest struct {
 	// Longitude With `latitude`. -180 to 180 degrees.
 	Longitude *Longitude `json:"longitude,omitempty"`
 
+	// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+	Markdown *Markdown `json:"markdown,omitempty"`
+
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
@@ -1169,6 +1180,9 @@ type JobRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
 	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
 	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`
@@ -1322,6 +1336,9 @@ type Links struct {
 
 // Longitude With `latitude`. -180 to 180 degrees.
 type Longitude = float64
+
+// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+type Markdown = string
 
 // MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 type MaxHeight = int
@@ -1477,6 +1494,7 @@ type Options struct {
 	Landscape             *bool     `json:"landscape,omitempty"`
 	Latitude              *float64  `json:"latitude,omitempty"`
 	Longitude             *float64  `json:"longitude,omitempty"`
+	Markdown              *string   `json:"markdown,omitempty"`
 	MaxHeight             *int      `json:"max_height,omitempty"`
 	Media                 *string   `json:"media,omitempty"`
 	Mobile                *bool     `json:"mobile,omitempty"`
@@ -1501,6 +1519,7 @@ type Options struct {
 	PdfTagged             *bool     `json:"pdf_tagged,omitempty"`
 	Quality               int       `json:"quality"`
 	ReducedMotion         *bool     `json:"reduced_motion,omitempty"`
+	SaveMetadata          *bool     `json:"save_metadata,omitempty"`
 	ScrollDelayMs         *int      `json:"scroll_delay_ms,omitempty"`
 	ScrollIncrementPx     *int      `json:"scroll_increment_px,omitempty"`
 	ScrollTo              *string   `json:"scroll_to,omitempty"`
@@ -1584,6 +1603,22 @@ type OwnKey struct {
 
 // PageHtml Markup to render instead of a page, served to the browser from a host of its own.
 type PageHtml = string
+
+// PageInfo What a page says of itself in its head; null without `save_metadata`. Texts are of 1,024 bytes at most, empty where there is none; links are whole URLs.
+type PageInfo struct {
+	Author      string `json:"author"`
+	Canonical   string `json:"canonical"`
+	Description string `json:"description"`
+	Icon        string `json:"icon"`
+	Language    string `json:"language"`
+
+	// Og Open Graph, up to 20 members, by name without `og:`.
+	Og    map[string]string `json:"og"`
+	Title string            `json:"title"`
+
+	// Twitter The Twitter card, up to 20 members, by name without `twitter:`.
+	Twitter map[string]string `json:"twitter"`
+}
 
 // PageUrl The page, an absolute `http` or `https` URL of at most 16,384 bytes, read as browsers do
 // (WHATWG). It holds no credentials. Addresses that are not public end the job as
@@ -1751,6 +1786,9 @@ type PdfRequest struct {
 	// Longitude With `latitude`. -180 to 180 degrees.
 	Longitude *Longitude `json:"longitude,omitempty"`
 
+	// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+	Markdown *Markdown `json:"markdown,omitempty"`
+
 	// Media Which styles apply; by itself `print` for a PDF and `screen` for the rest.
 	Media *Media `json:"media,omitempty"`
 
@@ -1819,6 +1857,9 @@ type PdfRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
 	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
@@ -2105,6 +2146,9 @@ type Result struct {
 // Retina `device_scale_factor` 2.
 type Retina = bool
 
+// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+type SaveMetadata = bool
+
 // ScreenshotRequest Exactly one of `url` and `html`, and any options.
 type ScreenshotRequest struct {
 	// AcceptLang Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`. At most 255 characters.
@@ -2236,6 +2280,9 @@ type ScreenshotRequest struct {
 	// Longitude With `latitude`. -180 to 180 degrees.
 	Longitude *Longitude `json:"longitude,omitempty"`
 
+	// Markdown Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is. At most 262144 characters.
+	Markdown *Markdown `json:"markdown,omitempty"`
+
 	// MaxHeight Cut the page off there, and do not follow a page that grows further. 1 to 200000 CSS pixels.
 	MaxHeight *MaxHeight `json:"max_height,omitempty"`
 
@@ -2262,6 +2309,9 @@ type ScreenshotRequest struct {
 
 	// Retina `device_scale_factor` 2.
 	Retina *Retina `json:"retina,omitempty"`
+
+	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
+	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
 	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
 	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`

@@ -69,6 +69,7 @@ type ShotOptions struct {
 	Accuracy              *float64 `json:"accuracy,omitempty" name:"accuracy" group:"What the page's server sees" help:"Of that place. 0 to 100000 metres. Default: 10." placeholder:"N"`
 	Tz                    *string  `json:"tz,omitempty" name:"tz" group:"What the page's server sees" help:"Time zone of the browser, by its IANA name, such as Europe/Berlin. At most 64 characters. Default: UTC." placeholder:"TEXT"`
 	AcceptLang            *string  `json:"accept_lang,omitempty" name:"accept-lang" group:"What the page's server sees" help:"Languages of the browser, as Accept-Language writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own q. At most 255 characters. Default: en-US." placeholder:"TEXT"`
+	SaveMetadata          *bool    `json:"save_metadata,omitempty" name:"save-metadata" group:"Evidence" help:"Put what the page says of itself into evidence.page: title, description, author, language, canonical URL, icon, Open Graph and Twitter card."`
 }
 
 // PDFOptions are the options of a PDF.
@@ -139,4 +140,5 @@ type PDFOptions struct {
 	PdfFooter             *string  `json:"pdf_footer,omitempty" name:"pdf-footer" group:"PDF" help:"Likewise in the bottom margin. At most 8192 characters. @FILE reads it from a file." placeholder:"TEXT"`
 	PdfOutline            *bool    `json:"pdf_outline,omitempty" name:"pdf-outline" group:"PDF" help:"Make bookmarks of the headings. They are made of the tags."`
 	PdfTagged             *bool    `json:"pdf_tagged,omitempty" name:"pdf-tagged" group:"PDF" help:"Tag the document for screen readers. --pdf-tagged=false switches it off."`
+	SaveMetadata          *bool    `json:"save_metadata,omitempty" name:"save-metadata" group:"Evidence" help:"Put what the page says of itself into evidence.page: title, description, author, language, canonical URL, icon, Open Graph and Twitter card."`
 }

@@ -2,6 +2,8 @@ package job
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,6 +14,10 @@ const (
 	maxEvidenceBytes = 16 << 10
 	maxEvidenceText  = 2 << 10
 	maxEvidenceItems = 50
+
+	maxPageText    = 1 << 10 // bytes of a text that a page says of itself
+	maxPageMembers = 20      // of its Open Graph, and of its Twitter card
+	maxPageName    = 64
 )
 
 // Clean bounds e in place: valid UTF-8 without U+0000, at most 2 KiB a text,
@@ -28,6 +34,7 @@ func (e *Evidence) Clean() {
 	e.TimedOut = cleanTexts(e.TimedOut)
 	e.FailedResources = cleanResources(e.FailedResources)
 	e.BlockedRequests = cleanResources(e.BlockedRequests)
+	e.Page.clean()
 	for n := maxEvidenceItems / 2; e.size() > maxEvidenceBytes; n /= 2 {
 		e.ConsoleErrors = e.ConsoleErrors[:min(n, len(e.ConsoleErrors))]
 		e.FailedResources = e.FailedResources[:min(n, len(e.FailedResources))]
@@ -35,9 +42,35 @@ func (e *Evidence) Clean() {
 		e.Redirects = e.Redirects[:min(n, len(e.Redirects))]
 		e.TimedOut = e.TimedOut[:min(n, len(e.TimedOut))]
 		if n == 0 {
-			return // two texts are below the bound
+			if e.Page != nil && e.size() > maxEvidenceBytes { // without these, texts are below the bound
+				e.Page.OpenGraph, e.Page.Twitter = map[string]string{}, map[string]string{}
+			}
+			return
 		}
 	}
+}
+
+// clean bounds what a page says of itself to a few KiB.
+func (p *Page) clean() {
+	if p == nil {
+		return
+	}
+	for _, text := range []*string{&p.Title, &p.Description, &p.Author, &p.Language, &p.Canonical, &p.Icon} {
+		*text = cutText(CleanText(*text), maxPageText)
+	}
+	p.OpenGraph, p.Twitter = cleanMap(p.OpenGraph), cleanMap(p.Twitter)
+}
+
+// cleanMap keeps the first members by name, so that it is the same each time.
+func cleanMap(in map[string]string) map[string]string {
+	out := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		if len(out) == maxPageMembers {
+			break
+		}
+		out[cutText(CleanText(name), maxPageName)] = cutText(CleanText(in[name]), maxPageText/2)
+	}
+	return out
 }
 
 func (e *Evidence) size() int {
@@ -52,10 +85,15 @@ func (e *Evidence) size() int {
 // most 2 KiB.
 func CleanText(s string) string {
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-	if len(s) <= maxEvidenceText {
+	return cutText(s, maxEvidenceText)
+}
+
+// cutText is at most n bytes of s, which are whole characters.
+func cutText(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	s = s[:maxEvidenceText]
+	s = s[:n]
 	for len(s) > 0 && !utf8.ValidString(s) { // the cut may have split a character
 		s = s[:len(s)-1]
 	}

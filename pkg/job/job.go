@@ -91,6 +91,19 @@ type Evidence struct {
 	MissingGlyphs   int         `json:"missing_glyphs,omitempty"` // characters of the text that no font has
 	TimedOut        []string    `json:"timed_out,omitempty"`      // waits that ended by their deadline, see api/openapi.yaml
 	Timings         *Milestones `json:"timings,omitempty"`        // nil where no document came
+	Page            *Page       `json:"page,omitempty"`           // only with save_metadata
+}
+
+// A Page is what a page says of itself, for machines.
+type Page struct {
+	Title       string            `json:"title"`
+	Description string            `json:"description"`
+	Author      string            `json:"author"`
+	Language    string            `json:"language"`
+	Canonical   string            `json:"canonical"` // URL
+	Icon        string            `json:"icon"`      // URL
+	OpenGraph   map[string]string `json:"og"`        // by name without "og:"
+	Twitter     map[string]string `json:"twitter"`   // by name without "twitter:"
 }
 
 // A Resource is one request of a page that did not get its answer.

@@ -2,6 +2,7 @@ package job
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -94,4 +95,23 @@ func FuzzClean(f *testing.F) {
 			t.Fatal("U+0000 survived")
 		}
 	})
+}
+
+// TestPageIsBounded: what a page says of itself fills no ledger.
+func TestPageIsBounded(t *testing.T) {
+	long := strings.Repeat("é\x00", 3000)
+	p := &Page{Title: long, Description: long, Author: long, Language: long, Canonical: long, Icon: long, OpenGraph: map[string]string{}, Twitter: map[string]string{}}
+	for i := range 100 {
+		p.OpenGraph[fmt.Sprint(i, long)], p.Twitter[fmt.Sprint(i, long)] = long, long
+	}
+	e := &Evidence{Page: p, Title: long, FinalURL: long}
+	e.Clean()
+	if e.size() > maxEvidenceBytes || len(p.Title) > maxPageText || !utf8.ValidString(p.Title) || p.OpenGraph == nil {
+		t.Errorf("%d bytes, a title of %d", e.size(), len(p.Title))
+	}
+	short := &Evidence{Page: &Page{OpenGraph: map[string]string{"title": "x"}}}
+	short.Clean()
+	if short.Page.OpenGraph["title"] != "x" || short.Page.Twitter == nil {
+		t.Errorf("%+v", short.Page)
+	}
 }

@@ -5,7 +5,7 @@ import (
 )
 
 // Formats are the formats that are offered, the default first.
-var Formats = []string{"png", "jpeg", "webp", "pdf"}
+var Formats = []string{"png", "jpeg", "webp", "pdf", "html", "mhtml", "markdown", "text"}
 
 // formatSpellings are names that people know formats by.
 var formatSpellings = map[string]string{"jpg": "jpeg", "md": "markdown"}
@@ -28,7 +28,7 @@ var Table = slices.Concat(sourceOptions, sizeOptions, stateOptions, networkOptio
 var sourceOptions = []Option{
 	{Name: "url", Group: Source, Kind: Text, Doc: "The page: http or https."},
 	{Name: "html", Group: Source, Kind: Text, Doc: "Markup to render instead of a page. It is served to the browser from a host of its own."},
-	{Name: "markdown", Group: Source, Kind: Text, Soon: true, Doc: "Markdown (CommonMark with tables) to render instead of a page, with a plain style sheet."},
+	{Name: "markdown", Group: Source, Kind: Text, Max: 256 << 10, Doc: "Markdown (CommonMark with GitHub's tables, task lists and bare links) to render instead of a page, with a plain style sheet. Markup in it stays as it is."},
 
 	{Name: "format", Group: Output, Kind: Text, Enum: Formats, Also: spelled(Formats), Default: "png", Doc: "What is made of the page. `jpg` is `jpeg`, `md` is `markdown`."},
 	{Name: "quality", Group: Output, Kind: Whole, Min: 1, Max: 100, Default: 80, For: Pictures, Doc: "Of a jpeg or webp picture; a png has none."},
@@ -134,7 +134,7 @@ var paperOptions = []Option{
 	{Name: "pdf_outline", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: false, Doc: "Make bookmarks of the headings. They are made of the tags."},
 	{Name: "pdf_tagged", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: true, Doc: "Tag the document for screen readers."},
 
-	{Name: "save_metadata", Group: Seen, Kind: Flag, Default: false, Soon: true, Doc: "Put what the page says of itself into `evidence.page`: description, author, language, icon, Open Graph and Twitter card."},
+	{Name: "save_metadata", Group: Seen, Kind: Flag, Default: false, Doc: "Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card."},
 }
 
 // lengthPattern is a length on paper.

@@ -112,7 +112,7 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 
 // run goes through the stages.
 func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
-	if a.spec.Format != job.PDF {
+	if a.spec.Format.Picture() {
 		if fail := fits(job.StageNavigate, a.device(float64(a.spec.Width)), a.device(float64(a.spec.Height))); fail != nil {
 			return nil, fail
 		}
@@ -132,6 +132,7 @@ func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 	if fail := a.judge(ctx); fail != nil {
 		return nil, fail
 	}
+	a.describe(ctx)
 	a.waited = time.Now()
 	art, fail := a.capture(ctx)
 	if fail != nil {
@@ -148,8 +149,11 @@ func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 }
 
 func (a *attempt) capture(ctx context.Context) (*Artifact, *job.Failure) {
-	if a.spec.Format == job.PDF {
+	switch {
+	case a.spec.Format == job.PDF:
 		return a.print(ctx)
+	case !a.spec.Format.Picture():
+		return a.write(ctx)
 	}
 	return a.shoot(ctx)
 }
@@ -168,8 +172,10 @@ func fits(stage job.Stage, w, h int) *job.Failure {
 // navigate opens the page and returns when its document is committed.
 func (a *attempt) navigate(ctx context.Context) *job.Failure {
 	a.target = a.spec.URL
-	if a.spec.HTML != "" {
-		a.target = a.proxy.ServeHTML(a.spec.HTML)
+	if doc, own, fail := a.source(ctx); fail != nil {
+		return fail
+	} else if own {
+		a.target = a.proxy.ServeHTML(doc)
 	} else if !strings.HasPrefix(a.target, "http://") && !strings.HasPrefix(a.target, "https://") {
 		// The API let nothing else pass; Chromium would open files here.
 		return job.Fail(job.AddressRefused, job.StageNavigate, "only http and https pages are rendered")
@@ -272,7 +278,7 @@ func (a *attempt) refine(ctx context.Context, f *job.Failure) *job.Failure {
 // testify fills the evidence with what was seen.
 func (a *attempt) testify() {
 	a.track.testify(&a.evidence, a.proxy)
-	if a.spec.HTML != "" && strings.HasPrefix(a.evidence.FinalURL, a.target) {
+	if a.spec.URL == "" && strings.HasPrefix(a.evidence.FinalURL, a.target) {
 		a.evidence.FinalURL = "" // the host is made up for this job
 	}
 	a.evidence.Clean()

@@ -227,7 +227,7 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	// When the time for the waits is over there is still this much for a look:
 	// it is taken from the capture's share.
 	limit := budget + 500*time.Millisecond
-	all := a.spec.FullPage || a.spec.Format == job.PDF || a.spec.Deterministic
+	all := a.spec.FullPage || a.spec.Format == job.PDF || a.spec.Format == job.MHTML || a.spec.Deterministic
 	var l look
 	err := a.evaluate(ctx, readyCall(budget, all), limit, &l)
 	return l, err
