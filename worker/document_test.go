@@ -273,3 +273,75 @@ func TestPaper(t *testing.T) {
 		}
 	})
 }
+
+// TestOnePage: full_page makes one page of a document, whatever its length.
+func TestOnePage(t *testing.T) {
+	needBrowser(t)
+	bench := newBench(t, nil)
+	optiontest.Renders(t, "full_page")
+	print := func(t *testing.T, html string, change func(*job.Spec)) sheet {
+		t.Helper()
+		return readSheet(t, bench.render(func(s *job.Spec) {
+			s.HTML, s.Format, s.TimeoutMS, s.FullPage, s.PDFMargin = "<!doctype html><style>html,body{margin:0}</style>"+html, job.PDF, 20_000, true, "none"
+			if change != nil {
+				change(s)
+			}
+		}))
+	}
+	// want compares the length with one in CSS pixels: a line more is given.
+	want := func(t *testing.T, s sheet, width, length float64) {
+		t.Helper()
+		if s.pages != 1 || math.Abs(s.width-width) > 0.02 || s.height < length/96 || s.height > length/96*1.02+0.1 {
+			t.Errorf("%d pages, %.2f x %.2f in; want %.2f x %.2f", s.pages, s.width, s.height, width, length/96)
+		}
+	}
+	const tail = `<div style="background:#ff0000;height:96px;width:96px"></div>`
+	t.Run("long", func(t *testing.T) {
+		long := `<div style="height:3000px"></div>` + tail
+		if s := print(t, long, func(s *job.Spec) { s.FullPage = false }); s.pages != 3 {
+			t.Errorf("%d pages without the option", s.pages)
+		}
+		s := print(t, long, nil)
+		want(t, s, 8.27, 3096)
+		s.wantInked(0, 3000./96, 1, 3096./96)
+	})
+	t.Run("margins and scale", func(t *testing.T) {
+		s := print(t, `<div style="height:3000px"></div>`+tail, func(s *job.Spec) {
+			s.PDFMarginTop, s.PDFMarginLeft, s.PDFScale, s.PDFOrientation = "2in", "1in", 0.5, "landscape"
+		})
+		want(t, s, 11.69, 3096./2+192)
+		s.wantInked(1, 2+1500./96, 1.5, 2+1548./96)
+	})
+	t.Run("page breaks", func(t *testing.T) {
+		s := print(t, `<p>Alpha<p style="break-before:page;height:2000px">Beta<p style="page-break-before:always">Gamma`, nil)
+		if got := fmt.Sprint(s.text()); s.pages != 1 || got != "[Alpha Beta Gamma]" {
+			t.Errorf("%d pages, %s", s.pages, got)
+		}
+	})
+	t.Run("as high as the viewport", func(t *testing.T) {
+		// In print that is as high as the paper, which would never be enough.
+		s := print(t, `<div style="height:100vh"></div><div style="min-height:50vh"><p style="margin:0;height:100px"></div><div style="height:1000px"></div>`+tail, func(s *job.Spec) { s.Height = 400 })
+		want(t, s, 8.27, 400+200+1000+96)
+		s.wantInked(0, 1600./96, 1, 1696./96)
+	})
+	t.Run("paper of its own", func(t *testing.T) {
+		s := print(t, `<style>@page{size:4in 5in;margin:1in}@page :first{margin-top:3in}</style><div style="height:1500px"></div>`+tail, nil)
+		want(t, s, 8.27, 1596)
+		s.wantInked(0, 1500./96, 1, 1596./96)
+	})
+	t.Run("laid out for print", func(t *testing.T) {
+		s := print(t, `<style>@media print{div{height:2500px!important}}</style><div style="height:500px"></div><p>`+strings.Repeat("words that wrap as wide as the paper is ", 100)+`<span>end</span>`, nil)
+		if got := s.text(); s.pages != 1 || s.height < 2600./96 || !strings.HasSuffix(got[0], "end") {
+			t.Errorf("%d pages, %.1f in: %q", s.pages, s.height, got)
+		}
+	})
+	t.Run("too long", func(t *testing.T) {
+		out := bench.render(func(s *job.Spec) {
+			s.HTML, s.Format, s.FullPage = `<div style="height:200000px">`, job.PDF, true
+		})
+		if f := out.Failure; f == nil || f.Code != job.PageTooLarge || !strings.Contains(f.Detail, "inches long") {
+			t.Errorf("%v", f)
+		}
+	})
+	bench.wantWell()
+}

@@ -863,7 +863,7 @@ type Force = bool
 // Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 type Format string
 
-// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
+// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one page as long as it needs, at least as long as the viewport is high.
 type FullPage = bool
 
 // FullPageMode By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone.
@@ -1055,7 +1055,7 @@ type JobRequest struct {
 	// Format What is made of the page. `jpg` is `jpeg`, `md` is `markdown`.
 	Format *Format `json:"format,omitempty"`
 
-	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
+	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one page as long as it needs, at least as long as the viewport is high.
 	FullPage *FullPage `json:"full_page,omitempty"`
 
 	// FullPageMode By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone.
@@ -1756,7 +1756,7 @@ type PdfRequest struct {
 	// Format `pdf` and nothing else.
 	Format *PdfFormat `json:"format,omitempty"`
 
-	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
+	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one page as long as it needs, at least as long as the viewport is high.
 	FullPage *FullPage `json:"full_page,omitempty"`
 
 	// Headers Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each. At most 50.
@@ -2235,7 +2235,7 @@ type ScreenshotRequest struct {
 	// Format Kind of picture. `jpg` is `jpeg`.
 	Format *ImageFormat `json:"format,omitempty"`
 
-	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page.
+	// FullPage The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one page as long as it needs, at least as long as the viewport is high.
 	FullPage *FullPage `json:"full_page,omitempty"`
 
 	// FullPageMode By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone.

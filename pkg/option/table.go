@@ -47,7 +47,7 @@ var sizeOptions = []Option{
 	{Name: "touch", Group: Size, Kind: Flag, Doc: "Tell the page that there is a touch screen."},
 	{Name: "landscape", Group: Size, Kind: Flag, Default: false, Needs: []string{"device"}, Doc: "The device on its side."},
 
-	{Name: "full_page", Group: WholePage, Kind: Flag, Default: false, Doc: "The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one long page."},
+	{Name: "full_page", Group: WholePage, Kind: Flag, Default: false, Doc: "The whole page and not the viewport alone; what is as high as the viewport (100vh) stays so. Of a PDF: on one page as long as it needs, at least as long as the viewport is high."},
 	{Name: "full_page_mode", Group: WholePage, Kind: Text, Enum: []string{"native", "stitch"}, For: Pictures, Needs: []string{"full_page"}, Doc: "By itself the page stands still and is captured as a whole, in tiles where it is too long for one piece. `native` captures in one piece or not at all. `stitch` scrolls and captures view by view, for pages that have only what is in view; what stands still is in the first view alone."},
 	{Name: "skip_scroll", Group: WholePage, Kind: Flag, Default: false, For: Pictures, Needs: []string{"full_page"}, Doc: "Do not scroll through the page before the capture. Images that load when they come into view may be missing."},
 	{Name: "scroll_increment_px", Group: WholePage, Kind: Whole, Min: 50, Max: 10_000, Unit: "CSS pixels", For: Pictures, Needs: []string{"full_page"}, Doc: "How far each step of that scrolling goes; by itself the viewport's height."},

@@ -23,6 +23,15 @@ func (a *attempt) pose(ctx context.Context) *job.Failure {
 // poseMedia sets what media queries of the page see. Without a word of the job
 // it makes no call.
 func (a *attempt) poseMedia(ctx context.Context) *job.Failure {
+	media := a.media()
+	if media.Media == "" && media.Features == nil {
+		return nil
+	}
+	return a.before(ctx, media.Call)
+}
+
+// media is what the job wants media queries to see.
+func (a *attempt) media() proto.EmulationSetEmulatedMedia {
 	media := proto.EmulationSetEmulatedMedia{Media: a.spec.Media}
 	if a.spec.DarkMode {
 		media.Features = append(media.Features, &proto.EmulationMediaFeature{Name: "prefers-color-scheme", Value: "dark"})
@@ -30,8 +39,5 @@ func (a *attempt) poseMedia(ctx context.Context) *job.Failure {
 	if a.spec.ReducedMotion {
 		media.Features = append(media.Features, &proto.EmulationMediaFeature{Name: "prefers-reduced-motion", Value: "reduce"})
 	}
-	if media.Media == "" && media.Features == nil {
-		return nil
-	}
-	return a.before(ctx, media.Call)
+	return media
 }

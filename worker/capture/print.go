@@ -36,22 +36,32 @@ func (a *attempt) print(ctx context.Context) (*Artifact, *job.Failure) {
 	if fail != nil {
 		return nil, fail
 	}
-	body, fail := a.printed(ctx, call)
-	if fail != nil {
+	var body []byte
+	pages := 0
+	if a.spec.FullPage {
+		body, pages, fail = a.onePage(ctx, call)
+	} else if body, fail = a.printed(ctx, call); fail == nil {
+		pages, fail = a.countPages(body)
+	}
+	switch {
+	case fail != nil:
 		return nil, fail
+	case pages > maxPages:
+		return nil, job.Fail(job.PageTooLarge, job.StageCapture, "the document has more than %d pages: choose some with pdf_page_range", maxPages)
 	}
 	if a.spec.Deterministic {
 		forgetDates(body)
 	}
+	return &Artifact{Body: body, Pages: pages}, nil
+}
+
+func (a *attempt) countPages(body []byte) (int, *job.Failure) {
 	pages, err := countPages(body)
 	if err != nil {
 		a.odd = "protocol"
-		return nil, job.Fail(job.Internal, job.StageCapture, "the browser made a document that cannot be read: %v", err)
+		return 0, job.Fail(job.Internal, job.StageCapture, "the browser made a document that cannot be read: %v", err)
 	}
-	if pages > maxPages {
-		return nil, job.Fail(job.PageTooLarge, job.StageCapture, "the document has more than %d pages: choose some with pdf_page_range", maxPages)
-	}
-	return &Artifact{Body: body, Pages: pages}, nil
+	return pages, nil
 }
 
 // printCall puts the options on paper.
