@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
-	"github.com/tintype/tintype/pkg/option/optiontest"
 	"github.com/tintype/tintype/worker/capture"
 )
 
@@ -142,9 +141,6 @@ const (
 func TestPaper(t *testing.T) {
 	needBrowser(t)
 	bench := newBench(t, nil)
-	optiontest.Renders(t, "pdf_page_size", "pdf_page_width", "pdf_page_height", "pdf_orientation", "pdf_margin", "pdf_margin_top",
-		"pdf_margin_right", "pdf_margin_bottom", "pdf_margin_left", "pdf_prefer_css_page_size", "pdf_background", "pdf_scale",
-		"pdf_page_range", "pdf_header", "pdf_footer", "pdf_outline", "pdf_tagged")
 	const cm = 1 / 2.54
 	yes, no := true, false
 	print := func(t *testing.T, html string, change func(*job.Spec)) sheet {
@@ -278,7 +274,6 @@ func TestPaper(t *testing.T) {
 func TestOnePage(t *testing.T) {
 	needBrowser(t)
 	bench := newBench(t, nil)
-	optiontest.Renders(t, "full_page")
 	print := func(t *testing.T, html string, change func(*job.Spec)) sheet {
 		t.Helper()
 		return readSheet(t, bench.render(func(s *job.Spec) {

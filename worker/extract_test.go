@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
-	"github.com/tintype/tintype/pkg/option/optiontest"
 )
 
 // words is a site for documents that are no pictures.
@@ -37,7 +36,6 @@ func TestWords(t *testing.T) {
 	needBrowser(t)
 	site, address := serve(t, words())
 	bench := newBench(t, nil, address)
-	optiontest.Renders(t, "format", "markdown", "save_metadata")
 	document := func(t *testing.T, format job.Format, change func(*job.Spec)) string {
 		t.Helper()
 		out := bench.render(func(s *job.Spec) {
