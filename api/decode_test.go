@@ -18,6 +18,11 @@ func FuzzBody(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"url":"https://example.com/"}`, `{"html":"<p>","width":80.0,"metadata":{"a":"b"}}`, `{"url":1,"url":2}`, `[[[]]]`, `null`, `"\u0000"`,
 		`{"URL":"x"}`, `{"width":1e400}`, `{"html":"x","device_scale_factor":1e400}`, `{"html":"x","metadata":{"a":1e400}}`, `{"width":-0}`, `{"device_scale_factor":1E0}`, "\ufeff{}", `{"a":"\ud800"}`, `{"metadata":null}`, `{"format":7,"quality":{}}`,
+		`{"url":"https://e.com/","format":"pdf","pdf_page_size":"a4","pdf_margin_top":"1e9cm","pdf_page_range":"9-1,,","pdf_header":"<script>","pdf_scale":1e-9}`,
+		`{"html":"x","click":["a",""],"fail_if_content_missing":[],"scroll_to":"-1","hide_selector":"//a","full_page":true,"max_height":1,"skip_scroll":true}`,
+		`{"html":"x","clip":"1,2,3,4","selector":"a[","thumb_width":1,"img_fit":"contain","img_bg":"#fff","img_position":"entropy","transparent":true,"format":"webp"}`,
+		`{"html":"x","headers":{"A":"b\r\n"},"cookies":["a=b; Domain=x"],"basic_auth":"a:b","authorization":"x","proxy":"u:p@h:1","latitude":91,"longitude":0,"tz":"Mars/X","accept_lang":"de, *;q=0"}`,
+		`{"html":"x","device":"iphone 15","landscape":true,"mobile":false,"touch":true,"retina":false,"user_agent":"\u0001"}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -61,7 +66,10 @@ func FuzzBody(f *testing.F) {
 }
 
 func FuzzQuery(f *testing.F) {
-	for _, s := range []string{"url=https://e.com/", "url=x&url=y", "width=1e2&html=x", "width=0x1&html=x", "%zz", "full_page=TRUE", "a;b=c", "=", "&&", "width=%00"} {
+	for _, s := range []string{
+		"url=https://e.com/", "url=x&url=y", "width=1e2&html=x", "width=0x1&html=x", "%zz", "full_page=TRUE", "a;b=c", "=", "&&", "width=%00",
+		"html=x&click=a&click=b&click=", "html=x&headers=A:b&headers=A:c&headers=", "html=x&block_resources=image,font&block_urls=*", "html=x&clip=1,2,3,4&full_page=true&max_height=0",
+	} {
 		f.Add(s)
 	}
 	ops, err := loadContract()

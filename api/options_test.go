@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/tintype/tintype/pkg/account"
 	"github.com/tintype/tintype/pkg/batch"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/option"
 )
 
 // listed is a schema with a list of texts, a list of words, and an object, as
@@ -116,6 +118,36 @@ func TestNotOffered(t *testing.T) {
 		p = f.do("GET", "/v1/screenshot?html=x&"+url.Values{c.name: {strings.Trim(c.value, `"`)}}.Encode(), "").problem(t, 400, "invalid_input")
 		if p.Detail != c.want {
 			t.Errorf("query: %s, want %s", p.Detail, c.want)
+		}
+	}
+}
+
+// Every option that is offered is in the contract, wherever its formats are, and
+// in docs/options.md.
+func TestEveryOptionIsInTheContract(t *testing.T) {
+	ops, err := loadContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../docs/options.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range option.Table {
+		offered := option.Find(o.Name) != nil
+		in := func(where string, s *openapi3.Schema, want bool) {
+			if has := s.Properties[o.Name] != nil; has != want {
+				t.Errorf("%s: in %s is %t, want %t", o.Name, where, has, want)
+			}
+		}
+		picture := slices.ContainsFunc(option.Pictures, o.ForFormat)
+		in("POST /v1/jobs", ops["POST /v1/jobs"].body, offered)
+		in("POST /v1/screenshot", ops["POST /v1/screenshot"].body, offered && picture)
+		in("GET /v1/screenshot", ops["GET /v1/screenshot"].query, offered && picture)
+		in("POST /v1/pdf", ops["POST /v1/pdf"].body, offered && o.ForFormat("pdf"))
+		in("GET /v1/pdf", ops["GET /v1/pdf"].query, offered && o.ForFormat("pdf"))
+		if strings.Contains(string(docs), "\n| `"+o.Name+"` |") != offered {
+			t.Errorf("%s: docs/options.md is not what the table says", o.Name)
 		}
 	}
 }

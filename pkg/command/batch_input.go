@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/tintype/tintype/pkg/option"
 )
 
 // peek is how much of an input is looked at to see how it is written.
@@ -230,13 +232,56 @@ func lineDefaults(given string, options []string) (json.RawMessage, error) {
 	over := map[string]bool{}
 	for _, o := range options {
 		name, value, ok := strings.Cut(o, "=")
-		if !ok || name == "" || over[name] {
+		known := option.Find(name)
+		list := known != nil && (known.Kind == option.List || known.Kind == option.Object)
+		if !ok || name == "" || over[name] && !list {
 			return nil, &Usage{fmt.Sprintf("--option %s: want a NAME=VALUE that is not there yet", o)}
 		}
+		var before json.RawMessage // of a list, which repeats its option
+		if over[name] {
+			before = fields[name]
+		}
 		over[name] = true
-		fields[name] = scalar(value)
+		var err error
+		if fields[name], err = fieldOf(known, before, value); err != nil {
+			return nil, &Usage{"--option " + name + ": " + err.Error()}
+		}
 	}
 	return json.Marshal(fields)
+}
+
+// fieldOf is a value as an option's kind has it: a text is one even where it
+// reads as a number. What nobody knows goes as it looks, for the server to judge.
+func fieldOf(o *option.Option, before json.RawMessage, value string) (json.RawMessage, error) {
+	if o == nil {
+		return scalar(value), nil
+	}
+	switch o.Kind {
+	case option.Text:
+		return json.Marshal(value)
+	case option.List:
+		var list []string
+		if before != nil {
+			if err := json.Unmarshal(before, &list); err != nil {
+				return nil, err
+			}
+		}
+		return json.Marshal(append(list, value))
+	case option.Object:
+		pairs := make(map[string]string)
+		if before != nil {
+			if err := json.Unmarshal(before, &pairs); err != nil {
+				return nil, err
+			}
+		}
+		name, text, ok := strings.Cut(value, ":")
+		if !ok {
+			return nil, errors.New("want Name: value")
+		}
+		pairs[strings.TrimSpace(name)] = strings.TrimSpace(text)
+		return json.Marshal(pairs)
+	}
+	return scalar(value), nil
 }
 
 // scalar is a number, true, false or null as JSON reads it, else text.

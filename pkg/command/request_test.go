@@ -170,3 +170,25 @@ func TestCommandsOfTheDocs(t *testing.T) {
 		}
 	}
 }
+
+// Options of lines have the kinds of the table.
+func TestOptionsOfLines(t *testing.T) {
+	for _, c := range []struct {
+		options []string
+		want    string
+	}{
+		{[]string{"width=800", "full_page=true", "device_scale_factor=1.5"}, `{"device_scale_factor":1.5,"full_page":true,"width":800}`},
+		{[]string{"pdf_margin_top=10", "js=1+1"}, `{"js":"1+1","pdf_margin_top":"10"}`},
+		{[]string{"click=a, b", "click=[c]"}, `{"click":["a, b","[c]"]}`},
+		{[]string{"ttl_s=60", "custom=x"}, `{"custom":"x","ttl_s":60}`},
+		{[]string{"width=1", "width=2"}, "--option width=2"},
+	} {
+		got, err := lineDefaults("", c.options)
+		if err != nil {
+			got = []byte(err.Error())
+		}
+		if !strings.HasPrefix(string(got), c.want) {
+			t.Errorf("%v: %s, want %s", c.options, got, c.want)
+		}
+	}
+}

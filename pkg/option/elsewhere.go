@@ -54,7 +54,7 @@ var renamed = map[string]string{
 	"full_page_scroll_by": "scroll_increment_px", "scroll_increment": "scroll_increment_px, in CSS pixels",
 	"full_page_scroll_delay": "scroll_delay_ms, in milliseconds", "scroll_delay": "scroll_delay_ms, in milliseconds",
 	"full_page_scroll": "skip_scroll, the other way round",
-	"clip_x": "clip, as x,y,width,height", "clip_y": "clip, as x,y,width,height", "clip_width": "clip, as x,y,width,height", "clip_height": "clip, as x,y,width,height",
+	"clip_x":           "clip, as x,y,width,height", "clip_y": "clip, as x,y,width,height", "clip_width": "clip, as x,y,width,height", "clip_height": "clip, as x,y,width,height",
 	"scripts": "js", "script": "js", "javascript": "js", "styles": "css", "addScriptTag": "js", "addStyleTag": "css",
 	"hide_selectors": "hide_selector", "scroll_into_view": "scroll_to", "media_type": "media", "emulatedMediaType": "media", "emulateMediaType": "media",
 	"delay": "delay_ms, in milliseconds", "waitDelay": "delay_ms, in milliseconds", "waitForTimeout": "delay_ms",
