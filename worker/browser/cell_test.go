@@ -270,6 +270,38 @@ func TestHelperSaysWhy(t *testing.T) {
 	}
 }
 
+// BenchmarkCell is what a namespace costs: the time from nothing to a program
+// that ran in one and has ended.
+func BenchmarkCell(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		way  way
+	}{{"none", denied}, {"thread", onThread}, {"helper", byHelper}} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg, id, err := Config{Dir: openDir(b), FlagsOnly: true, Listeners: 100, ways: []way{c.way}}.resolve()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := openParent(cfg.Dir); err != nil {
+				b.Fatal(err)
+			}
+			f, err := newFolder(cfg.Dir, "bench", id)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.remove()
+			for b.Loop() {
+				one := &Browser{folder: f, last: newTailWriter(), exited: make(chan struct{})}
+				if err := one.confine(b.Context(), cfg, command{argv: []string{"/bin/true"}, id: id, listeners: cfg.Listeners, files: []*os.File{os.Stdin, os.Stdin}}); err != nil {
+					b.Fatal(err)
+				}
+				<-one.exited
+				one.closeListeners()
+			}
+		})
+	}
+}
+
 // BenchmarkLaunch is the time from nothing to a browser that answers, and to
 // its end.
 func BenchmarkLaunch(b *testing.B) {
