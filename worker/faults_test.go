@@ -242,7 +242,12 @@ func TestFaults(t *testing.T) {
 			}
 		}},
 		{name: "script leads to private", url: site + "/late-refused", check: blueAt(300, 190)},
-		{name: "too tall", url: site + "/tall", change: func(s *job.Spec) { s.FullPage = true }, code: job.PageTooLarge},
+		{name: "taller than one capture", url: site + "/tall", change: func(s *job.Spec) { s.FullPage = true }, check: func(b *bench, out capture.Outcome) {
+			if out.Artifact.Height != 20_000 {
+				b.Errorf("%d pixels high", out.Artifact.Height)
+			}
+			blueAt(300, 19_990)(b, out)
+		}},
 		{name: "too sharp", url: site + "/ok", change: func(s *job.Spec) { s.Height, s.DeviceScaleFactor = 9000, 2 }, code: job.PageTooLarge},
 		{name: "lone percent", url: "http://" + percent + "/100%/?a=%zz", check: blueAt(300, 190)},
 		{name: "embeds private", url: site + "/embeds", check: func(b *bench, out capture.Outcome) {
