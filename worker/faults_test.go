@@ -248,6 +248,7 @@ func TestFaults(t *testing.T) {
 			}
 			blueAt(300, 19_990)(b, out)
 		}},
+		{name: "too tall", url: site + "/tall", change: func(s *job.Spec) { s.FullPage, s.FullPageMode = true, "native" }, code: job.PageTooLarge},
 		{name: "too sharp", url: site + "/ok", change: func(s *job.Spec) { s.Height, s.DeviceScaleFactor = 9000, 2 }, code: job.PageTooLarge},
 		{name: "lone percent", url: "http://" + percent + "/100%/?a=%zz", check: blueAt(300, 190)},
 		{name: "embeds private", url: site + "/embeds", check: func(b *bench, out capture.Outcome) {
