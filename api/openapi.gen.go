@@ -623,8 +623,14 @@ type BatchResult struct {
 // (no line became a job) are ends; `canceling` is on the way to one.
 type BatchStatus string
 
+// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
+type BlockAds = bool
+
 // BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
 type BlockResources = []string
+
+// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
+type BlockTrackers = bool
 
 // BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 type BlockUrls = []string
@@ -991,8 +997,14 @@ type JobRequest struct {
 	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
 	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
 
+	// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
+	BlockAds *BlockAds `json:"block_ads,omitempty"`
+
 	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
 	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
+	BlockTrackers *BlockTrackers `json:"block_trackers,omitempty"`
 
 	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
@@ -1179,6 +1191,9 @@ type JobRequest struct {
 
 	// PdfTagged Tag the document for screen readers.
 	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
+
+	// Proxy An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address. At most 1024 characters.
+	Proxy *Proxy `json:"proxy,omitempty"`
 
 	// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
@@ -1467,7 +1482,9 @@ type OptimizeForSpeed = bool
 type Options struct {
 	AcceptLang            *string   `json:"accept_lang,omitempty"`
 	Accuracy              *float64  `json:"accuracy,omitempty"`
+	BlockAds              *bool     `json:"block_ads,omitempty"`
 	BlockResources        *[]string `json:"block_resources,omitempty"`
+	BlockTrackers         *bool     `json:"block_trackers,omitempty"`
 	BlockUrls             *[]string `json:"block_urls,omitempty"`
 	Click                 *[]string `json:"click,omitempty"`
 	Clip                  *string   `json:"clip,omitempty"`
@@ -1695,8 +1712,14 @@ type PdfRequest struct {
 	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
 	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
 
+	// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
+	BlockAds *BlockAds `json:"block_ads,omitempty"`
+
 	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
 	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
+	BlockTrackers *BlockTrackers `json:"block_trackers,omitempty"`
 
 	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
@@ -1859,6 +1882,9 @@ type PdfRequest struct {
 
 	// PdfTagged Tag the document for screen readers.
 	PdfTagged *PdfTagged `json:"pdf_tagged,omitempty"`
+
+	// Proxy An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address. At most 1024 characters.
+	Proxy *Proxy `json:"proxy,omitempty"`
 
 	// ReducedMotion Tell the page that less motion is preferred.
 	ReducedMotion *ReducedMotion `json:"reduced_motion,omitempty"`
@@ -2042,6 +2068,9 @@ type ProblemField struct {
 	Pointer string `json:"pointer"`
 }
 
+// Proxy An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address. At most 1024 characters.
+type Proxy = string
+
 // Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 type Quality = int
 
@@ -2208,8 +2237,14 @@ type ScreenshotRequest struct {
 	// BasicAuth `user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it. At most 1024 characters.
 	BasicAuth *BasicAuth `json:"basic_auth,omitempty"`
 
+	// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
+	BlockAds *BlockAds `json:"block_ads,omitempty"`
+
 	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`. At most 13.
 	BlockResources *BlockResources `json:"block_resources,omitempty"`
+
+	// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
+	BlockTrackers *BlockTrackers `json:"block_trackers,omitempty"`
 
 	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
@@ -2345,6 +2380,9 @@ type ScreenshotRequest struct {
 
 	// OptimizeForSpeed Compress quickly and a fifth less; the pixels are the same.
 	OptimizeForSpeed *OptimizeForSpeed `json:"optimize_for_speed,omitempty"`
+
+	// Proxy An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address. At most 1024 characters.
+	Proxy *Proxy `json:"proxy,omitempty"`
 
 	// Quality Of a jpeg or webp picture; a png has none. 1 to 100.
 	Quality *Quality `json:"quality,omitempty"`
@@ -3072,6 +3110,8 @@ type GetPdfParams struct {
 	FailIfSelectorPresent *FailIfSelectorPresent `form:"fail_if_selector_present,omitempty" json:"fail_if_selector_present,omitempty"`
 	FailIfContentContains *FailIfContentContains `form:"fail_if_content_contains,omitempty" json:"fail_if_content_contains,omitempty"`
 	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
+	BlockAds              *BlockAds              `form:"block_ads,omitempty" json:"block_ads,omitempty"`
+	BlockTrackers         *BlockTrackers         `form:"block_trackers,omitempty" json:"block_trackers,omitempty"`
 	BlockUrls             *BlockUrls             `form:"block_urls,omitempty" json:"block_urls,omitempty"`
 	BlockResources        *BlockResources        `form:"block_resources,omitempty" json:"block_resources,omitempty"`
 	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
@@ -3081,6 +3121,7 @@ type GetPdfParams struct {
 	Cookies              *Cookies              `form:"cookies,omitempty" json:"cookies,omitempty"`
 	Authorization        *Authorization        `form:"authorization,omitempty" json:"authorization,omitempty"`
 	BasicAuth            *BasicAuth            `form:"basic_auth,omitempty" json:"basic_auth,omitempty"`
+	Proxy                *Proxy                `form:"proxy,omitempty" json:"proxy,omitempty"`
 	Latitude             *Latitude             `form:"latitude,omitempty" json:"latitude,omitempty"`
 	Longitude            *Longitude            `form:"longitude,omitempty" json:"longitude,omitempty"`
 	Accuracy             *Accuracy             `form:"accuracy,omitempty" json:"accuracy,omitempty"`
@@ -3186,6 +3227,8 @@ type GetScreenshotParams struct {
 	FailIfSelectorPresent *FailIfSelectorPresent `form:"fail_if_selector_present,omitempty" json:"fail_if_selector_present,omitempty"`
 	FailIfContentContains *FailIfContentContains `form:"fail_if_content_contains,omitempty" json:"fail_if_content_contains,omitempty"`
 	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
+	BlockAds              *BlockAds              `form:"block_ads,omitempty" json:"block_ads,omitempty"`
+	BlockTrackers         *BlockTrackers         `form:"block_trackers,omitempty" json:"block_trackers,omitempty"`
 	BlockUrls             *BlockUrls             `form:"block_urls,omitempty" json:"block_urls,omitempty"`
 	BlockResources        *BlockResources        `form:"block_resources,omitempty" json:"block_resources,omitempty"`
 	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
@@ -3195,6 +3238,7 @@ type GetScreenshotParams struct {
 	Cookies       *Cookies       `form:"cookies,omitempty" json:"cookies,omitempty"`
 	Authorization *Authorization `form:"authorization,omitempty" json:"authorization,omitempty"`
 	BasicAuth     *BasicAuth     `form:"basic_auth,omitempty" json:"basic_auth,omitempty"`
+	Proxy         *Proxy         `form:"proxy,omitempty" json:"proxy,omitempty"`
 	Latitude      *Latitude      `form:"latitude,omitempty" json:"latitude,omitempty"`
 	Longitude     *Longitude     `form:"longitude,omitempty" json:"longitude,omitempty"`
 	Accuracy      *Accuracy      `form:"accuracy,omitempty" json:"accuracy,omitempty"`

@@ -7,12 +7,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker"
 )
 
 // spy is two sites of two hosts. Each page of the first has a frame of the
@@ -22,6 +26,7 @@ type spy struct {
 	*bench
 	site, other       string // URLs without the closing slash
 	address, otherAdr string
+	upstream          *httptest.Server // a proxy of somebody else
 
 	mu     sync.Mutex
 	asked  []*http.Request
@@ -44,7 +49,25 @@ func newSpy(t *testing.T, more ...string) *spy {
 	_, port, _ := strings.Cut(strings.TrimPrefix(two.URL, "http://"), ":")
 	s.otherAdr = "localhost:" + port
 	s.other = "http://" + s.otherAdr
-	s.bench = newBench(t, nil, append(more, s.address, s.otherAdr)...)
+	// The names of its lists are in no resolver of the tests: what is not blocked fails.
+	file := filepath.Join(t.TempDir(), "list.txt")
+	if err := os.WriteFile(file, []byte("/ad-banner.\n||localhost^$third-party\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lists, err := egress.LoadLists([]string{file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.upstream = httptest.NewServer(http.HandlerFunc(s.forward))
+	t.Cleanup(s.upstream.Close)
+	s.bench = newBench(t, func(cfg *worker.SeatConfig) {
+		cfg.Guard, err = egress.New(egress.Config{
+			Allow: append(more, s.address, s.otherAdr, strings.TrimPrefix(s.upstream.URL, "http://")), DNS: emptyDNS(t), Lists: lists,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
 	return s
 }
 
@@ -97,6 +120,9 @@ func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
 		who := strings.TrimSuffix(strings.TrimPrefix(path, "/kinds-"), ".js")
 		fmt.Fprintf(w, `fetch('/kind/%[1]s-fetch');new WebSocket('ws://'+location.host+'/kind/%[1]s-websocket')`, who)
+	case path == "/ads":
+		html(`<img src="http://ad.doubleclick.net/x.png"><script src="https://www.google-analytics.com/ga.js"></script>
+			<script>new WebSocket('wss://stats.hotjar.com/ws')</script><img src="/ad-banner.png"><img src="` + s.other + `/third.png"><img src="/image.png">`)
 	case path == "/cookies":
 		html(`<script>fetch('/said/cookies?'+encodeURIComponent(document.cookie))</script><iframe src="` + s.other + `/frame-cookies"></iframe>`)
 	default:
@@ -169,6 +195,8 @@ func TestNetwork(t *testing.T) {
 		{"headers", testHeaders},
 		{"block_resources", testBlockResources},
 		{"block_urls", testBlockURLs},
+		{"block_ads", testBlockAds},
+		{"proxy", testProxy},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, s) })
 	}
@@ -439,5 +467,80 @@ func testBlockURLs(t *testing.T, s *spy) {
 				t.Errorf("%d requests, want %d: %v", len(asked), want, asked)
 			}
 		})
+	}
+}
+
+func testBlockAds(t *testing.T, s *spy) {
+	evidence := func(change func(*job.Spec)) (blocked, failed map[string]string) {
+		b := &bench{TB: t, seat: s.seat, dir: s.dir}
+		_, e := b.picture(func(spec *job.Spec) {
+			spec.URL, spec.WaitUntil = s.site+"/ads", job.NetworkIdle0
+			change(spec)
+		})
+		blocked, failed = map[string]string{}, map[string]string{}
+		for _, r := range e.BlockedRequests {
+			u, _ := url.Parse(r.URL)
+			blocked[u.Hostname()+u.Path] = r.Reason
+		}
+		for _, r := range e.FailedResources {
+			u, _ := url.Parse(r.URL)
+			failed[u.Hostname()+u.Path] = r.Reason
+		}
+		return blocked, failed
+	}
+	const ad, tracker, socket = "ad.doubleclick.net/x.png", "www.google-analytics.com/ga.js", "stats.hotjar.com/"
+	const banner, third, own = "127.0.0.1/ad-banner.png", "localhost/third.png", "127.0.0.1/image.png"
+	const unknown = "name_not_resolved"
+	blocked, failed := evidence(func(*job.Spec) {})
+	if len(blocked) > 0 || failed[ad] != unknown || failed[tracker] != unknown || failed[socket] != unknown || failed[banner] != "404" || failed[third] != "404" || failed[own] != "404" {
+		t.Errorf("without options: blocked %v, failed %v", blocked, failed)
+	}
+	blocked, failed = evidence(func(spec *job.Spec) { spec.BlockAds = true })
+	if fmt.Sprint(blocked) != fmt.Sprint(map[string]string{ad: "block_ads", banner: "block_ads", third: "block_ads"}) || failed[tracker] != unknown || failed[own] != "404" {
+		t.Errorf("block_ads: blocked %v, failed %v", blocked, failed)
+	}
+	blocked, failed = evidence(func(spec *job.Spec) { spec.BlockTrackers = true })
+	if fmt.Sprint(blocked) != fmt.Sprint(map[string]string{tracker: "block_trackers", socket: "block_trackers"}) || failed[ad] != unknown || failed[banner] != "404" || failed[own] != "404" {
+		t.Errorf("block_trackers: blocked %v, failed %v", blocked, failed)
+	}
+	// A page on a host of the lists is the page all the same.
+	out := (&bench{TB: t, seat: s.seat, dir: s.dir}).render(func(spec *job.Spec) { spec.URL, spec.BlockAds = s.other+"/plain", true })
+	if out.Failure != nil || len(out.Evidence.BlockedRequests) > 0 {
+		t.Errorf("a page that is on a list: %v, %+v", out.Failure, out.Evidence)
+	}
+}
+
+// forward is the other proxy: whatever it is asked for is the spy's first site.
+func (s *spy) forward(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Proxy-Authorization") != "Basic bWU6cGFzcw==" {
+		w.WriteHeader(http.StatusProxyAuthRequired)
+		return
+	}
+	r.Header.Set("X-By-Way", "proxy")
+	s.ServeHTTP(w, r)
+}
+
+func testProxy(t *testing.T, s *spy) {
+	_, asked := s.see(t, "/plain", nil)
+	if got := of(t, asked, "/plain").Header.Get("X-By-Way"); got != "" {
+		t.Errorf("without options it comes by way of %q", got)
+	}
+	_, asked = s.see(t, "/plain", func(spec *job.Spec) {
+		spec.URL, spec.Secrets.Proxy = "http://inside.customer.test/plain", "me:pass@"+strings.TrimPrefix(s.upstream.URL, "http://")
+	})
+	if r := of(t, asked, "/plain"); r.Header.Get("X-By-Way") != "proxy" || r.Host != "inside.customer.test" {
+		t.Errorf("%s comes by way of %q", r.Host, r.Header.Get("X-By-Way"))
+	}
+	b := &bench{TB: t, seat: s.seat, dir: s.dir}
+	for proxy, code := range map[string]job.Code{
+		"me:wrong@" + strings.TrimPrefix(s.upstream.URL, "http://"): job.ConnectionRefused,
+		"me:wrong@10.0.0.1:8080":                                    job.AddressRefused,
+	} {
+		for _, u := range []string{"http://inside.customer.test/plain", "https://inside.customer.test/plain"} {
+			out := b.render(func(spec *job.Spec) { spec.URL, spec.Secrets.Proxy = u, proxy })
+			if out.Failure == nil || out.Failure.Code != code || strings.Contains(out.Failure.Detail, "wrong") || !strings.Contains(out.Failure.Detail, "proxy") {
+				t.Errorf("%s by way of %s: %v", u, proxy, out.Failure)
+			}
+		}
 	}
 }

@@ -230,6 +230,11 @@ func (c *checker) render(r Render) {
 		c.add("--seats: want 0 to 1000, not %d", r.Seats)
 	}
 	c.egress(r.Egress)
+	if _, err := egress.LoadLists(r.Blocklists); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			c.add("--blocklists: %s", strings.TrimSpace(line))
+		}
+	}
 }
 
 func (c *checker) egress(e Egress) {

@@ -94,8 +94,9 @@ type Policy struct {
 type Render struct {
 	Seats int `help:"Browsers, each for one job at a time. 0 starts no worker." env:"TINTYPE_SEATS" default:"${seats}" placeholder:"N"`
 	Egress
-	IAcceptFlagOnlyIsolation bool   `help:"Render also where the kernel gives the browsers no network namespace: on this machine's network, held back by their own flags alone." env:"TINTYPE_I_ACCEPT_FLAG_ONLY_ISOLATION"`
-	ChromiumBin              string `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
+	Blocklists               []string `help:"Lists of hosts and URLs for block_ads, or with trackers= for block_trackers: hosts files, or rules of Adblock Plus. May be repeated." env:"TINTYPE_BLOCKLISTS" placeholder:"[ads=|trackers=]FILE"`
+	IAcceptFlagOnlyIsolation bool     `help:"Render also where the kernel gives the browsers no network namespace: on this machine's network, held back by their own flags alone." env:"TINTYPE_I_ACCEPT_FLAG_ONLY_ISOLATION"`
+	ChromiumBin              string   `help:"The chromium-headless-shell to run. Empty: Debian's." env:"TINTYPE_CHROMIUM_BIN" envonly:"" hidden:""`
 }
 
 // Egress is where pages and webhooks lead.

@@ -115,6 +115,11 @@ func New(cfg Config) (*Guard, error) {
 // Allowed reports whether addr:port may be reached by someone who asked for
 // host (a name or the address's own spelling).
 func (g *Guard) Allowed(host string, addr netip.Addr, port uint16) bool {
+	return g.allowedOn(host, addr, port, defaultPorts)
+}
+
+// allowedOn is Allowed for another list of ports.
+func (g *Guard) allowedOn(host string, addr netip.Addr, port uint16, ports []uint16) bool {
 	addr = addr.Unmap()
 	if !addr.IsValid() {
 		return false
@@ -124,12 +129,16 @@ func (g *Guard) Allowed(host string, addr netip.Addr, port uint16) bool {
 			return true
 		}
 	}
-	return slices.Contains(defaultPorts, port) && addr.Zone() == "" && !g.own[addr] && g.public.SafeAddr(addr) == nil
+	return slices.Contains(ports, port) && addr.Zone() == "" && !g.own[addr] && g.public.SafeAddr(addr) == nil
 }
 
 // DialContext connects to address (HOST:PORT) if the Guard allows it. Its
 // errors are *Error.
 func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return g.dialOn(ctx, network, address, defaultPorts)
+}
+
+func (g *Guard) dialOn(ctx context.Context, network, address string, ports []uint16) (net.Conn, error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
 	default:
@@ -152,14 +161,14 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	}
 	allowed := addrs[:0:0]
 	for _, a := range addrs {
-		if g.Allowed(host, a, port) {
+		if g.allowedOn(host, a, port, ports) {
 			allowed = append(allowed, a.Unmap())
 		}
 	}
 	if len(allowed) == 0 {
 		return nil, &Error{Reason: Refused, Host: address}
 	}
-	conn, err := g.dial(ctx, host, port, allowed)
+	conn, err := g.dial(ctx, host, port, allowed, ports)
 	if err != nil {
 		return nil, wrap(address, err)
 	}
@@ -198,10 +207,10 @@ func (g *Guard) resolve(ctx context.Context, network, host string) ([]netip.Addr
 
 // dial tries the judged addresses one after the other, each with an equal
 // share of the time that is left.
-func (g *Guard) dial(ctx context.Context, host string, port uint16, addrs []netip.Addr) (net.Conn, error) {
+func (g *Guard) dial(ctx context.Context, host string, port uint16, addrs []netip.Addr, ports []uint16) (net.Conn, error) {
 	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
-		if err != nil || !g.Allowed(host, ap.Addr(), ap.Port()) {
+		if err != nil || !g.allowedOn(host, ap.Addr(), ap.Port(), ports) {
 			return errRefusedAtSocket
 		}
 		return nil

@@ -32,7 +32,7 @@ func (p *Proxy) refuse(c *conn, req *request, key string, why Reason) bool {
 	switch {
 	case req.navigates() && req.method != http.MethodConnect:
 		status = "204 No Content"
-	case why == Refused || why.Unwanted():
+	case why == Refused || why == ProxyRefused || why.Unwanted():
 		status = "403 Forbidden"
 	case why == OverLimit:
 		status = "429 Too Many Requests"
@@ -57,10 +57,17 @@ func (p *Proxy) forward(c *conn, req *request, authority, path string) bool {
 	if !p.ledger.addUp(req.head) {
 		return p.refuse(c, req, req.target, OverLimit)
 	}
+	target := originURL(authority, path)
+	if p.upstream.Load() != nil {
+		if !p.guard.mayAsk(hostPort(authority)) {
+			return p.refuse(c, req, req.target, Refused)
+		}
+		target.Opaque = "//" + authority + path // a proxy wants the whole URL
+	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	out := (&http.Request{
-		Method: req.method, URL: originURL(authority, path), Host: authority,
+		Method: req.method, URL: target, Host: authority,
 		Header: endToEnd(req.header), ContentLength: req.length,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
@@ -102,6 +109,9 @@ func (p *Proxy) exchange(c *conn, req *request, out *http.Request) bool {
 	if resp.StatusCode == http.StatusProxyAuthRequired || resp.StatusCode < http.StatusOK {
 		// From an origin a 407 is nonsense, and a browser would take it for ours;
 		// after a 101 come bytes that nobody has judged.
+		if resp.StatusCode == http.StatusProxyAuthRequired && p.upstream.Load() != nil {
+			return p.refuse(c, req, req.target, ProxyFailed)
+		}
 		return p.refuse(c, req, req.target, NoAnswer)
 	}
 	h := endToEnd(resp.Header)

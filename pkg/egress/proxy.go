@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type Proxy struct {
 	ledger    ledger
 	hosts     vhosts
 	blocks    blocks
+	upstream  atomic.Pointer[upstream] // nil: requests go out by themselves
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -125,7 +127,13 @@ func (p *Proxy) accept() {
 // dial connects the plain HTTP transport. Its connections are held until the
 // transport is done with them.
 func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := p.guard.DialContext(ctx, network, address)
+	var c net.Conn
+	var err error
+	if u := p.upstream.Load(); u != nil {
+		c, err = p.dialUpstream(ctx, u)
+	} else {
+		c, err = p.guard.DialContext(ctx, network, address)
+	}
 	if err != nil {
 		return nil, err
 	}

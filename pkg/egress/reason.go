@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -16,13 +18,15 @@ import (
 type Reason string
 
 const (
-	Refused     Reason = "address_refused"    // the Guard does not allow the destination
-	NotResolved Reason = "name_not_resolved"  // the name has no address, or the resolver did not answer
-	ConnRefused Reason = "connection_refused" // nothing listens there, or there is no way to it
-	ConnReset   Reason = "connection_reset"   // the connection was made and broke
-	TimedOut    Reason = "timed_out"          // no connection within the dial timeout
-	NoAnswer    Reason = "empty_response"     // connected, but what came is no HTTP answer
-	OverLimit   Reason = "over_limit"         // the job spent its requests, bytes or connections
+	Refused      Reason = "address_refused"    // the Guard does not allow the destination
+	NotResolved  Reason = "name_not_resolved"  // the name has no address, or the resolver did not answer
+	ConnRefused  Reason = "connection_refused" // nothing listens there, or there is no way to it
+	ConnReset    Reason = "connection_reset"   // the connection was made and broke
+	TimedOut     Reason = "timed_out"          // no connection within the dial timeout
+	NoAnswer     Reason = "empty_response"     // connected, but what came is no HTTP answer
+	OverLimit    Reason = "over_limit"         // the job spent its requests, bytes or connections
+	ProxyRefused Reason = "proxy_refused"      // the Guard does not allow the job's own proxy
+	ProxyFailed  Reason = "proxy_failed"       // the job's own proxy is not to be had, or does not let the request through
 
 	// What the job itself did not want.
 	BlockedAd      Reason = "block_ads"
@@ -33,7 +37,9 @@ const (
 
 // Blocked reports a request that was not let out, in contrast to one that
 // went out and failed.
-func (r Reason) Blocked() bool { return r == Refused || r == OverLimit || r.Unwanted() }
+func (r Reason) Blocked() bool {
+	return r == Refused || r == OverLimit || r == ProxyRefused || r.Unwanted()
+}
 
 // Unwanted reports a request that the job itself blocks.
 func (r Reason) Unwanted() bool {
@@ -43,11 +49,11 @@ func (r Reason) Unwanted() bool {
 // Code is the failure of a job whose own page met this reason.
 func (r Reason) Code() job.Code {
 	switch r {
-	case Refused, BlockedAd, BlockedTracker, BlockedURL, BlockedType:
+	case Refused, ProxyRefused, BlockedAd, BlockedTracker, BlockedURL, BlockedType:
 		return job.AddressRefused
 	case NotResolved:
 		return job.NameNotResolved
-	case ConnRefused:
+	case ConnRefused, ProxyFailed:
 		return job.ConnectionRefused
 	case ConnReset:
 		return job.ConnectionReset
@@ -78,6 +84,10 @@ func (r Reason) Words(host string) string {
 		return fmt.Sprintf("%s did not send a valid HTTP answer", host)
 	case OverLimit:
 		return fmt.Sprintf("the page asked for more than a job may load (%d requests, %d MB)", MaxRequests, MaxDown>>20)
+	case ProxyRefused:
+		return fmt.Sprintf("the proxy that the job names is not one that may be used: only public addresses on the ports %s are, unless the operator allows more with --egress-allow", portList(upstreamPorts))
+	case ProxyFailed:
+		return fmt.Sprintf("the proxy that the job names cannot be reached, refuses its user and password, or gives no way to %s", host)
 	case BlockedAd, BlockedTracker, BlockedURL, BlockedType:
 		return fmt.Sprintf("%s is not loaded because the job says %s", host, r)
 	}
@@ -118,4 +128,13 @@ func wrap(host string, err error) *Error {
 		r = TimedOut
 	}
 	return &Error{Reason: r, Host: host, Err: err}
+}
+
+// portList is ports as text.
+func portList(ports []uint16) string {
+	words := make([]string, len(ports))
+	for i, p := range ports {
+		words[i] = strconv.Itoa(int(p))
+	}
+	return strings.Join(words, ", ")
 }

@@ -33,7 +33,7 @@ func (p *Proxy) tunnel(c *conn, req *request) {
 		p.refuse(c, req, req.target, why)
 		return
 	}
-	origin, err := p.guard.DialContext(p.ctx, "tcp", req.target)
+	origin, err := p.reach(p.ctx, req.target)
 	if err != nil {
 		if p.ctx.Err() == nil {
 			p.refuse(c, req, req.target, wrap(req.target, err).Reason)

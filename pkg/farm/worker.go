@@ -2,6 +2,7 @@ package farm
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/tintype/tintype/api"
@@ -76,7 +77,14 @@ func (p *Process) seats(render config.Render) ([]worker.Renderer, error) {
 	if p.Seats != nil {
 		return p.Seats(render.Seats), nil
 	}
-	guard, err := egress.New(egress.Config{Allow: render.EgressAllow, DNS: render.EgressDNS})
+	lists, err := egress.LoadLists(render.Blocklists)
+	if err != nil {
+		return nil, err
+	}
+	if len(render.Blocklists) > 0 {
+		p.Log.Info("blocklists read", "kind", fmt.Sprintf("%d rules, %d lines that are none for us", lists.Rules, lists.Skipped))
+	}
+	guard, err := egress.New(egress.Config{Allow: render.EgressAllow, DNS: render.EgressDNS, Lists: lists})
 	if err != nil {
 		return nil, err
 	}

@@ -96,8 +96,8 @@ var stateOptions = []Option{
 }
 
 var networkOptions = []Option{
-	{Name: "block_ads", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Load nothing from well-known advertising hosts, or from the operator's lists."},
-	{Name: "block_trackers", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Load nothing from well-known trackers."},
+	{Name: "block_ads", Group: Blocking, Kind: Flag, Default: false, Doc: "Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded."},
+	{Name: "block_trackers", Group: Blocking, Kind: Flag, Default: false, Doc: "Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded."},
 	{Name: "hide_cookie_banners", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Reject what cookie banners ask for, so that they go away."},
 	{Name: "block_urls", Group: Blocking, Kind: List, Max: 100, Each: 1024, Doc: "Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known."},
 	{Name: "block_resources", Group: Blocking, Kind: List, Max: 13, Enum: []string{"stylesheet", "image", "media", "font", "script", "texttrack", "xhr", "fetch", "eventsource", "websocket", "manifest", "ping", "other"}, Doc: "Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`."},
@@ -107,7 +107,7 @@ var networkOptions = []Option{
 	{Name: "cookies", Group: Request, Kind: List, Max: 100, Each: 4096, Secret: true, Doc: "Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host."},
 	{Name: "authorization", Group: Request, Kind: Text, Min: 1, Max: 8192, Secret: true, Doc: "The `Authorization` header, for the page's own origin alone."},
 	{Name: "basic_auth", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[^:\x00-\x1F\x7F]+:[^\x00-\x1F\x7F]*$`, Secret: true, Doc: "`user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it."},
-	{Name: "proxy", Group: Request, Kind: Text, Min: 1, Max: 1024, Secret: true, Soon: true, Doc: "An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's."},
+	{Name: "proxy", Group: Request, Kind: Text, Min: 1, Max: 1024, Secret: true, Doc: "An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address."},
 	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Doc: "Where the browser is, for pages that ask. They are allowed to."},
 	{Name: "longitude", Group: Request, Kind: Number, Min: -180, Max: 180, Unit: "degrees", Needs: []string{"latitude"}, Doc: "With `latitude`."},
 	{Name: "accuracy", Group: Request, Kind: Number, Min: 0, Max: 100_000, Unit: "metres", Needs: []string{"latitude"}, Default: 10, Doc: "Of that place."},

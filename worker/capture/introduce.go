@@ -14,11 +14,24 @@ import (
 // introduce sets who the browser is to the page's server, and what it will not
 // load. A job that asks for none of it makes no call here.
 func (a *attempt) introduce(ctx context.Context) *job.Failure {
-	for _, step := range []func(context.Context) *job.Failure{a.identify, a.appear, a.remember, a.guard} {
+	for _, step := range []func(context.Context) *job.Failure{a.detour, a.identify, a.appear, a.remember, a.guard} {
 		if fail := step(ctx); fail != nil {
 			return fail
 		}
 	}
+	return nil
+}
+
+// detour sends what the page asks for through the job's own proxy.
+func (a *attempt) detour(context.Context) *job.Failure {
+	if a.spec.Secrets.Proxy == "" {
+		return nil
+	}
+	up, err := job.ParseUpstream(a.spec.Secrets.Proxy)
+	if err != nil { // the API let none such pass
+		return job.Fail(job.Internal, job.StageNavigate, "the proxy of the job cannot be read")
+	}
+	a.proxy.Through(up)
 	return nil
 }
 
