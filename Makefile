@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak
 
 help: ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -100,3 +100,7 @@ cluster: ## run 3 NATS, Postgres, S3, 2 schedulers, 2 APIs, 2 workers on this ma
 chaos: ## kill the parts of a farm at work, 100 times over 5,000 jobs and three seeds; audit what is left
 	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
 	@.tmp/loadtest chaos --seed 1,2,3 --jobs 5000 --kills 100 --results .tmp/chaos.jsonl $(ARGS)
+
+soak: ## render 10,000 pages, 5 of 100 hostile, and look for what grows or is left; goes on where it was interrupted
+	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
+	@.tmp/loadtest soak --state .tmp/soak.jsonl $(ARGS)

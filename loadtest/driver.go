@@ -42,7 +42,7 @@ type subject struct {
 	Browsers int      `default:"2" help:"Browsers, each with one page at a time."`
 	Fast     bool     `default:"true" negatable:"" help:"Encode PNG for speed, as the farm does."`
 	Chromium string   `default:"/usr/lib/chromium/chromium-headless-shell" help:"The binary."`
-	Flag     []string `help:"Further flags of the browser."`
+	Flag     []string `sep:"none" help:"A further flag of the browser; may be repeated."`
 }
 
 // Run answers orders from stdin until that ends.

@@ -3,6 +3,7 @@
 // that is lost, fails the run.
 //
 //	go run ./loadtest render --subjects all
+//	go run ./loadtest soak --renders 1000
 //	go run ./loadtest idle --key-file /var/lib/tintype/first.key
 //	go run ./loadtest control --clients 256 --duration 20s
 //	go run ./loadtest failover --kills 100
@@ -35,6 +36,7 @@ import (
 
 type commands struct {
 	Render   render    `cmd:"" help:"Renders of a corpus of pages: this farm beside a bare driver, a reused tab, and peers."`
+	Soak     soak      `cmd:"" help:"Render for a long time, hostile pages among the others, and look for what grows or is left."`
 	Idle     idle      `cmd:"" help:"Latency of one job at a time on an idle farm, beside a bare rod driver on the same binary."`
 	Control  control   `cmd:"" help:"Throughput, latency and CPU of the control plane on a renderer that renders nothing."`
 	Failover failover  `cmd:"" help:"How long nobody is served when the leading scheduler is killed, or with --planned stopped."`

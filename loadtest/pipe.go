@@ -66,7 +66,7 @@ func openPipe(bin string, flags []string) (_ *pipe, err error) {
 		return nil, err
 	}
 	p := &pipe{dir: dir, done: make(chan struct{}), waiting: map[int]chan reply{}, events: map[string]func(string, []byte){}}
-	p.cmd = exec.Command(bin, slices.Concat(flags, browser.Unproxied(dir))...)
+	p.cmd = exec.Command(bin, slices.Concat(browser.Unproxied(dir), flags)...)
 	p.cmd.Env = []string{"HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8"}
 	cred, err := unprivileged()
 	if err != nil {

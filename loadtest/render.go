@@ -23,6 +23,7 @@ import (
 // in its place.
 type render struct {
 	Subjects []string `default:"farm,bare,reuse" help:"Who renders: ${subjects}; or peers, or all."`
+	Variant  []string `sep:"none" help:"One more subject: the bare driver with further flags of the browser; may be repeated." placeholder:"NAME=FLAG FLAG"`
 	Clients  int      `default:"2" help:"Renders at a time. At 1 latency is what the subject adds on an idle machine."`
 	Seats    int      `default:"2" help:"Browsers, or pages at a time, of each subject."`
 	Rounds   int      `default:"3" help:"Turns of each subject, one after the other in a shuffled order."`

@@ -81,6 +81,19 @@ func (c *render) makers(ctx context.Context, skipped map[string]string) ([]maker
 			return nil, fmt.Errorf("--subjects: there is no %q: there are %s", name, strings.Join(subjectNames(), ", "))
 		}
 	}
+	for _, v := range c.Variant {
+		name, flags, ok := strings.Cut(v, "=")
+		if !ok || name == "" || flags == "" {
+			return nil, fmt.Errorf("--variant: want NAME=FLAG FLAG, not %q", v)
+		}
+		add(maker{name, func(_ context.Context, t *contest) (runner, error) {
+			var args []string
+			for _, f := range strings.Fields(flags) {
+				args = append(args, "--flag="+f)
+			}
+			return t.bare(args...)
+		}})
+	}
 	return out, nil
 }
 

@@ -112,6 +112,8 @@ func Handler() http.Handler {
 		})
 	}
 	assets(m)
+	traps(m)
+	leaks(m)
 	return m
 }
 

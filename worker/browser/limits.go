@@ -22,7 +22,8 @@ const (
 // of all browsers are counted together. The shells do not agree on the letter
 // for them.
 func limited(argv []string, counted bool) []string {
-	script := fmt.Sprintf("ulimit -c 0 && ulimit -d %d && ulimit -f %d && ulimit -n %d",
+	// A bitmap over the limit is to be refused: the signal would end the browser.
+	script := fmt.Sprintf("trap '' XFSZ && ulimit -c 0 && ulimit -d %d && ulimit -f %d && ulimit -n %d",
 		lower(unix.RLIMIT_DATA, dataMB<<20)>>10, // kB
 		lower(unix.RLIMIT_FSIZE, fileMB<<20)>>9, // blocks of 512 bytes
 		lower(unix.RLIMIT_NOFILE, files))
