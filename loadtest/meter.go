@@ -13,7 +13,7 @@ import (
 // how much memory they hold, which it looks at a few times a second.
 type meter struct {
 	root   int
-	before time.Duration
+	before map[string]time.Duration
 	busy   time.Duration // of the whole machine
 	began  time.Time
 	own    time.Duration
@@ -23,6 +23,7 @@ type meter struct {
 
 type use struct {
 	cpu    time.Duration
+	by     map[string]time.Duration // by name of the process
 	peak   int64
 	others float64 // cores that were busy with neither the subject nor us
 }
@@ -45,24 +46,26 @@ func startMeter(root int) (*meter, error) {
 		}
 	}()
 	var err error
-	m.before, err = m.cpu()
+	m.before, err = cpuOf(m.root)
 	m.busy, m.own, m.began = machineBusy(), ownCPU(), time.Now()
 	return m, err
 }
 
-func (m *meter) cpu() (sum time.Duration, err error) {
-	by, err := cpuOf(m.root)
-	for _, d := range by {
-		sum += d
-	}
-	return sum, err
-}
-
 func (m *meter) stop() (use, error) {
-	after, err := m.cpu()
+	after, err := cpuOf(m.root)
 	wall, busy, own := time.Since(m.began), machineBusy()-m.busy, ownCPU()-m.own
 	close(m.end)
-	u := use{cpu: after - m.before, peak: <-m.ended}
+	u := use{by: map[string]time.Duration{}, peak: <-m.ended}
+	for name, d := range after {
+		// A process that was collected by another counts there from then on.
+		u.by[name] = d - m.before[name]
+		u.cpu += u.by[name]
+	}
+	for name, d := range m.before {
+		if _, still := after[name]; !still {
+			u.cpu -= d
+		}
+	}
 	u.others = max(0, (busy-u.cpu-own).Seconds()/wall.Seconds())
 	return u, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"image/png"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -41,9 +42,10 @@ type render struct {
 type turn struct {
 	rps    float64
 	took   []time.Duration
-	cpu    float64 // seconds a render
-	peak   int64   // bytes
-	others float64 // cores that were busy with something else
+	cpu    float64            // seconds a render
+	by     map[string]float64 // the same by name of the process
+	peak   int64              // bytes
+	others float64            // cores that were busy with something else
 }
 
 // renderReport is one line of JSON.
@@ -60,18 +62,19 @@ type renderReport struct {
 // renderedBy is one subject: medians over its rounds. Ratios are medians of the
 // ratios within each round, against the first subject of the run.
 type renderedBy struct {
-	Name     string    `json:"name"`
-	RPS      float64   `json:"renders_per_s"`
-	Ratio    float64   `json:"renders_per_s_ratio"`
-	Took     quantiles `json:"took_ms"` // of all rounds, from the order to the picture
-	P50Ratio float64   `json:"p50_ratio"`
-	Added    float64   `json:"p50_less_first_ms"`
-	CPU      float64   `json:"cpu_s_per_render"`
-	CPURatio float64   `json:"cpu_ratio"`
-	Peak     float64   `json:"peak_mib"`
-	Others   float64   `json:"foreign_cores"`
-	Wrong    []string  `json:"wrong,omitempty"` // pictures that lack something
-	Rounds   []round   `json:"rounds"`
+	Name     string             `json:"name"`
+	RPS      float64            `json:"renders_per_s"`
+	Ratio    float64            `json:"renders_per_s_ratio"`
+	Took     quantiles          `json:"took_ms"` // of all rounds, from the order to the picture
+	P50Ratio float64            `json:"p50_ratio"`
+	Added    float64            `json:"p50_less_first_ms"`
+	CPU      float64            `json:"cpu_s_per_render"`
+	CPURatio float64            `json:"cpu_ratio"`
+	By       map[string]float64 `json:"cpu_s_by_process"`
+	Peak     float64            `json:"peak_mib"`
+	Others   float64            `json:"foreign_cores"`
+	Wrong    []string           `json:"wrong,omitempty"` // pictures that lack something
+	Rounds   []round            `json:"rounds"`
 }
 
 type round struct {
@@ -281,6 +284,10 @@ func measureTurn(ctx context.Context, s runner, list []string, clients int) (tur
 	out.rps = float64(len(list)) / wall.Seconds()
 	out.cpu = use.cpu.Seconds() / float64(len(list))
 	out.peak, out.others = use.peak, use.others
+	out.by = map[string]float64{}
+	for name, d := range use.by {
+		out.by[name] = d.Seconds() / float64(len(list))
+	}
 	return out, nil
 }
 
@@ -303,6 +310,12 @@ func (t *contest) sum(name, first string) renderedBy {
 	}
 	out.RPS, out.Ratio, out.Took = median(rps), median(ratio), summarise(all)
 	out.P50Ratio, out.Added = median(p50), median(added)
+	out.By = map[string]float64{}
+	for _, n := range mine {
+		for name, s := range n.by {
+			out.By[name] += s / float64(len(mine))
+		}
+	}
 	out.CPU, out.CPURatio, out.Peak, out.Others = median(cpu), median(cpuRatio), median(peak), median(others)
 	return out
 }
@@ -323,6 +336,13 @@ func printTable(w *os.File, r renderReport) {
 	for _, s := range r.Subjects {
 		fmt.Fprintf(w, "%-28s %9.2f %6.2f %8.0f %8.0f %6.2f %9.3f %6.2f %8.0f %8.2f\n",
 			s.Name, s.RPS, s.Ratio, s.Took.P50, s.Took.P95, s.P50Ratio, s.CPU, s.CPURatio, s.Peak, s.Others)
+		if len(s.By) > 1 {
+			fmt.Fprintf(w, "    of it")
+			for _, name := range slices.Sorted(maps.Keys(s.By)) {
+				fmt.Fprintf(w, " %s %.3f", name, s.By[name])
+			}
+			fmt.Fprintln(w)
+		}
 		for _, wrong := range s.Wrong {
 			fmt.Fprintf(w, "    %s\n", wrong)
 		}

@@ -45,8 +45,8 @@ type look struct {
 	Goroutines int            `json:"goroutines"`
 	Processes  int            `json:"processes"` // below it, Postgres left out
 	Zombies    int            `json:"zombies"`
-	Folders    int            `json:"folders"`      // of browsers
-	Temporary  int            `json:"temporary"`    // files in the system's temporary folder that have a browser's name
+	Folders    int            `json:"folders"`      // of browsers, and their locks
+	Temporary  int            `json:"temporary"`    // files in the farm's temporary folder outside of these
 	Shared     int            `json:"shared_files"` // in /dev/shm
 	Ends       map[string]int `json:"ends"`         // since the look before: page or trap=end
 }
@@ -133,6 +133,7 @@ type soaking struct {
 	farm *farmRunner
 	site string
 	name string
+	tmp  string // of the farm
 
 	mu    sync.Mutex
 	ends  map[string]int // guarded by mu
@@ -145,15 +146,24 @@ func (c *soak) run(ctx context.Context, done int) (looks []look, wrong []string,
 		return nil, nil, err
 	}
 	defer stop()
-	before := temporary()
+	// The farm's own temporary folder: what is left there, its browsers left.
+	tmp, err := os.MkdirTemp("", "tintype-soak-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o1777); err != nil { // browsers and Postgres are not root
+		return nil, nil, err
+	}
+	before := sharedFiles()
 	farm, err := startChild(ctx, childOf{
-		seats: c.Seats, real: true, args: []string{"--egress-allow", strings.TrimPrefix(site, "http://")},
+		env: []string{"TMPDIR=" + tmp}, seats: c.Seats, real: true, args: []string{"--egress-allow", strings.TrimPrefix(site, "http://")},
 		policy: "version: 1\nplans:\n- name: default\n  tier: 0\n  threads: seats\n  retention_days: 1\n",
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &soaking{soak: c, farm: &farmRunner{child: farm, client: &http.Client{}}, site: site, name: rand.Text()[:8], ends: map[string]int{}}
+	s := &soaking{soak: c, farm: &farmRunner{child: farm, client: &http.Client{}}, site: site, tmp: tmp, name: rand.Text()[:8], ends: map[string]int{}}
 	stopped := false
 	defer func() {
 		if !stopped {
@@ -180,10 +190,21 @@ func (c *soak) run(ctx context.Context, done int) (looks []look, wrong []string,
 	if err := s.farm.stop(); err != nil {
 		return looks, s.wrong, err
 	}
-	for name := range temporary() {
-		if !before[name] {
-			s.wrong = append(s.wrong, "left behind: "+name)
+	left := s.temporary()
+	shared := sharedFiles()
+	if len(shared) > len(before) { // of other browsers on this machine some pass by
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Second):
 		}
+	}
+	for name := range sharedFiles() {
+		if shared[name] && !before[name] {
+			left = append(left, name)
+		}
+	}
+	for _, name := range left {
+		s.wrong = append(s.wrong, "left behind: "+name)
 	}
 	return looks, s.wrong, nil
 }
@@ -342,7 +363,7 @@ func (s *soaking) look(ctx context.Context, done int) (look, error) {
 		if l.Goroutines, err = s.goroutines(ctx); err != nil {
 			return l, err
 		}
-		folders, _ := filepath.Glob(filepath.Join(s.farm.dir, "data", "*", "browser-*"))
+		folders, _ := filepath.Glob(filepath.Join(s.tmp, "tintype-*", "browser-*"))
 		l.Folders = len(folders)
 		if now := [4]int{l.Processes, l.Folders, l.Zombies}; now == last {
 			same++
@@ -355,17 +376,27 @@ func (s *soaking) look(ctx context.Context, done int) (look, error) {
 		return l, err
 	}
 	l.RSS = float64(kb) / 1024
-	for name := range temporary() {
-		if strings.HasPrefix(name, "/dev/shm") {
-			l.Shared++
-		} else {
-			l.Temporary++
-		}
-	}
+	l.Temporary, l.Shared = len(s.temporary()), len(sharedFiles())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.Ends, s.ends = s.ends, map[string]int{}
 	return l, nil
+}
+
+// temporary are the files in the farm's temporary folder, outside of those of
+// its browsers, by path.
+func (s *soaking) temporary() (found []string) {
+	filepath.WalkDir(s.tmp, func(path string, e os.DirEntry, err error) error { //nolint:errcheck // what cannot be read has just gone
+		switch {
+		case err != nil:
+		case e.IsDir() && strings.HasPrefix(e.Name(), "browser-"):
+			return filepath.SkipDir
+		case !e.IsDir() && !strings.HasPrefix(e.Name(), "browser-") && e.Type()&os.ModeSocket == 0:
+			found = append(found, path)
+		}
+		return nil
+	})
+	return found
 }
 
 func (s *soaking) goroutines(ctx context.Context) (n int, err error) {

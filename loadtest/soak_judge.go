@@ -51,22 +51,13 @@ func below(root int) (n, zombies int) {
 	return n, zombies
 }
 
-// temporary are the files that a browser may leave outside of its folder, by
-// path: where Chromium puts its own, and all of /dev/shm but what Postgres keeps
-// there.
-func temporary() map[string]bool {
+// sharedFiles are those in /dev/shm, by path, but what Postgres keeps there.
+func sharedFiles() map[string]bool {
 	found := map[string]bool{}
-	for _, pattern := range []string{".org.chromium.*", ".com.google.*", "org.chromium.*", "scoped_dir*", "browser-*"} {
-		names, _ := filepath.Glob(filepath.Join(os.TempDir(), pattern))
-		for _, name := range names {
-			found[name] = true
-		}
-	}
-	names, _ := filepath.Glob("/dev/shm/*")
-	hidden, _ := filepath.Glob("/dev/shm/.*")
-	for _, name := range append(names, hidden...) {
-		if base := filepath.Base(name); base != "." && base != ".." && !strings.HasPrefix(base, "PostgreSQL.") {
-			found[name] = true
+	entries, _ := os.ReadDir("/dev/shm")
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "PostgreSQL.") {
+			found[filepath.Join("/dev/shm", e.Name())] = true
 		}
 	}
 	return found

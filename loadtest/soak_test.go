@@ -22,7 +22,7 @@ func TestSoak(t *testing.T) {
 		t.Errorf("soak printed %+v", out)
 	}
 	program(t, tmp, &out, "soak", "--renders", "20", "--every", "5", "--hostile", "20", "--seats", "1", "--state", state)
-	if out.Renders != 20 || out.Hostile != 4 || out.Runs != 2 || out.Ends["page=ok"] != 16 || out.Last.Zombies != 0 || out.Last.Goroutines == 0 || out.Last.Processes == 0 {
+	if out.Renders != 20 || out.Hostile != 4 || out.Runs != 2 || out.Ends["page=ok"] != 16 || out.Last.Zombies != 0 || out.Last.Goroutines == 0 || out.Last.Processes == 0 || out.Last.Folders == 0 {
 		t.Errorf("soak printed %+v", out)
 	}
 	// What is done is done.
