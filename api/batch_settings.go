@@ -113,7 +113,8 @@ func (s *Server) judgeDefaults(c *call, in *input, defaults map[string]any) (jso
 		sub.add(in.prefix+"defaults", fmt.Sprintf("must be at most %d bytes long", maxDefaults))
 	}
 	if !slices.ContainsFunc(sources, func(name string) bool { return sub.members[name] != nil }) {
-		sub.members["html"] = "that of the line" // or it would be missed here
+		// Or it would be missed here. Markup has no host that cookies could be of.
+		sub.members["url"] = "https://that-of-the-line.invalid/"
 	}
 	by := s.terms(c.account.ID, c.plan)
 	by.partial = true
