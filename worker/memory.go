@@ -49,9 +49,14 @@ func watchMemory(b *browser.Browser, limit int64) *memoryWatch {
 func (w *memoryWatch) judge(out *capture.Outcome, odd string) string {
 	close(w.quit)
 	<-w.done
-	// The kernel may have been first, and have ended one process or all.
-	if !w.over && (out.Failure == nil || !w.browser.OutOfMemory()) {
-		return odd
+	if !w.over {
+		// The kernel may have been first, and have ended one process or all.
+		switch {
+		case !w.browser.OutOfMemory():
+			return odd
+		case out.Failure == nil: // it was not one that the picture needed
+			return "memory"
+		}
 	}
 	stage := job.StageCapture
 	if out.Failure != nil {
