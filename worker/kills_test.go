@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -33,8 +34,13 @@ func TestKills(t *testing.T) {
 	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	b := newBench(t, nil)
 	<-b.seat.Ready()
-	descriptors, threads, groups := count(t, "/proc/self/fd/*"), count(t, "/proc/self/task/*"), count(t, "/sys/fs/cgroup/*/browser-*")
+	descriptors, threads := count(t, "/proc/self/fd/*"), count(t, "/proc/self/task/*")
+	killed := map[string]bool{} // browsers, by the name of their folders and groups
 	for i := range kills {
+		living, _ := filepath.Glob(b.dir + "/browser-????????????????") // without its lock
+		for _, name := range living {
+			killed[filepath.Base(name)] = true
+		}
 		switch i % 3 {
 		case 0:
 			b.killAll("")
@@ -60,9 +66,15 @@ func TestKills(t *testing.T) {
 	if got := count(t, "/proc/self/fd/*"); got > descriptors+10 {
 		t.Errorf("%d descriptors, %d before", got, descriptors)
 	}
-	if got := count(t, "/sys/fs/cgroup/*/browser-*"); got > groups {
-		t.Errorf("%d control groups, %d before", got, groups)
+	if len(killed) != kills {
+		t.Errorf("%d browsers for %d kills", len(killed), kills)
 	}
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && killed[e.Name()] {
+			t.Errorf("left behind: %s", path)
+		}
+		return nil
+	})
 	t.Logf("%d kills; %d descriptors and %d threads, before %d and %d; %d goroutines", kills,
 		count(t, "/proc/self/fd/*"), count(t, "/proc/self/task/*"), descriptors, threads, runtime.NumGoroutine())
 }
