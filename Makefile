@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak vendor-devices
 
 help: ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -104,3 +104,6 @@ chaos: ## kill the parts of a farm at work, 100 times over 5,000 jobs and three 
 soak: ## render 10,000 pages, 5 of 100 hostile, and look for what grows or is left; goes on where it was interrupted
 	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest
 	@.tmp/loadtest soak --state .tmp/soak.jsonl $(ARGS)
+
+vendor-devices: ## write the list of devices anew from npm's playwright-core
+	sh pkg/device/vendor.sh

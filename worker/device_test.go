@@ -82,6 +82,7 @@ func TestDevices(t *testing.T) {
 		part := s.show(wide, func(spec *job.Spec) { spec.Mobile, spec.Selector = &yes, "div" })
 		s.wantSize(part, 160, 98)
 		s.wantColor(part, 150, 90, blue)
+		wantPicture(t, full, "mobile full page")
 		clip := s.show(wide, func(spec *job.Spec) { spec.Mobile, spec.Clip = &yes, "480,0,98,98" })
 		s.wantSize(clip, 32, 32)
 		s.wantColor(clip, 1, 10, blue)

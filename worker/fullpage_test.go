@@ -2,12 +2,9 @@ package worker_test
 
 import (
 	"fmt"
-	"image"
 	"image/color"
-	"image/png"
 	"io"
 	"net/http"
-	"os"
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -23,30 +20,6 @@ func stripes(n, height int) string {
 }
 
 func stripe(i int) color.RGBA { return color.RGBA{R: uint8(i), G: uint8(i >> 8), B: 128, A: 255} }
-
-// keep leaves a picture where TINTYPE_PICTURES says, to be looked at.
-func keep(t *testing.T, img image.Image) {
-	t.Helper()
-	dir := os.Getenv("TINTYPE_PICTURES")
-	if dir == "" {
-		return
-	}
-	name := ""
-	for _, c := range t.Name() {
-		if c == '/' || c == ' ' {
-			c = '-'
-		}
-		name += string(c)
-	}
-	f, err := os.Create(fmt.Sprintf("%s/%s-%dx%d.png", dir, name, img.Bounds().Dx(), img.Bounds().Dy()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := png.Encode(f, img); err != nil {
-		t.Error(err)
-	}
-}
 
 func TestFullPage(t *testing.T) {
 	m := http.NewServeMux()
@@ -109,7 +82,9 @@ func TestFullPage(t *testing.T) {
 			<div style="height:%dpx;background:#fff"></div>`
 		for mode, rest := range map[string]int{"": 17_000, "native": 1000, "stitch": 1000} {
 			img := s.show(fmt.Sprintf(page, rest), full(func(spec *job.Spec) { spec.FullPageMode, spec.SkipScroll = mode, mode == "" }))
-			keep(t, img)
+			if mode != "" {
+				wantPicture(t, img, "full page "+mode)
+			}
 			s.wantSize(img, 320, 230+rest)
 			for y, want := range map[int]color.RGBA{
 				10: blue, 199: blue, 205: {R: 255, G: 255, A: 255}, 229: {R: 255, G: 255, A: 255}, 235: white, 229 + rest: white,

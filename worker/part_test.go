@@ -39,6 +39,7 @@ func TestPartOfAPage(t *testing.T) {
 		s.wantColor(deep, 20, 16_980, blue)
 		s.wantColor(deep, 20, 16_995, green)
 		inner := s.show(page, func(spec *job.Spec) { spec.Selector = "#inner" })
+		wantPicture(t, inner, "selector")
 		s.wantSize(inner, 100, 30)
 		s.wantColor(inner, 50, 15, red)
 		for _, nothing := range []string{"#none", "#gone"} {
@@ -91,7 +92,9 @@ func TestPartOfAPage(t *testing.T) {
 						test.change(spec)
 						spec.Format = format
 					})
-					keep(t, img)
+					if format == job.PNG {
+						wantPicture(t, img, "thumbnail "+test.name)
+					}
 					s.wantSize(img, test.w, test.h)
 					for p, c := range test.at {
 						near(t, img, p.X, p.Y, c, map[job.Format]int{job.PNG: 0, job.JPEG: 10, job.WebP: webpRoom}[format])
@@ -115,7 +118,6 @@ func TestPartOfAPage(t *testing.T) {
 		page := `<body style="background:#ffd"><div style="position:absolute;left:200px;width:100px;height:200px;overflow:hidden;color:#a00;word-break:break-all">` + text(300)
 		for _, position := range []string{"entropy", "attention"} {
 			img := s.show(page, func(spec *job.Spec) { spec.ThumbWidth, spec.ThumbHeight, spec.ImgPosition = 100, 200, position })
-			keep(t, img)
 			for _, from := range []int{0, 90} { // the text begins and ends with the picture
 				inked := 0
 				for y := range 200 {

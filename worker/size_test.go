@@ -111,6 +111,9 @@ func TestPictureFormats(t *testing.T) {
 				t.Errorf("%s: alpha %d without the option", format, a>>8)
 			}
 			near(t, clear, 80, 50, red, webpRoom)
+			if format == job.PNG {
+				wantPicture(t, clear, "transparent")
+			}
 			own := s.show(`<body style="background:#0000ff">`, func(spec *job.Spec) { spec.Format, spec.Transparent = format, true })
 			near(t, own, 240, 50, blue, webpRoom)
 		}
@@ -121,6 +124,9 @@ func TestPictureFormats(t *testing.T) {
 		for _, scale := range []float64{1, 2, 1.5} {
 			img := s.show(tall, func(spec *job.Spec) { spec.Clip, spec.DeviceScaleFactor = "40,990,100,40", scale })
 			s.wantSize(img, int(100*scale), int(40*scale))
+			if scale == 2 {
+				wantPicture(t, img, "clip")
+			}
 			at := func(x, y float64) (int, int) { return int(x * scale), int(y * scale) }
 			for _, p := range []struct {
 				x, y float64

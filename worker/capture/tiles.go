@@ -20,7 +20,7 @@ const (
 	// maxTile is the largest tile, and tileSide its longest side. Chromium needs
 	// some 15 bytes a pixel, and this process 12 while one is put together and
 	// the next is read.
-	maxTile  = 8_000_000
+	maxTile  = 4_000_000
 	tileSide = 8192
 	// maxFile bounds a picture that is put together, in bytes.
 	maxFile = 200 << 20
