@@ -892,6 +892,9 @@ type HealthStatus string
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
 
+// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+type HideCookieBanners = bool
+
 // HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 type HideSelector = string
 
@@ -1089,6 +1092,9 @@ type JobRequest struct {
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
+
+	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
 	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
@@ -1509,6 +1515,7 @@ type Options struct {
 	FullPageMode          *string   `json:"full_page_mode,omitempty"`
 	FullWidth             *bool     `json:"full_width,omitempty"`
 	Height                int       `json:"height"`
+	HideCookieBanners     *bool     `json:"hide_cookie_banners,omitempty"`
 	HideSelector          *string   `json:"hide_selector,omitempty"`
 	Hover                 *string   `json:"hover,omitempty"`
 	Html                  *string   `json:"html,omitempty"`
@@ -1795,6 +1802,9 @@ type PdfRequest struct {
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
+
+	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
 	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
@@ -2329,6 +2339,9 @@ type ScreenshotRequest struct {
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
+
+	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
 	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
@@ -3112,6 +3125,7 @@ type GetPdfParams struct {
 	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
 	BlockAds              *BlockAds              `form:"block_ads,omitempty" json:"block_ads,omitempty"`
 	BlockTrackers         *BlockTrackers         `form:"block_trackers,omitempty" json:"block_trackers,omitempty"`
+	HideCookieBanners     *HideCookieBanners     `form:"hide_cookie_banners,omitempty" json:"hide_cookie_banners,omitempty"`
 	BlockUrls             *BlockUrls             `form:"block_urls,omitempty" json:"block_urls,omitempty"`
 	BlockResources        *BlockResources        `form:"block_resources,omitempty" json:"block_resources,omitempty"`
 	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`
@@ -3229,6 +3243,7 @@ type GetScreenshotParams struct {
 	FailIfContentMissing  *FailIfContentMissing  `form:"fail_if_content_missing,omitempty" json:"fail_if_content_missing,omitempty"`
 	BlockAds              *BlockAds              `form:"block_ads,omitempty" json:"block_ads,omitempty"`
 	BlockTrackers         *BlockTrackers         `form:"block_trackers,omitempty" json:"block_trackers,omitempty"`
+	HideCookieBanners     *HideCookieBanners     `form:"hide_cookie_banners,omitempty" json:"hide_cookie_banners,omitempty"`
 	BlockUrls             *BlockUrls             `form:"block_urls,omitempty" json:"block_urls,omitempty"`
 	BlockResources        *BlockResources        `form:"block_resources,omitempty" json:"block_resources,omitempty"`
 	UserAgent             *UserAgent             `form:"user_agent,omitempty" json:"user_agent,omitempty"`

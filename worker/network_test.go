@@ -120,6 +120,10 @@ func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
 		who := strings.TrimSuffix(strings.TrimPrefix(path, "/kinds-"), ".js")
 		fmt.Fprintf(w, `fetch('/kind/%[1]s-fetch');new WebSocket('ws://'+location.host+'/kind/%[1]s-websocket')`, who)
+	case path == "/banner":
+		html(`<div id="onetrust-banner-sdk" style="position:fixed;inset:0;background:#ff0000">We value your privacy
+			<button id="onetrust-accept-btn-handler" onclick="fetch('/said/accepted')">Accept all</button>
+			<button id="onetrust-reject-all-handler" onclick="this.parentNode.remove();fetch('/said/rejected')">Reject all</button></div>`)
 	case path == "/ads":
 		html(`<img src="http://ad.doubleclick.net/x.png"><script src="https://www.google-analytics.com/ga.js"></script>
 			<script>new WebSocket('wss://stats.hotjar.com/ws')</script><img src="/ad-banner.png"><img src="` + s.other + `/third.png"><img src="/image.png">`)
@@ -197,6 +201,7 @@ func TestNetwork(t *testing.T) {
 		{"block_urls", testBlockURLs},
 		{"block_ads", testBlockAds},
 		{"proxy", testProxy},
+		{"hide_cookie_banners", testBanners},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, s) })
 	}
@@ -543,4 +548,24 @@ func testProxy(t *testing.T, s *spy) {
 			}
 		}
 	}
+}
+
+func testBanners(t *testing.T, s *spy) {
+	b := &bench{TB: t, seat: s.seat, dir: s.dir}
+	img, _ := b.picture(func(spec *job.Spec) { spec.URL = s.site + "/banner" })
+	b.wantColor(img, 310, 190, red)
+	s.mu.Lock()
+	s.gotAll = map[string]string{}
+	s.mu.Unlock()
+	img, _ = b.picture(func(spec *job.Spec) { spec.URL, spec.HideCookieBanners = s.site+"/banner", true })
+	b.wantColor(img, 310, 190, blue)
+	s.mu.Lock()
+	_, rejected := s.gotAll["rejected"]
+	_, accepted := s.gotAll["accepted"]
+	s.mu.Unlock()
+	if !rejected || accepted {
+		t.Errorf("rejected %t, accepted %t", rejected, accepted)
+	}
+	img, _ = b.picture(func(spec *job.Spec) { spec.URL, spec.HideCookieBanners = s.site+"/plain", true })
+	b.wantColor(img, 310, 190, blue)
 }

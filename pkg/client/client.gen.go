@@ -884,6 +884,9 @@ type Headers map[string]string
 // Height Of the viewport. 1 to 10000 CSS pixels.
 type Height = int
 
+// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+type HideCookieBanners = bool
+
 // HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 type HideSelector = string
 
@@ -1081,6 +1084,9 @@ type JobRequest struct {
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
+
+	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
 	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
@@ -1501,6 +1507,7 @@ type Options struct {
 	FullPageMode          *string   `json:"full_page_mode,omitempty"`
 	FullWidth             *bool     `json:"full_width,omitempty"`
 	Height                int       `json:"height"`
+	HideCookieBanners     *bool     `json:"hide_cookie_banners,omitempty"`
 	HideSelector          *string   `json:"hide_selector,omitempty"`
 	Hover                 *string   `json:"hover,omitempty"`
 	Html                  *string   `json:"html,omitempty"`
@@ -1787,6 +1794,9 @@ type PdfRequest struct {
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
+
+	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
 	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
@@ -2284,6 +2294,9 @@ type ScreenshotRequest struct {
 
 	// Height Of the viewport. 1 to 10000 CSS pixels.
 	Height *Height `json:"height,omitempty"`
+
+	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
+	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
 	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`

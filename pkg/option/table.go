@@ -98,7 +98,7 @@ var stateOptions = []Option{
 var networkOptions = []Option{
 	{Name: "block_ads", Group: Blocking, Kind: Flag, Default: false, Doc: "Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded."},
 	{Name: "block_trackers", Group: Blocking, Kind: Flag, Default: false, Doc: "Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded."},
-	{Name: "hide_cookie_banners", Group: Blocking, Kind: Flag, Default: false, Soon: true, Doc: "Reject what cookie banners ask for, so that they go away."},
+	{Name: "hide_cookie_banners", Group: Blocking, Kind: Flag, Default: false, Doc: "Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer."},
 	{Name: "block_urls", Group: Blocking, Kind: List, Max: 100, Each: 1024, Doc: "Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known."},
 	{Name: "block_resources", Group: Blocking, Kind: List, Max: 13, Enum: []string{"stylesheet", "image", "media", "font", "script", "texttrack", "xhr", "fetch", "eventsource", "websocket", "manifest", "ping", "other"}, Doc: "Load nothing of these types. `xhr` and `fetch` are one to the browser, and scripts of workers are `other`."},
 

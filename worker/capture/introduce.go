@@ -14,7 +14,7 @@ import (
 // introduce sets who the browser is to the page's server, and what it will not
 // load. A job that asks for none of it makes no call here.
 func (a *attempt) introduce(ctx context.Context) *job.Failure {
-	for _, step := range []func(context.Context) *job.Failure{a.detour, a.identify, a.appear, a.remember, a.guard} {
+	for _, step := range []func(context.Context) *job.Failure{a.detour, a.identify, a.appear, a.remember, a.reject, a.guard} {
 		if fail := step(ctx); fail != nil {
 			return fail
 		}

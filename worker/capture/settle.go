@@ -53,6 +53,7 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	if fail != nil {
 		return fail
 	}
+	a.rejected(waits)
 	if a.acting {
 		if fail := a.pass(ctx, waits, firstSecond); fail != nil {
 			return fail
