@@ -124,6 +124,10 @@ func (s sheet) inked() (left, top, right, bottom float64) {
 func (s sheet) wantInked(left, top, right, bottom float64) {
 	s.t.Helper()
 	l, tp, r, b := s.inked()
+	if t, ok := s.t.(*testing.T); ok {
+		name := strings.NewReplacer("TestPaper/", "", "TestOnePage/", "one_page_").Replace(t.Name())
+		wantPicture(t, s.picture(), fmt.Sprintf("document %s %.1f %.1f", strings.ReplaceAll(name, "_", " "), left, right))
+	}
 	for i, pair := range [][2]float64{{l, left}, {tp, top}, {r, right}, {b, bottom}} {
 		if math.Abs(pair[0]-pair[1]) > 0.08 {
 			s.t.Errorf("%s of the ink is at %.2f in, want %.2f", []string{"left", "top", "right", "bottom"}[i], pair[0], pair[1])
