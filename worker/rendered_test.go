@@ -24,7 +24,7 @@ func TestEveryOptionIsRendered(t *testing.T) {
 			fields[name] = f.Name
 		}
 	}
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		if !set[fields[o.Name]] {
 			t.Errorf("no test renders with %s: one has to set %s of a spec, and to see what that changes", o.Name, fields[o.Name])
 		}

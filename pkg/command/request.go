@@ -31,7 +31,7 @@ func request(t Terminal, p config.Page, format string, options any) (req client.
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return req, fmt.Errorf("the options: %w", err)
 	}
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		if v, said := body[o.Name]; said && o.TakesFile() {
 			if body[o.Name], err = fromFiles(t, o, v); err != nil {
 				return req, err

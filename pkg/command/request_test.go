@@ -43,7 +43,7 @@ func TestEveryOptionIsAFlag(t *testing.T) {
 		}
 		help[command] = out.String()
 	}
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		command := "shot"
 		if len(o.For) == 1 && o.For[0] == "pdf" {
 			command = "pdf"

@@ -30,7 +30,8 @@ func (p *Proxy) admit(c *conn, target string) (io.Reader, bool) {
 		return c.br, true // it ends by itself
 	}
 	host := strings.TrimSuffix(target, ":443")
-	url, begin := "", io.Reader(c.br)
+	var url string
+	var begin io.Reader
 	switch {
 	case first[0] == 0x16: // a TLS handshake
 		var protocols []string

@@ -62,7 +62,6 @@ type Option struct {
 	Needs    []string // at least one of these options must be given too
 	Secret   bool     // sealed at rest, and shown to nobody again
 	Doc      string   // what it does, in Markdown, ending in a full stop
-	Soon     bool     // not in the contract yet: nothing reads it
 }
 
 // Pictures are the formats that are made of pixels.
@@ -70,11 +69,6 @@ var Pictures = []string{"png", "jpeg", "webp"}
 
 // ForFormat reports whether the option means anything for artifacts of that format.
 func (o *Option) ForFormat(format string) bool { return o.For == nil || slices.Contains(o.For, format) }
-
-// Offered are the rows of the table that something reads.
-func Offered() []Option {
-	return slices.DeleteFunc(slices.Clone(Table), func(o Option) bool { return o.Soon })
-}
 
 // TakesFile reports an option whose value the command line also reads from a
 // file, since it is long, or to be seen by nobody who lists processes.
@@ -87,9 +81,9 @@ func (o *Option) Spellings() []string {
 	return append(slices.Clone(o.Enum), slices.Sorted(maps.Keys(o.Also))...)
 }
 
-// Find is the row of that name; nil if it is not offered.
+// Find is the row of that name; nil if there is none.
 func Find(name string) *Option {
-	i := slices.IndexFunc(Table, func(o Option) bool { return o.Name == name && !o.Soon })
+	i := slices.IndexFunc(Table, func(o Option) bool { return o.Name == name })
 	if i < 0 {
 		return nil
 	}

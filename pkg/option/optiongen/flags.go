@@ -29,7 +29,7 @@ package config
 		{"PDFOptions", "are the options of a PDF", func(o *option.Option) bool { return o.ForFormat("pdf") }},
 	} {
 		fmt.Fprintf(&b, "\n// %s %s.\n// What is nil is left to the server.\ntype %s struct {\n", command.name, command.doc, command.name)
-		for _, o := range option.Offered() {
+		for _, o := range option.Table {
 			if slices.Contains(byCommand, o.Name) || !command.has(&o) {
 				continue
 			}

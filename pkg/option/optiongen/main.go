@@ -59,7 +59,7 @@ const (
 func fill(text []byte) ([]byte, error) {
 	sections := map[string]func() []string{
 		"schemas":       schemas,
-		"job":           func() []string { return properties(option.Offered(), "Format") },
+		"job":           func() []string { return properties(option.Table, "Format") },
 		"picture":       func() []string { return properties(pictures(), "ImageFormat") },
 		"pdf":           func() []string { return properties(documents(), "PdfFormat") },
 		"shown":         shown,
@@ -98,7 +98,7 @@ func fill(text []byte) ([]byte, error) {
 }
 
 func pictures() (list []option.Option) {
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		if slices.ContainsFunc(option.Pictures, o.ForFormat) {
 			list = append(list, o)
 		}
@@ -107,7 +107,7 @@ func pictures() (list []option.Option) {
 }
 
 func documents() (list []option.Option) {
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		if o.ForFormat("pdf") {
 			list = append(list, o)
 		}
@@ -155,7 +155,7 @@ func parameters(options []option.Option, format string) (lines []string) {
 var byHand = []string{"url", "html"}
 
 func schemas() (lines []string) {
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		switch {
 		case slices.Contains(byHand, o.Name):
 			continue
@@ -272,7 +272,7 @@ func schema(o option.Option) (lines []string) {
 
 // shown are the options as a job shows them.
 func shown() (lines []string) {
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		if o.Secret || o.Name == "retina" {
 			continue
 		}
@@ -332,7 +332,7 @@ func markdown() []byte {
 	var b bytes.Buffer
 	b.Write(head)
 	var group option.Group
-	for _, o := range option.Offered() {
+	for _, o := range option.Table {
 		if o.Group != group {
 			group = o.Group
 			fmt.Fprintf(&b, "\n## %s\n\n| option | value | default | what it does |\n|---|---|---|---|\n", group)
