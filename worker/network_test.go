@@ -68,6 +68,7 @@ func newSpy(t *testing.T, more ...string) *spy {
 			t.Fatal(err)
 		}
 	})
+	<-s.seat.Ready()
 	return s
 }
 
@@ -142,6 +143,7 @@ func (s *spy) see(t *testing.T, path string, change func(*job.Spec)) (said map[s
 	s.mu.Lock()
 	s.gotAll, s.asked = map[string]string{}, nil
 	s.mu.Unlock()
+	<-s.seat.Ready() // on a busy machine a browser takes longer to come than a render waits
 	b := &bench{TB: t, seat: s.seat, dir: s.dir}
 	_, e := b.picture(func(spec *job.Spec) {
 		spec.URL, spec.WaitUntil = s.site+path, job.NetworkIdle0
@@ -379,6 +381,7 @@ func (s *spy) kindsAsked(t *testing.T, change func(*job.Spec)) (asked map[string
 	s.mu.Lock()
 	s.asked = nil
 	s.mu.Unlock()
+	<-s.seat.Ready()
 	b := &bench{TB: t, seat: s.seat, dir: s.dir}
 	_, e := b.picture(func(spec *job.Spec) {
 		spec.URL, spec.WaitUntil = s.site+"/kinds", job.NetworkIdle0
