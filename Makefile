@@ -10,7 +10,7 @@ PLUGINS  := .tmp/bin
 .PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak vendor-devices
 
 help: ## print the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
 
 up: ## install what is missing, build, start, render the bundled page; Ctrl-C drains
 	@sh deploy/install.sh
