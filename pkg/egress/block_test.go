@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tintype/tintype/pkg/job"
 )
@@ -150,6 +151,37 @@ func TestBlockedHosts(t *testing.T) {
 	}
 	if blocked := p.Stats().Blocked; len(blocked) != 2 || blocked[0] != (job.Resource{URL: plain, Reason: "block_ads"}) {
 		t.Errorf("blocked %+v", blocked)
+	}
+}
+
+// TestLongURLs: a page can spell a URL that takes its rules time by its square,
+// or that would, if they looked at all of it again at each word.
+func TestLongURLs(t *testing.T) {
+	lists := lists(t, "", "/ads/*/track.", "-banner*=click&", "||example.com^*/pixel*.gif|")
+	judge := func(path string) Reason {
+		return lists.url(ListedRequest{URL: "http://example.com/" + path, Host: "example.com", Type: "image", Page: "example.org"}, true, true)
+	}
+	for path, want := range map[string]Reason{
+		"ads/x/track.js": BlockedAd, "a/ads/ads/track.": BlockedAd, "ads/track.js": "", "x-banner-banner=click&": BlockedAd,
+		"a/pixel/pixel.gif": BlockedAd, "x/pixel.png/pixel.gif": BlockedAd, "a/pixel.gif?": "",
+	} {
+		if got := judge(path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, part := range []string{"ads/track/", "-banner/click/", "a.", "/pixel.gif/"} {
+			if why := judge(strings.Repeat(part, 2<<20/len(part))); why != "" {
+				t.Errorf("%s: %q", part, why)
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second): // it takes milliseconds, or hours
+		t.Fatal("a long URL takes too long")
 	}
 }
 

@@ -108,7 +108,7 @@ func (f *filter) matches(r ListedRequest, url string, foreign bool) bool {
 	}
 	switch {
 	case f.start:
-		return f.from(url, 0)
+		return f.match(url, 0, false)
 	case f.domain:
 		_, rest, ok := strings.Cut(url, "://")
 		if !ok {
@@ -116,7 +116,7 @@ func (f *filter) matches(r ListedRequest, url string, foreign bool) bool {
 		}
 		at := len(url) - len(rest)
 		for hostEnd := at + strings.IndexAny(rest+"/", "/?#:"); at < hostEnd; {
-			if f.from(url, at) {
+			if f.match(url, at, false) {
 				return true
 			}
 			dot := strings.IndexByte(url[at:hostEnd], '.')
@@ -127,22 +127,19 @@ func (f *filter) matches(r ListedRequest, url string, foreign bool) bool {
 		}
 		return false
 	}
-	for at := range len(url) {
-		if f.from(url, at) {
-			return true
-		}
-	}
-	return false
+	return f.match(url, 0, true)
 }
 
 func underOne(host string, names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return host == n || strings.HasSuffix(host, "."+n) })
 }
 
-// from matches the parts with the first of them at that place. What is between
-// two parts is anything, so the leftmost place for each is as good as any; but
-// the last of a rule that ends with the URL must stand there.
-func (f *filter) from(url string, at int) bool {
+// match matches the parts from that place on; the first stands right there,
+// unless it may come later. What is between two parts is anything, so the
+// leftmost place for each is as good as any, and nothing is tried again: a URL
+// is a stranger's, and its length may cost no more than once. The last of a
+// rule that ends with the URL must stand there.
+func (f *filter) match(url string, at int, later bool) bool {
 	for i, part := range f.parts {
 		last := f.end && i == len(f.parts)-1
 		found := -1
@@ -152,7 +149,7 @@ func (f *filter) from(url string, at int) bool {
 				found = p + n
 				break
 			}
-			if i == 0 {
+			if i == 0 && !later {
 				break
 			}
 		}
@@ -234,12 +231,16 @@ func (f *filter) words() (words []string) {
 	return words
 }
 
+// maxJudged is as much of a URL as rules look at. A page can make one of
+// megabytes, and each rule without a word of its own walks through it.
+const maxJudged = 8 << 10
+
 // find gives a rule that ok allows and the request matches; nil without one.
 func (x *ruleIndex) find(r ListedRequest, foreign bool, ok func(*filter) bool) *filter {
 	if x.size == 0 {
 		return nil
 	}
-	url := strings.ToLower(r.URL)
+	url := strings.ToLower(r.URL[:min(len(r.URL), maxJudged)])
 	r.Page = canonicalHost(r.Page)
 	try := func(rules []*filter) *filter {
 		for _, f := range rules {
@@ -249,13 +250,15 @@ func (x *ruleIndex) find(r ListedRequest, foreign bool, ok func(*filter) bool) *
 		}
 		return nil
 	}
+	tried := map[string]bool{} // words that a URL says again and again
 	for start := 0; start < len(url); {
 		end := start
 		for end < len(url) && isWord(url[end]) {
 			end++
 		}
-		if end-start >= 3 {
-			if f := try(x.byWord[url[start:end]]); f != nil {
+		if word := url[start:end]; len(word) >= 3 && len(x.byWord[word]) > 0 && !tried[word] {
+			tried[word] = true
+			if f := try(x.byWord[word]); f != nil {
 				return f
 			}
 		}
