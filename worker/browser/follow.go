@@ -100,21 +100,37 @@ func (f *follower) hear(e event) {
 	f.queue <- attached{session: to.Session, kind: Kind(to.Target.Type)} // has room for all
 }
 
-// run tells each target in turn.
+// run tells each target in turn, until stop or the end of the browser, whose
+// tabs nobody closes one by one.
 func (f *follower) run() {
 	defer close(f.done)
-	c := f.tab.browser.client
-	for a := range f.queue {
-		f.mu.Lock()
-		tells := slices.Clone(f.tells)
-		f.mu.Unlock()
-		var calls []proto.Request
-		for _, tell := range tells {
-			calls = append(calls, tell(a.kind)...)
+	for {
+		select {
+		case a, more := <-f.queue:
+			if !more {
+				return
+			}
+			f.inform(a)
+		case <-f.tab.Gone():
+			return
 		}
-		for _, call := range append(calls, follow, proto.RuntimeRunIfWaitingForDebugger{}) {
-			c.send(a.session, call.ProtoReq(), call, false)
-		}
+	}
+}
+
+// inform tells one target what all have to say to it, and lets it run.
+func (f *follower) inform(a attached) {
+	f.mu.Lock()
+	tells, over := slices.Clone(f.tells), f.over
+	f.mu.Unlock()
+	if over { // a browser that reads no more would be waited for once for each
+		return
+	}
+	var calls []proto.Request
+	for _, tell := range tells {
+		calls = append(calls, tell(a.kind)...)
+	}
+	for _, call := range append(calls, follow, proto.RuntimeRunIfWaitingForDebugger{}) {
+		f.tab.browser.client.send(a.session, call.ProtoReq(), call, false)
 	}
 }
 

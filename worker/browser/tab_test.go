@@ -51,6 +51,25 @@ func TestCrashTwice(t *testing.T) {
 	})
 }
 
+// TestFollowEndsWithTheBrowser: a browser that is killed takes its tabs along,
+// and nobody closes them.
+func TestFollowEndsWithTheBrowser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := newTestTab()
+		if err := tab.Follow(t.Context(), func(Kind) []proto.Request { return nil }); err == nil {
+			t.Error("a browser that nobody speaks to has answered")
+		}
+		close(tab.browser.client.done)
+		synctest.Wait()
+		select {
+		case <-tab.follower.done:
+		default:
+			t.Error("it goes on to follow")
+			tab.follower.stop()
+		}
+	})
+}
+
 // TestConsoleForgesNothing has a page write Chromium's own words for a full
 // heap to its console, which Chromium writes to stderr, and the page of the
 // next job crash for another reason.
