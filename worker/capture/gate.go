@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-rod/rod/lib/proto"
 
@@ -32,11 +33,16 @@ type gate struct {
 	listed  bool     // the lists are asked for
 	page    string   // host of the page; owned by serve
 	queue   chan json.RawMessage
+	waiting atomic.Int64 // bytes in queue
+	over    atomic.Bool  // what still waits is not answered
 }
 
-// maxHeld bounds the requests that wait for the gate. What comes beyond it is
-// never let go.
-const maxHeld = 4096
+// What waits for the gate is bounded in requests and in bytes, since a page can
+// ask for URLs of megabytes. What comes beyond that is never let go.
+const (
+	maxHeld      = 4096
+	maxHeldBytes = 32 << 20
+)
 
 // guard sets up the gate, and the proxy's part of it.
 func (a *attempt) guard(ctx context.Context) *job.Failure {
@@ -63,6 +69,7 @@ func (a *attempt) guard(ctx context.Context) *job.Failure {
 	go func() { defer close(done); g.serve() }()
 	a.closers = append(a.closers, func() {
 		a.tab.Unpause()
+		g.over.Store(true) // or a browser that reads no more would be waited for once for each
 		close(g.queue)
 		<-done
 	})
@@ -153,17 +160,23 @@ func (h *held) kind() string {
 
 // hold takes a request from the browser's reader, which must not wait.
 func (g *gate) hold(params json.RawMessage) {
-	select {
-	case g.queue <- params:
-	default:
+	size := int64(len(params))
+	if g.waiting.Add(size) <= maxHeldBytes {
+		select {
+		case g.queue <- params:
+			return
+		default:
+		}
 	}
+	g.waiting.Add(-size)
 }
 
 // serve answers until the queue is closed.
 func (g *gate) serve() {
 	for params := range g.queue {
+		g.waiting.Add(-int64(len(params)))
 		var h held
-		if json.Unmarshal(params, &h) != nil {
+		if g.over.Load() || json.Unmarshal(params, &h) != nil {
 			continue
 		}
 		if why := g.judge(&h); why != "" {
