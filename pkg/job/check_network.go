@@ -46,13 +46,25 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 
 // checkIdentity checks who and where the browser says it is.
 func (s *Spec) checkIdentity(bad func(field, format string, args ...any)) {
-	// LoadLocation takes "Local" for the server's own zone.
-	if _, err := time.LoadLocation(s.TZ); err != nil || s.TZ == "Local" {
+	if !isZone(s.TZ) {
 		bad("tz", "must be the name of a time zone in the IANA database, such as Europe/Berlin, not %q", CleanText(s.TZ))
 	}
 	if s.AcceptLang != "" && len(Languages(s.AcceptLang)) == 0 {
 		bad("accept_lang", "names no language: give tags such as de-DE,de;q=0.9,en;q=0.8")
 	}
+}
+
+// isZone reports a name that every browser knows, and the empty one.
+func isZone(name string) bool {
+	// LoadLocation takes "Local" for the server's own zone, and finds what else
+	// lies in the system's folder: names for that zone, and two more copies of
+	// the database.
+	switch dir, _, _ := strings.Cut(name, "/"); dir {
+	case "Local", "localtime", "posixrules", "posix", "right":
+		return false
+	}
+	_, err := time.LoadLocation(name)
+	return err == nil
 }
 
 // refusedHeaders are those that a job may not set, each with the way out. They

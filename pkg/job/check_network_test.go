@@ -44,10 +44,12 @@ func TestParseCookie(t *testing.T) {
 		"a=b; Domain=.Example.COM; Path=/x; Secure; HttpOnly; SameSite=none; Expires=Wed, 21 Oct 2026 07:28:00 GMT; Max-Age=5": {
 			Name: "a", Value: "b", Domain: "example.com", Path: "/x", Secure: true, HTTPOnly: true, SameSite: "None",
 		},
-		"__Host-a=b;secure;path=/": {Name: "__Host-a", Value: "b", Path: "/", Secure: true},
-		"a=b; Domain=127.0.0.1":    {Name: "a", Value: "b", Path: "/", Domain: "127.0.0.1"},
-		"a=b; Domain=büro.example": {Name: "a", Value: "b", Path: "/", Domain: "xn--bro-hoa.example"},
-		"a=grüße":                  {Name: "a", Value: "grüße", Path: "/"},
+		"__Host-a=b;secure;path=/":              {Name: "__Host-a", Value: "b", Path: "/", Secure: true},
+		"__Http-a=b; Secure; HttpOnly; Path=/x": {Name: "__Http-a", Value: "b", Path: "/x", Secure: true, HTTPOnly: true},
+		"__Host-Http-a=b; Secure; HttpOnly":     {Name: "__Host-Http-a", Value: "b", Path: "/", Secure: true, HTTPOnly: true},
+		"a=b; Domain=127.0.0.1":                 {Name: "a", Value: "b", Path: "/", Domain: "127.0.0.1"},
+		"a=b; Domain=büro.example":              {Name: "a", Value: "b", Path: "/", Domain: "xn--bro-hoa.example"},
+		"a=grüße":                               {Name: "a", Value: "grüße", Path: "/"},
 	} {
 		got, err := ParseCookie(line)
 		if err != nil {
@@ -61,6 +63,7 @@ func TestParseCookie(t *testing.T) {
 	for _, line := range []string{
 		"", "secretvalue", "=secretvalue", "a b=secretvalue", "a=secretvalue\r\nSet-Cookie: x=y", "a=secretvalue\x00",
 		"a=secretvalue; Domain=", "a=secretvalue; Path=x", "a=secretvalue; SameSite=Sometimes", "a=secretvalue; SameSite=None",
+		"__Http-a=secretvalue; Secure", "__http-a=secretvalue; HttpOnly", "__Host-Http-a=secretvalue; Secure; Path=/", "__Host-Http-a=secretvalue; Secure; HttpOnly; Domain=example.com",
 		"__Secure-a=secretvalue", "__Host-a=secretvalue; Secure; Path=/x", "__Host-a=secretvalue; Secure; Domain=example.com",
 		"a=secretvalue; Domain=com", "a=secretvalue; Domain=exa mple.com",
 		"a=secretvalue; Domain=example.com/x", "a=secretvalue; Domain=example.com:80", "a=secretvalue; Domain=user@example.com",
@@ -114,6 +117,10 @@ func TestNetworkRules(t *testing.T) {
 		{"nothing", Spec{URL: url}, ""},
 		{"zone", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "Europe/Berlin"}}, ""},
 		{"own zone", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "Local"}}, "tz"},
+		{"the system's zone", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "localtime"}}, "tz"},
+		{"the system's rules", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "posixrules"}}, "tz"},
+		{"another copy", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "posix/Europe/Berlin"}}, "tz"},
+		{"a copy with leap seconds", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "right/Europe/Berlin"}}, "tz"},
 		{"no zone", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "Mars/Olympus"}}, "tz"},
 		{"path as zone", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "../../etc/passwd"}}, "tz"},
 		{"languages", Spec{URL: url, SpecNetwork: SpecNetwork{AcceptLang: "de-DE,de;q=0.9"}}, ""},

@@ -90,6 +90,8 @@ func (c *Cookie) check() error {
 		return errors.New("has a name that begins with __Secure- and is not Secure, which browsers drop")
 	case strings.HasPrefix(lower, "__host-") && (!c.Secure || c.Path != "/" || c.Domain != ""):
 		return errors.New("has a name that begins with __Host- and is not Secure with Path=/ and without Domain, which browsers drop")
+	case (strings.HasPrefix(lower, "__http-") || strings.HasPrefix(lower, "__host-http-")) && (!c.Secure || !c.HTTPOnly):
+		return errors.New("has a name that begins with __Http- or __Host-Http- and is not Secure and HttpOnly, which browsers drop")
 	case c.Domain == "":
 		return nil
 	}
