@@ -76,7 +76,8 @@ func convert(ctx context.Context, source []byte) (string, error) {
 		goldmark.WithParserOptions(parser.WithInlineParsers(util.Prioritized(patience{ctx}, 0))),
 		goldmark.WithRendererOptions(render.WithUnsafe()),
 	)
-	root := md.Parser().Parse(&patientReader{Reader: text.NewReader(source), ctx: ctx})
+	root := md.Parser().Parse(&patientReader{Reader: text.NewReader(source), ctx: ctx},
+		parser.WithContext(&patientContext{Context: parser.NewContext(), ctx: ctx}))
 	var body bytes.Buffer
 	if err := md.Renderer().Render(&body, source, root); err != nil {
 		return "", fmt.Errorf("markdown: %w", err)
@@ -124,6 +125,20 @@ func (r *patientReader) PeekLine() ([]byte, text.Segment) {
 		panic(errSlow)
 	}
 	return r.Reader.PeekLine()
+}
+
+// A patientContext panics when its time is over: a paragraph of nothing but
+// definitions of links is read in one go, whose time goes by the square.
+type patientContext struct {
+	parser.Context
+	ctx context.Context
+}
+
+func (c *patientContext) AddReference(ref parser.Reference) {
+	if c.ctx.Err() != nil {
+		panic(errSlow)
+	}
+	c.Context.AddReference(ref)
 }
 
 // patience is a parser of inline marks that finds none, and panics when its

@@ -15,9 +15,10 @@ import (
 func TestIntricateMarkdown(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for name, source := range map[string]string{
-		"quotes":   strings.Repeat("> ", 130_000),
-		"brackets": strings.Repeat("[a](", 65_000),
-		"lists":    strings.Repeat("* > ", 65_000),
+		"quotes":      strings.Repeat("> ", 130_000),
+		"brackets":    strings.Repeat("[a](", 65_000),
+		"lists":       strings.Repeat("* > ", 65_000),
+		"definitions": strings.Repeat("[a]: b\n", 37_000),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if _, err := fromMarkdown(ctx, source); !errors.Is(err, errSlow) {
