@@ -28,6 +28,7 @@ func TestDeviceOfAJob(t *testing.T) {
 		{`"device":"iPhone 15","landscape":true`, 734, 343, 3, true},
 		{`"device":"iPhone 15","width":500,"mobile":false`, 500, 659, 3, false},
 		{`"device":"iPhone 15","retina":true`, 393, 659, 2, true},
+		{`"device":"iPhone 15","retina":false`, 393, 659, 3, true},
 		{`"device":"iPhone 15","device_scale_factor":1`, 393, 659, 1, true},
 		{`"device":"Desktop Chrome"`, 1280, 720, 1, false},
 	} {

@@ -39,7 +39,8 @@ func (s *Spec) checkSize() (errs []*FieldError) {
 }
 
 // Wear gives the spec what the device says, but for the options that the request
-// says itself. A device that is not known changes nothing; Normalize refuses it.
+// says itself; retina: true is put over it by the caller. A device that is not
+// known changes nothing; Normalize refuses it.
 func (s *Spec) Wear(said func(option string) bool) {
 	d := device.Find(s.Device)
 	if d == nil {
@@ -54,7 +55,7 @@ func (s *Spec) Wear(said func(option string) bool) {
 	if !said("height") {
 		s.Height = d.Height
 	}
-	if !said("device_scale_factor") && !said("retina") {
+	if !said("device_scale_factor") {
 		s.DeviceScaleFactor = d.DeviceScaleFactor
 	}
 	if s.Mobile == nil {
