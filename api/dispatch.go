@@ -79,9 +79,9 @@ func (s *Server) dispatch(routes []route) http.Handler {
 			case err != nil:
 				s.refuse(a, r, err)
 			case head:
-				s.wrongMethod(a, r, http.MethodGet) // it would render a page to show nothing
+				s.wrongMethod(a, r, "GET, POST") // it would render a page to show nothing
 			default:
-				s.unrouted(a, r, inner)
+				s.unrouted(a, r, inner, mux)
 			}
 			return
 		}
@@ -209,14 +209,22 @@ func (s *Server) admit(r *http.Request, rt *route, c *call) (err error) {
 
 // unrouted answers a request that has no route: 405 where the path has other
 // methods, 404 otherwise.
-func (s *Server) unrouted(w *answer, r *http.Request, inner http.Handler) {
+func (s *Server) unrouted(w *answer, r *http.Request, inner http.Handler, mux *http.ServeMux) {
 	probe := &statusOnly{header: make(http.Header)}
 	inner.ServeHTTP(probe, r)
 	if probe.status != http.StatusMethodNotAllowed {
 		writeProblem(w, r, fault.New(fault.NotFound, "there is nothing at this path; /openapi.yaml lists what there is"), w.request)
 		return
 	}
-	s.wrongMethod(w, r, probe.header.Get("Allow"))
+	allow := probe.header.Get("Allow")
+	get := r.Clone(r.Context())
+	get.Method = http.MethodGet
+	if h, _ := mux.Handler(get); h != nil {
+		if to, ok := h.(routed); ok && to.op.renders() {
+			allow = strings.Replace(allow, "HEAD, ", "", 1) // the mux takes it for a part of GET
+		}
+	}
+	s.wrongMethod(w, r, allow)
 }
 
 func (s *Server) wrongMethod(w *answer, r *http.Request, allow string) {

@@ -99,6 +99,7 @@ func TestEveryAnswerIsAProblem(t *testing.T) {
 		{"GET", "/v1/../metrics", 404, "not_found", ""},
 		{"PUT", "/v1/jobs", 405, "method_not_allowed", "GET, HEAD, POST"},
 		{"POST", "/v1/jobs/job_x/result", 405, "method_not_allowed", "DELETE, GET, HEAD"},
+		{"DELETE", "/v1/screenshot", 405, "method_not_allowed", "GET, POST"},
 		{"POST", "/", 405, "method_not_allowed", "GET, HEAD"},
 	} {
 		a := f.do(tc.method, tc.target, "", header{"Authorization": ""})

@@ -110,7 +110,7 @@ func TestBadRenders(t *testing.T) {
 	f.do("POST", "/v1/screenshot", `{"url":"https://e.com/","format":"pdf"}`).problem(t, 400, "invalid_input")
 	f.do("POST", "/v1/screenshot?url=https://e.com/", `{"url":"https://e.com/"}`).problem(t, 400, "invalid_input")
 	f.do("POST", "/v1/pdf", `{"url":"https://e.com/","format":"jpeg"}`).problem(t, 400, "invalid_input")
-	if a := f.do("HEAD", "/v1/screenshot?url=https://e.com/", ""); a.Code != 405 || a.Header().Get("Allow") != "GET" {
+	if a := f.do("HEAD", "/v1/screenshot?url=https://e.com/", ""); a.Code != 405 || a.Header().Get("Allow") != "GET, POST" {
 		t.Errorf("HEAD: %d %v", a.Code, a.Header())
 	}
 	if len(f.leader.records) > 0 {
