@@ -122,6 +122,28 @@ func TestNotOffered(t *testing.T) {
 	}
 }
 
+// All that is wrong with headers and cookies is told, each by its own pointer.
+func TestWrongHeadersAndCookies(t *testing.T) {
+	f := newFarm(t)
+	pointers := func(p Problem) (told []string) {
+		for _, e := range *p.Errors {
+			told = append(told, e.Pointer+": "+e.Detail)
+		}
+		return told
+	}
+	body := `{"url":"https://example.com/","headers":{"Host":"a","X-Ok":"b","a/b":"c"},"cookies":["sid=1","sid"]}`
+	got := strings.Join(pointers(f.do("POST", "/v1/jobs", body).problem(t, 400, "invalid_input")), "\n")
+	for _, want := range []string{"/headers/Host: may not be set as a header; it goes with the URL", "/headers/a~1b: is no name", "/cookies/1: wants name=value"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+	got = strings.Join(pointers(f.do("GET", "/v1/screenshot?url=https://example.com/&headers=X-Ok", "").problem(t, 400, "invalid_input")), "\n")
+	if want := "headers/0: does not have the form it must have: `Name: value`."; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // Every option that is offered is in the contract, wherever its formats are, and
 // in docs/options.md.
 func TestEveryOptionIsInTheContract(t *testing.T) {

@@ -26,8 +26,7 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 			err = errors.New("names no Domain, and markup has no host of its own that it could be of")
 		}
 		if err != nil {
-			bad("cookies", "entry %d %s", i+1, err)
-			break
+			bad("cookies/"+strconv.Itoa(i), "%s", err)
 		}
 	}
 	if p := s.Secrets.Proxy; p != "" {
@@ -37,8 +36,7 @@ func (s *Spec) checkNetwork() (errs []*FieldError) {
 	}
 	for i, p := range s.BlockURLs {
 		if strings.TrimSpace(p) == "" {
-			bad("block_urls", "entry %d is empty: give a pattern such as *.example.com/ads/*", i+1)
-			break
+			bad("block_urls/"+strconv.Itoa(i), "is empty: give a pattern such as *.example.com/ads/*")
 		}
 	}
 	return errs
@@ -82,6 +80,9 @@ var refusedHeaders = map[string]string{
 // refusedPrefixes are the beginnings of further such names.
 var refusedPrefixes = []string{"proxy-", "sec-", "x-aws-ec2-metadata-"}
 
+// pointerEscape writes a name as a part of a JSON Pointer (RFC 6901 section 3).
+var pointerEscape = strings.NewReplacer("~", "~0", "/", "~1")
+
 // checkHeaders checks what is sent to the page's own origin alone.
 func (s *Spec) checkHeaders(bad func(field, format string, args ...any)) {
 	secret := &s.Secrets
@@ -112,8 +113,7 @@ func (s *Spec) checkHeaders(bad func(field, format string, args ...any)) {
 			given["headers: Authorization"] = true
 		}
 		if problem != "" {
-			bad("headers", "%s %s", shown(name), problem)
-			break
+			bad("headers/"+pointerEscape.Replace(name), "%s", problem)
 		}
 		seen[lower] = true
 	}

@@ -125,13 +125,13 @@ func TestNetworkRules(t *testing.T) {
 		{"path as zone", Spec{URL: url, SpecNetwork: SpecNetwork{TZ: "../../etc/passwd"}}, "tz"},
 		{"languages", Spec{URL: url, SpecNetwork: SpecNetwork{AcceptLang: "de-DE,de;q=0.9"}}, ""},
 		{"no language", Spec{URL: url, SpecNetwork: SpecNetwork{AcceptLang: "*, 12"}}, "accept_lang"},
-		{"empty pattern", Spec{URL: url, SpecNetwork: SpecNetwork{BlockURLs: []string{"*.x", " "}}}, "block_urls"},
+		{"empty pattern", Spec{URL: url, SpecNetwork: SpecNetwork{BlockURLs: []string{"*.x", " "}}}, "block_urls/1"},
 		{"header", Spec{URL: url, Secrets: header("X-Api-Key", "secretvalue")}, ""},
 		{"header of markup", Spec{HTML: "<p>", Secrets: header("X-Api-Key", "secretvalue")}, "headers"},
-		{"line break", Spec{URL: url, Secrets: header("X-A", "secretvalue\r\nHost: x")}, "headers"},
-		{"line break in a name", Spec{URL: url, Secrets: header("X-A\r\nB", "secretvalue")}, "headers"},
-		{"slash in a name", Spec{URL: url, Secrets: header("a/b", "secretvalue")}, "headers"},
-		{"twice", Spec{URL: url, Secrets: Secrets{Headers: map[string]string{"X-A": "secretvalue", "x-a": "2"}}}, "headers"},
+		{"line break", Spec{URL: url, Secrets: header("X-A", "secretvalue\r\nHost: x")}, "headers/X-A"},
+		{"line break in a name", Spec{URL: url, Secrets: header("X-A\r\nB", "secretvalue")}, "headers/X-A\r\nB"},
+		{"slash in a name", Spec{URL: url, Secrets: header("a/b", "secretvalue")}, "headers/a~1b"},
+		{"twice", Spec{URL: url, Secrets: Secrets{Headers: map[string]string{"X-A": "secretvalue", "x-a": "2"}}}, "headers/x-a"},
 		{"own authorization", Spec{URL: url, Secrets: header("Authorization", "Bearer secretvalue")}, ""},
 		{"authorization", Spec{URL: url, Secrets: Secrets{Authorization: "Bearer secretvalue"}}, ""},
 		{"two authorizations", Spec{URL: url, Secrets: Secrets{Authorization: "Bearer secretvalue", BasicAuth: "a:secretvalue"}}, ""},
@@ -139,8 +139,9 @@ func TestNetworkRules(t *testing.T) {
 		{"authorization of markup", Spec{HTML: "<p>", Secrets: Secrets{BasicAuth: "a:secretvalue"}}, "basic_auth"},
 		{"bad authorization", Spec{URL: url, Secrets: Secrets{Authorization: "secretvalue\n"}}, "authorization"},
 		{"cookie", Spec{URL: url, Secrets: Secrets{Cookies: []string{"a=secretvalue"}}}, ""},
-		{"bad cookie", Spec{URL: url, Secrets: Secrets{Cookies: []string{"a=1", "secretvalue"}}}, "cookies"},
-		{"cookie of markup", Spec{HTML: "<p>", Secrets: Secrets{Cookies: []string{"a=secretvalue"}}}, "cookies"},
+		{"bad cookie", Spec{URL: url, Secrets: Secrets{Cookies: []string{"a=1", "secretvalue"}}}, "cookies/1"},
+		{"all at once", Spec{URL: url, Secrets: Secrets{Cookies: []string{"secretvalue", "a=1", "=secretvalue"}, Headers: map[string]string{"Host": "x", "TE": "x", "X-A": "y"}}}, "headers/Host headers/TE cookies/0 cookies/2"},
+		{"cookie of markup", Spec{HTML: "<p>", Secrets: Secrets{Cookies: []string{"a=secretvalue"}}}, "cookies/0"},
 		{"cookie of a domain for markup", Spec{HTML: "<p>", Secrets: Secrets{Cookies: []string{"a=secretvalue; Domain=example.com"}}}, ""},
 		{"proxy", Spec{URL: url, Secrets: Secrets{Proxy: "a:secretvalue@proxy.example:8080"}}, ""},
 		{"bad proxy", Spec{URL: url, Secrets: Secrets{Proxy: "secretvalue"}}, "proxy"},
@@ -166,7 +167,7 @@ func TestNetworkRules(t *testing.T) {
 		for _, e := range s.checkNetwork() {
 			fields = append(fields, e.Field)
 		}
-		if !slices.Equal(fields, []string{"headers"}) {
+		if !slices.Equal(fields, []string{"headers/" + name}) {
 			t.Errorf("%s: refused %v", name, fields)
 		}
 	}

@@ -142,7 +142,7 @@ func properties(options []option.Option, format string) (lines []string) {
 func parameters(options []option.Option, format string) (lines []string) {
 	for _, o := range options {
 		if o.Kind == option.Object {
-			lines = append(lines, fmt.Sprintf(`- {name: %s, in: query, schema: {type: array, maxItems: %s, items: {type: string, pattern: "^[^:]+:"}}, description: "Each as `+"`Name: value`"+`."}`, o.Name, number(o.Max)))
+			lines = append(lines, fmt.Sprintf(`- {name: %s, in: query, schema: {type: array, maxItems: %s, items: {type: string, pattern: "^[^:]+:", description: "`+"`Name: value`"+`."}}, description: "Each as `+"`Name: value`"+`."}`, o.Name, number(o.Max)))
 			continue
 		}
 		lines = append(lines, fmt.Sprintf(`- {name: %s, in: query, schema: {$ref: "#/components/schemas/%s"}}`, o.Name, component(o.Name, format)))
