@@ -46,6 +46,9 @@ func request(t Terminal, p config.Page, format string, options any) (req client.
 		if path == "" {
 			continue
 		}
+		if rest, ok := strings.CutPrefix(path, "@"); ok && rest != "" {
+			path = rest // as the flags that take a text or a file write it
+		}
 		if body[name], err = t.read("--"+name, path); err != nil {
 			return req, err
 		}
@@ -161,6 +164,9 @@ func formatFor(format, output string) (string, error) {
 			if ext == f.Ext() || ext == "."+string(f) {
 				format = string(f)
 			}
+		}
+		if why := option.FormatElsewhere(strings.TrimPrefix(ext, ".")); why != "" {
+			return "", &Usage{fmt.Sprintf("-o %s: the format %s %s; or name one with --format", output, strings.TrimPrefix(ext, "."), why)}
 		}
 	}
 	if format == string(job.PDF) {

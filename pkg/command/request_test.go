@@ -125,6 +125,21 @@ func TestOptionsFromFiles(t *testing.T) {
 	}
 }
 
+// --html and --markdown take the name of a file, and that with the @ of other
+// flags too.
+func TestSourcesFromFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "page")
+	if err := os.WriteFile(path, []byte("# Hi"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, "@" + path} {
+		req, err := request(Terminal{}, config.Page{Markdown: name}, "png", struct{}{})
+		if err != nil || req.Markdown == nil || *req.Markdown != "# Hi" {
+			t.Errorf("%s: %v, %v", name, req.Markdown, err)
+		}
+	}
+}
+
 func TestFormatFor(t *testing.T) {
 	for _, c := range []struct{ format, output, want string }{
 		{"", "", "png"},
@@ -135,6 +150,9 @@ func TestFormatFor(t *testing.T) {
 		{"", "a.pdf", "error"},
 		{"pdf", "", "error"},
 		{"", "a.xyz", "png"},
+		{"", "a.gif", "error"},
+		{"", "a.AVIF", "error"},
+		{"png", "a.gif", "png"},
 	} {
 		got, err := formatFor(c.format, c.output)
 		if err != nil {

@@ -73,7 +73,8 @@ var renamed = map[string]string{
 	"nativePageRanges": "pdf_page_range", "pageRanges": "pdf_page_range", "paperWidth": "pdf_page_width", "paperHeight": "pdf_page_height",
 	"marginTop": "pdf_margin_top", "marginRight": "pdf_margin_right", "marginBottom": "pdf_margin_bottom", "marginLeft": "pdf_margin_left",
 	"headerTemplate": "pdf_header", "footerTemplate": "pdf_footer", "generateDocumentOutline": "pdf_outline", "generateTaggedPdf": "pdf_tagged",
-	"pdf_width": "pdf_page_width", "pdf_height": "pdf_page_height",
+	"failOnHttpStatusCodes": "fail_on_4xx, and fail_on_5xx", "waitForExpression": "wait_for, with a selector, or js", "skipNetworkIdleEvent": "wait_until",
+	"adblock": "block_ads", "ad_block": "block_ads", "scale": "pdf_scale, or device_scale_factor of a picture", "pdf_width": "pdf_page_width", "pdf_height": "pdf_page_height",
 	"block_images": "block_resources, with image", "block_scripts": "block_resources, with script", "block_fonts": "block_resources, with font",
 	"block_medias": "block_resources, with media", "block_styles": "block_resources, with stylesheet", "block_fetch": "block_resources, with fetch",
 	"block_xhr": "block_resources, with xhr", "block_sockets": "block_resources, with websocket",
@@ -85,6 +86,7 @@ var refused = []struct {
 	why   string
 	names []string
 }{
+	{"each option stands by its own name beside url, in no object", []string{"options", "viewport", "gotoOptions", "emulatedMediaFeatures"}},
 	{"moving pictures are not made", []string{"video_*", "duration", "scenario", "aspect_ratio", "animate"}},
 	{"no language model reads the page", []string{"llm_*", "vision_*", "openai_api_key"}},
 	{"results stay in the farm's own store until they are fetched", []string{"s3_*", "use_s3", "azure_*", "store", "storage_*", "cdn_host"}},

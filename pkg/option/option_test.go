@@ -61,7 +61,7 @@ func TestElsewhere(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"video_codec": "moving pictures are not made", "s3_bucket": "own store", "viewport_width": "here it is width",
-		"watermark_text": "not written on", "llm_prompt": "no language model", "delay": "here it is delay_ms, in milliseconds", "colour": "",
+		"watermark_text": "not written on", "llm_prompt": "no language model", "options": "beside url", "failOnHttpStatusCodes": "here it is fail_on_4xx, and fail_on_5xx", "delay": "here it is delay_ms, in milliseconds", "colour": "",
 	} {
 		if got := Elsewhere(name); !strings.Contains(got, want) || (want == "") != (got == "") {
 			t.Errorf("%s: %q, want %q", name, got, want)
