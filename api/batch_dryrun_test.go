@@ -107,7 +107,7 @@ func TestLineErrors(t *testing.T) {
 		{"application/x-ndjson", "", `{"url":"https://example.com/","url":"https://example.com/2"}`, "1:37 invalid_input /url is given twice"},
 		{"application/x-ndjson", "", `{"url":"https://example.com/","URL":1}`, "1:37 invalid_input /URL is not offered; write it url"},
 		{"application/x-ndjson", "", `{"url":"https://example.com/","metadata":{"a":1}}`, "1:42 invalid_input /metadata/a must be a string, not a number"},
-		{"application/x-ndjson", "", `{}`, "1:0 invalid_input /url give url or html"},
+		{"application/x-ndjson", "", `{}`, "1:0 invalid_input /url give url, html or markdown"},
 		{"application/x-ndjson", "", `{"url":"ftp://example.com/"}`, "1:8 invalid_url /url has the scheme"},
 		{"application/x-ndjson", "", `{"url":"https://example.com/","timeout_ms":70000}`, "1:44 invalid_input /timeout_ms must be 1000 to 60000 milliseconds"},
 		{"application/x-ndjson", "", "{\"html\":\"a\\u0000\"}", "1:9 invalid_input /html holds U+0000"},
@@ -118,7 +118,7 @@ func TestLineErrors(t *testing.T) {
 		{"text/csv", "", "url,width,full_page,metadata.a\nhttps://example.com/,12.5,,", "2:22 invalid_input /width must be a whole number, not a fraction"},
 		{"text/csv", "", "url,full_page\nhttps://example.com/,yes", "2:22 invalid_input /full_page must be true or false, not a string"},
 		{"text/csv", "", "url,metadata.a\nhttps://example.com/,\"" + strings.Repeat("x", 600) + "\"", "2:22 invalid_input /metadata/a must be at most 512 characters long"},
-		{"text/csv", "", "custom_id,width\na,100", "2:0 invalid_input /url give url or html"},
+		{"text/csv", "", "custom_id,width\na,100", "2:0 invalid_input /url give url, html or markdown"},
 		{"text/csv", "", "url,format\nhttps://example.com/,dxf", "2:22 invalid_input /format must be one of png, jpeg"},
 		{"text/plain", "", "example.com", "1:1 invalid_url /url is not an absolute URL"},
 	} {

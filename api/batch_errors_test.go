@@ -33,7 +33,7 @@ func TestBatchErrors(t *testing.T) {
 	a := f.do("GET", v.Links.Errors, "")
 	want := []string{
 		`{"line":2,"column":1,"code":"invalid_url","pointer":"/url","detail":"has the scheme`,
-		`{"line":4,"column":null,"code":"invalid_input","pointer":"/url","detail":"give url or html`,
+		`{"line":4,"column":null,"code":"invalid_input","pointer":"/url","detail":"give url, html or markdown`,
 		`{"line":5,"column":null,"code":"invalid_input","pointer":"/custom_id","detail":"is that of line 3; each line needs its own"}`,
 	}
 	got := strings.Split(strings.TrimSpace(a.Body.String()), "\n")

@@ -83,12 +83,16 @@ var matrix = map[string][len(callers)]int{
 	"GET /admin/v1/policy":                         {401, 401, 401, 401, 401, 200},
 	"GET /admin/v1/plans":                          {401, 401, 401, 401, 401, 200},
 
-	"GET /healthz":      {200, 200, 200, 200, 200, 200},
-	"GET /readyz":       {200, 200, 200, 200, 200, 200},
-	"GET /pressure":     {200, 200, 200, 200, 200, 200},
-	"GET /metrics":      {401, 401, 401, 401, 401, 200}, // from another machine
-	"GET /openapi.yaml": {200, 200, 200, 200, 200, 200},
-	"GET /{$}":          {200, 200, 200, 200, 200, 200},
+	"GET /healthz":        {200, 200, 200, 200, 200, 200},
+	"GET /readyz":         {200, 200, 200, 200, 200, 200},
+	"GET /pressure":       {200, 200, 200, 200, 200, 200},
+	"GET /metrics":        {401, 401, 401, 401, 401, 200}, // from another machine
+	"GET /openapi.yaml":   {200, 200, 200, 200, 200, 200},
+	"GET /openapi.json":   {200, 200, 200, 200, 200, 200},
+	"GET /docs":           {200, 200, 200, 200, 200, 200},
+	"GET /docs/start.js":  {200, 200, 200, 200, 200, 200},
+	"GET /docs/scalar.js": {200, 200, 200, 200, 200, 200},
+	"GET /{$}":            {200, 200, 200, 200, 200, 200},
 }
 
 // Every route there is, to everybody who may ask: a route that is not in the
