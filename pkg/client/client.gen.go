@@ -1112,7 +1112,7 @@ type JobRequest struct {
 	// Landscape The device on its side.
 	Landscape *Landscape `json:"landscape,omitempty"`
 
-	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+	// Latitude Where the browser is, for pages that ask. They are allowed to; browsers tell pages over `https` alone. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
 
 	// Longitude With `latitude`. -180 to 180 degrees.
@@ -1324,7 +1324,7 @@ type KeyRequestScopes string
 // Landscape The device on its side.
 type Landscape = bool
 
-// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+// Latitude Where the browser is, for pages that ask. They are allowed to; browsers tell pages over `https` alone. -90 to 90 degrees.
 type Latitude = float64
 
 // LineDefaults Fields of `POST /v1/jobs` for all lines, but `custom_id`. What a line says itself goes before
@@ -1813,7 +1813,7 @@ type PdfRequest struct {
 	// Landscape The device on its side.
 	Landscape *Landscape `json:"landscape,omitempty"`
 
-	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+	// Latitude Where the browser is, for pages that ask. They are allowed to; browsers tell pages over `https` alone. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
 
 	// Longitude With `latitude`. -180 to 180 degrees.
@@ -2322,7 +2322,7 @@ type ScreenshotRequest struct {
 	// Landscape The device on its side.
 	Landscape *Landscape `json:"landscape,omitempty"`
 
-	// Latitude Where the browser is, for pages that ask. They are allowed to. -90 to 90 degrees.
+	// Latitude Where the browser is, for pages that ask. They are allowed to; browsers tell pages over `https` alone. -90 to 90 degrees.
 	Latitude *Latitude `json:"latitude,omitempty"`
 
 	// Longitude With `latitude`. -180 to 180 degrees.

@@ -57,6 +57,11 @@ func TestEveryOptionIsAFlag(t *testing.T) {
 		if !strings.Contains(help[command], flag) || !strings.Contains(help[command], string(o.Group)) {
 			t.Errorf("%s: the help of %s has not the flag, or not the heading %s", o.Name, command, o.Group)
 		}
+		for _, word := range o.Enum {
+			if !strings.Contains(strings.Join(strings.Fields(help[command]), " "), word) {
+				t.Errorf("%s: the help of %s does not say that it may be %s", o.Name, command, word)
+			}
+		}
 		cfg, err := config.Parse([]string{command, "http://example.com/", flag + "=" + text}, io.Discard)
 		if err != nil {
 			t.Errorf("%s: %v", o.Name, err)

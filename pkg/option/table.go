@@ -108,7 +108,7 @@ var networkOptions = []Option{
 	{Name: "authorization", Group: Request, Kind: Text, Min: 1, Max: 8192, Secret: true, Doc: "The `Authorization` header, for the page's own origin alone."},
 	{Name: "basic_auth", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[^:\x00-\x1F\x7F]+:[^\x00-\x1F\x7F]*$`, Secret: true, Doc: "`user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it."},
 	{Name: "proxy", Group: Request, Kind: Text, Min: 1, Max: 1024, Secret: true, Doc: "An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address."},
-	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Doc: "Where the browser is, for pages that ask. They are allowed to."},
+	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Doc: "Where the browser is, for pages that ask. They are allowed to; browsers tell pages over `https` alone."},
 	{Name: "longitude", Group: Request, Kind: Number, Min: -180, Max: 180, Unit: "degrees", Needs: []string{"latitude"}, Doc: "With `latitude`."},
 	{Name: "accuracy", Group: Request, Kind: Number, Min: 0, Max: 100_000, Unit: "metres", Needs: []string{"latitude"}, Default: 10, Doc: "Of that place."},
 	{Name: "tz", Group: Request, Kind: Text, Min: 1, Max: 64, Default: "UTC", Doc: "Time zone of the browser, by its IANA name, such as `Europe/Berlin`."},

@@ -51,6 +51,9 @@ func flagTag(o option.Option) string {
 	if more := extent(o); more != "" {
 		help += " " + more
 	}
+	if len(o.Enum) > fewWords {
+		help += " One of " + strings.Join(o.Enum, ", ") + "."
+	}
 	if o.Kind == option.List || o.Kind == option.Object {
 		help += " Repeatable."
 	}
@@ -75,6 +78,10 @@ func flagTag(o option.Option) string {
 // flagName is an option's name as flags are written.
 func flagName(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
+// fewWords stand in the help as the value; more are listed behind what the
+// flag does.
+const fewWords = 4
+
 // placeholder stands for the value in the help.
 func placeholder(o option.Option) string {
 	switch {
@@ -82,7 +89,7 @@ func placeholder(o option.Option) string {
 		return ""
 	case o.Kind == option.Object:
 		return "NAME: VALUE"
-	case o.Enum != nil && len(o.Enum) <= 4:
+	case o.Enum != nil && len(o.Enum) <= fewWords:
 		return strings.Join(o.Enum, "|")
 	case o.Unit == "CSS pixels" || o.Unit == "pixels":
 		return "PX"
