@@ -186,7 +186,19 @@ func (b *Browser) Age() time.Duration { return time.Since(b.started) }
 func (b *Browser) PID() int { return b.pid }
 
 // Memory sums the private memory of all its processes, in bytes.
-func (b *Browser) Memory() int64 { return memory(b.pid) }
+func (b *Browser) Memory() int64 { return memory(b.processes()) }
+
+// processes lists those of the browser. Its control group knows them; without
+// one every process of the machine is looked at, which is for each render and
+// several times during a long one.
+func (b *Browser) processes() []int {
+	if b.ungrouped == nil {
+		if pids := b.group.processes(); len(pids) > 0 {
+			return pids
+		}
+	}
+	return members(b.pid)
+}
 
 // Ungrouped is why the browser is not held by a control group where there are
 // such for browsers; its processes have their limits all the same.

@@ -246,6 +246,14 @@ func (g cgroup) gather(pgid int) error {
 	return errors.New("the browser's control group: its processes multiply")
 }
 
+// processes lists those in the group; none without a group.
+func (g cgroup) processes() []int {
+	for _, dir := range g.dirs {
+		return procsIn(dir) // the same in each
+	}
+	return nil
+}
+
 func procsIn(dir string) (pids []int) {
 	b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	for f := range strings.FieldsSeq(string(b)) {

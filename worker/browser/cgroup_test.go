@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,6 +109,21 @@ func TestGroupHoldsTheBrowser(t *testing.T) {
 			}
 		}
 	}
+	group := b.group
+	before, known, after := members(b.pid), b.processes(), members(b.pid)
+	for _, pid := range before {
+		if slices.Contains(after, pid) && !slices.Contains(known, pid) { // it was there all the while
+			t.Errorf("process %d is not counted", pid)
+		}
+	}
+	if m := b.Memory(); m < 10<<20 || m > 1<<30 {
+		t.Errorf("the browser has %d bytes of memory", m)
+	}
+	b.group, b.ungrouped = cgroup{}, errors.New("no group")
+	if m := b.Memory(); m < 10<<20 || m > 1<<30 {
+		t.Errorf("without its group the browser has %d bytes of memory", m)
+	}
+	b.group, b.ungrouped = group, nil
 	if b.OutOfMemory() {
 		t.Error("out of memory")
 	}

@@ -60,24 +60,24 @@ func readStat(pid int) (state byte, group int, ok bool) {
 	return fields[0][0], group, err == nil
 }
 
-// memory sums what the group's processes hold for themselves and in shared
-// memory of their own, in bytes. Unlike the resident size it does not count
-// the binary's pages once for each process.
-func memory(pgid int) (total int64) {
-	for _, pid := range members(pgid) {
-		total += statusKB(pid, "RssAnon:", "RssShmem:") << 10
-	}
-	return total
-}
-
-func statusKB(pid int, keys ...string) (sum int64) {
-	for _, key := range keys {
-		if v, ok := statusField(pid, key); ok {
-			n, _ := strconv.ParseInt(strings.TrimSuffix(v, " kB"), 10, 64)
-			sum += n
+// memory sums what processes hold for themselves and in shared memory of their
+// own, in bytes. Unlike the resident size it does not count the binary's pages
+// once for each process.
+func memory(pids []int) (total int64) {
+	for _, pid := range pids {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(b)) {
+			key, v, _ := strings.Cut(line, ":")
+			if key == "RssAnon" || key == "RssShmem" {
+				n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
+				total += n << 10
+			}
 		}
 	}
-	return sum
+	return total
 }
 
 // statusField reads one line of /proc/PID/status, which anyone may read.
