@@ -1,9 +1,12 @@
 known => {
   // How many characters of the page's text show as an empty box, because neither
   // a font of the page nor one of the machine has them.
-  const suspect = new RegExp('[^' + known + '\\p{M}\\p{Z}\\p{Cc}\\p{Cf}\\p{Cs}\\u115f\\u1160\\u2800\\u3164\\uffa0]', 'gu');
   const body = document.body;
-  if (!body || !suspect.test(body.textContent)) return 0;
+  if (!body) return 0;
+  const text = body.textContent;
+  if (!/[^\0-\xff]/.test(text)) return 0; // always known, and soon seen: most pages end here
+  const suspect = new RegExp('[^' + known + '\\p{M}\\p{Z}\\p{Cc}\\p{Cf}\\p{Cs}\\u115f\\u1160\\u2800\\u3164\\uffa0]', 'gu');
+  if (!suspect.test(text)) return 0;
   const most = 4000, end = performance.now() + 100; // of a page that is nothing else
   const byFont = new Map(); // family → character → how often
   const texts = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
