@@ -203,6 +203,10 @@ func readMessage(br *bufio.Reader) ([]byte, error) {
 }
 
 func (c *client) deliver(msg []byte) error {
+	if session, e, ok := quickEvent(msg); ok {
+		c.tell(session, e)
+		return nil
+	}
 	id, a, ok := quickAnswer(msg)
 	if !ok {
 		var m struct {
@@ -216,12 +220,7 @@ func (c *client) deliver(msg []byte) error {
 			return fmt.Errorf("malformed message: %w", err)
 		}
 		if m.ID == 0 {
-			c.mu.Lock()
-			f := c.sessions[m.Session]
-			c.mu.Unlock()
-			if f != nil {
-				f(m.event)
-			}
+			c.tell(m.Session, m.event)
 			return nil
 		}
 		id, a.result = m.ID, m.Result
@@ -237,6 +236,43 @@ func (c *client) deliver(msg []byte) error {
 		p.answer <- a
 	}
 	return nil
+}
+
+// tell hands an event to who listens to its session.
+func (c *client) tell(session string, e event) {
+	c.mu.Lock()
+	f := c.sessions[session]
+	c.mu.Unlock()
+	if f != nil {
+		f(e)
+	}
+}
+
+// quickEvent cuts the parameters out of an event of a session without parsing
+// them: most of what comes is events that nobody looks at, and the others are
+// parsed by who does. What does not look exactly like
+// {"method":"X","params":{…},"sessionId":"…"} is left to the real parser. No
+// text of a page ends like that, since a quote in a text has a backslash.
+func quickEvent(msg []byte) (session string, e event, ok bool) {
+	rest, ok := bytes.CutPrefix(msg, []byte(`{"method":"`))
+	if !ok {
+		return "", e, false
+	}
+	name, rest, ok := bytes.Cut(rest, []byte(`","params":{`))
+	if !ok || bytes.ContainsAny(name, `"\\`) {
+		return "", e, false
+	}
+	const tail = `},"sessionId":"`
+	end := len(rest) - len(tail) - 32 - len(`"}`)
+	if end < 0 || !bytes.HasPrefix(rest[end:], []byte(tail)) || !bytes.HasSuffix(rest, []byte(`"}`)) {
+		return "", e, false
+	}
+	id := rest[end+len(tail) : len(rest)-len(`"}`)]
+	if bytes.ContainsAny(id, `"\\`) {
+		return "", e, false
+	}
+	start := len(msg) - len(rest) - 1 // the brace that opens the parameters
+	return string(id), event{Method: string(name), Params: msg[start : len(msg)-len(rest)+end+1]}, true
 }
 
 // quickAnswer cuts the result out of a large successful answer without

@@ -201,3 +201,38 @@ func FuzzQuickAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestQuickEvent: what is cut out is what the parser finds, and what is not
+// certain is left to it.
+func TestQuickEvent(t *testing.T) {
+	const id = "0123456789ABCDEF0123456789ABCDEF"
+	for msg, quick := range map[string]bool{
+		`{"method":"Page.loadEventFired","params":{"timestamp":1.5},"sessionId":"` + id + `"}`:          true,
+		`{"method":"Page.frameResized","params":{},"sessionId":"` + id + `"}`:                           true,
+		`{"method":"A.b","params":{"text":"},\"sessionId\":\"` + id + `\"}"},"sessionId":"` + id + `"}`: true,
+		`{"method":"Target.detachedFromTarget","params":{"a":{},"sessionId":"` + id + `"}}`:             false,
+		`{"method":"A.b","params":{"text":"},\"sessionId\":\"` + id + `\"}"}}`:                          false,
+		`{"method":"A.b","params":{"text":"x"},"sessionId":"short"}`:                                    false,
+		`{"method":"A.b","sessionId":"` + id + `"}`:                                                     false,
+		`{"id":3,"result":{},"sessionId":"` + id + `"}`:                                                 false,
+		`{"sessionId":"` + id + `","method":"A.b","params":{}}`:                                         false,
+	} {
+		session, got, ok := quickEvent([]byte(msg))
+		if ok != quick {
+			t.Errorf("%s: quick is %t", msg, ok)
+		}
+		if !ok {
+			continue
+		}
+		var want struct {
+			Session string `json:"sessionId"`
+			event
+		}
+		if err := json.Unmarshal([]byte(msg), &want); err != nil {
+			t.Fatal(err)
+		}
+		if session != want.Session || got.Method != want.Method || string(got.Params) != string(want.Params) {
+			t.Errorf("%s: %q of %q, %s", msg, got.Method, session, got.Params)
+		}
+	}
+}
