@@ -558,6 +558,25 @@ func (c *crowd) work(ctx context.Context, w *steadyWorker, s grpc.BidiStreamingC
 	if first != nil {
 		finishFirst(first)
 	}
+	later.Go(func() { // a reign on a busy machine is longer than a lease that nobody prolongs
+		beat := time.NewTicker(time.Second)
+		defer beat.Stop()
+		for n := uint64(1); ; n++ {
+			select {
+			case <-over.Done():
+				return
+			case <-w.keep: // it ends now, and a beat would come too late for it
+				return
+			case <-beat.C:
+			}
+			w.mu.Lock()
+			first := w.first
+			w.mu.Unlock()
+			if first != nil {
+				send(&pb.WorkUp{Beat: &pb.Beat{Number: n, Tokens: []uint64{first.Token}}})
+			}
+		}
+	})
 	for {
 		m, err := s.Recv()
 		if err != nil {
