@@ -52,13 +52,9 @@ func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer) *job.
 	width, height := r.tile()
 	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {
 		for y := 0; y < r.h; y += height {
-			band := image.NewNRGBA(image.Rect(0, 0, r.w, min(height, r.h-y)))
-			for x := 0; x < r.w; x += width {
-				tile, fail := a.tile(ctx, r, x, y, min(width, r.w-x), band.Rect.Dy())
-				if fail != nil {
-					return fail
-				}
-				picture.Paste(band, x, tile)
+			band, fail := a.band(ctx, r, y, min(height, r.h-y), width)
+			if fail != nil {
+				return fail
 			}
 			if !write(band) {
 				break
@@ -66,6 +62,19 @@ func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer) *job.
 		}
 		return nil
 	})
+}
+
+// band is height rows of a region from y on, captured in tiles of that width.
+func (a *attempt) band(ctx context.Context, r region, y, height, width int) (*image.NRGBA, *job.Failure) {
+	band := image.NewNRGBA(image.Rect(0, 0, r.w, height))
+	for x := 0; x < r.w; x += width {
+		tile, fail := a.tile(ctx, r, x, y, min(width, r.w-x), height)
+		if fail != nil {
+			return nil, fail
+		}
+		picture.Paste(band, x, tile)
+	}
+	return band, nil
 }
 
 // bands runs each, and writes what it gives on another goroutine, one band
@@ -159,13 +168,9 @@ func (a *attempt) stitch(ctx context.Context, r region, to picture.Writer) *job.
 					return fail
 				}
 			}
-			band := image.NewNRGBA(image.Rect(0, 0, r.w, min(height, r.h-y)))
-			for x := 0; x < r.w; x += tileSide {
-				tile, fail := a.tile(ctx, r, x, y, min(tileSide, r.w-x), band.Rect.Dy())
-				if fail != nil {
-					return fail
-				}
-				picture.Paste(band, x, tile)
+			band, fail := a.band(ctx, r, y, min(height, r.h-y), tileSide)
+			if fail != nil {
+				return fail
 			}
 			if !write(band) {
 				break
