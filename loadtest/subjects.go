@@ -138,7 +138,12 @@ func (f *farmRunner) render(ctx context.Context, url, file string) error {
 	}
 	req.Header.Set("Authorization", "Bearer "+f.key)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := f.client.Do(req)
+	return keepAnswer(f.client, req, file)
+}
+
+// keepAnswer writes the picture that a request is answered with.
+func keepAnswer(c *http.Client, req *http.Request, file string) error {
+	resp, err := c.Do(req)
 	if err != nil {
 		return err
 	}
