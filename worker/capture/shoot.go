@@ -180,13 +180,16 @@ func (a *attempt) unreadable(err error) *job.Failure {
 // ends, which is stopped, or a navigation, which takes the frame that the call
 // waits for with it, so that the page is held where it is.
 func (a *attempt) insist(ctx context.Context, call func(ctx context.Context, limit time.Duration) ([]byte, error)) ([]byte, *job.Failure) {
-	const maxTries = 20
+	const maxTries, maxEmpty = 20, 5
 	share := time.Until(a.end) / 2 // the first try leaves time for a second
-	stopped := false
+	stopped, empty := false, 0
 	for try := 1; ; try++ {
 		body, err := a.callUnlessMoved(ctx, max(share, 50*time.Millisecond), call)
 		share = time.Until(a.end)
 		over := try == maxTries || share <= 0
+		if isEmpty(err) {
+			empty++
+		}
 		switch {
 		case err == nil:
 			return body, nil
@@ -197,7 +200,7 @@ func (a *attempt) insist(ctx context.Context, call func(ctx context.Context, lim
 		case (errors.Is(err, errMoved) || notActive(err)) && over:
 			return nil, job.Fail(job.CaptureTimeout, job.StageCapture, "the page goes on replacing its document and never stands still")
 		case errors.Is(err, errMoved): // it is held now
-		case notActive(err):
+		case notActive(err), isEmpty(err) && empty < maxEmpty && !over:
 			a.hold(ctx)
 			pause, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			a.track.wait(pause, a.tab, func(*tracker) bool { return false })
@@ -240,4 +243,11 @@ func (a *attempt) callUnlessMoved(ctx context.Context, limit time.Duration, call
 func notActive(err error) bool {
 	pe, ok := errors.AsType[*browser.ProtocolError](err)
 	return ok && strings.Contains(pe.Message, "Not attached to an active page")
+}
+
+// isEmpty knows Chromium's text for a capture that came out without a pixel: its
+// document was on its way out.
+func isEmpty(err error) bool {
+	pe, ok := errors.AsType[*browser.ProtocolError](err)
+	return ok && strings.Contains(pe.Message, "Unable to capture screenshot")
 }
