@@ -111,6 +111,9 @@ func Launch(ctx context.Context, cfg Config) (*Browser, error) {
 	return b, nil
 }
 
+// pipeSize is the most that the kernel gives anybody by default, in bytes.
+const pipeSize = 1 << 20
+
 // start makes the pipes and the process.
 func (b *Browser) start(ctx context.Context, cfg Config, id identity) error {
 	var down, up [2]int // to the browser and from it; [0] is read, [1] is written
@@ -122,6 +125,9 @@ func (b *Browser) start(ctx context.Context, cfg Config, id identity) error {
 		unix.Close(down[1])
 		return fmt.Errorf("pipe: %w", err)
 	}
+	// A picture is some hundred kilobytes: through a pipe of the usual 64 it
+	// takes a dozen turns of both processes. Where this is not allowed, so be it.
+	unix.FcntlInt(uintptr(up[0]), unix.F_SETPIPE_SZ, pipeSize) //nolint:errcheck // the smaller one serves too
 	// Our ends wait in Go's poller; the browser's ends must stay blocking,
 	// and each end has flags of its own.
 	unix.SetNonblock(down[1], true)

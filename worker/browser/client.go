@@ -166,7 +166,7 @@ func (c *client) fail(session string, err error) {
 
 // read delivers messages until the pipe ends; then every pending call fails.
 func (c *client) read(in io.Reader) {
-	br := bufio.NewReaderSize(in, 64<<10)
+	br := bufio.NewReaderSize(in, pipeSize)
 	var err error
 	for err == nil {
 		var msg []byte

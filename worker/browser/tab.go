@@ -1,12 +1,12 @@
 package browser
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -288,9 +288,8 @@ func (t *Tab) Screenshot(ctx context.Context, limit time.Duration, shot proto.Pa
 	if err != nil {
 		return nil, err
 	}
-	if data, ok := strings.CutPrefix(string(raw), `{"data":"`); ok {
-		data = strings.TrimSuffix(data, `"}`)
-		if b, err := base64.StdEncoding.DecodeString(data); err == nil {
+	if data, ok := bytes.CutPrefix(raw, []byte(`{"data":"`)); ok {
+		if b, err := base64.StdEncoding.AppendDecode(nil, bytes.TrimSuffix(data, []byte(`"}`))); err == nil {
 			return b, nil
 		}
 	}
