@@ -171,14 +171,18 @@ func (d *driver) open(ctx context.Context) error {
 		{"Page.enable", nil},
 		{"Page.setLifecycleEventsEnabled", map[string]any{"enabled": true}},
 		{"Inspector.enable", nil},
-		{"Network.enable", map[string]any{"maxTotalBufferSize": 0, "maxResourceBufferSize": 0}},
-		{"Emulation.setDeviceMetricsOverride", map[string]any{"width": corpus.Width, "height": corpus.Height, "deviceScaleFactor": 1, "mobile": false}},
 	} {
 		if _, err := d.send(d.session, c.method, c.params, false); err != nil {
 			return err
 		}
 	}
-	return nil
+	// Not waited for, it comes too late for the page's process: half of the
+	// events would never be made, and cost nothing.
+	if _, err := d.call(ctx, d.session, "Network.enable", map[string]any{"maxTotalBufferSize": 0, "maxResourceBufferSize": 0}); err != nil {
+		return err
+	}
+	_, err = d.send(d.session, "Emulation.setDeviceMetricsOverride", map[string]any{"width": corpus.Width, "height": corpus.Height, "deviceScaleFactor": 1, "mobile": false}, false)
+	return err
 }
 
 func (d *driver) dispose(ctx context.Context) error {

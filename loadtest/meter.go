@@ -9,42 +9,23 @@ import (
 	"time"
 )
 
-// meter adds up the processor time of a process and all below it, and watches
-// how much memory they hold, which it looks at a few times a second.
+// meter adds up the processor time of a process and all below it.
 type meter struct {
 	root   int
 	before map[string]time.Duration
 	busy   time.Duration // of the whole machine
 	began  time.Time
 	own    time.Duration
-	end    chan struct{}
-	ended  chan int64 // most bytes
 }
 
 type use struct {
 	cpu    time.Duration
 	by     map[string]time.Duration // by name of the process
-	peak   int64
-	others float64 // cores that were busy with neither the subject nor us
+	others float64                  // cores that were busy with neither the subject nor us
 }
 
-// Each look costs the kernel some milliseconds for each process.
-const meterEvery = 500 * time.Millisecond
-
 func startMeter(root int) (*meter, error) {
-	m := &meter{root: root, end: make(chan struct{}), ended: make(chan int64, 1)}
-	go func() {
-		var most int64
-		for {
-			most = max(most, heldBy(root))
-			select {
-			case <-m.end:
-				m.ended <- most
-				return
-			case <-time.After(meterEvery):
-			}
-		}
-	}()
+	m := &meter{root: root}
 	var err error
 	m.before, err = cpuOf(m.root)
 	m.busy, m.own, m.began = machineBusy(), ownCPU(), time.Now()
@@ -54,8 +35,7 @@ func startMeter(root int) (*meter, error) {
 func (m *meter) stop() (use, error) {
 	after, err := cpuOf(m.root)
 	wall, busy, own := time.Since(m.began), machineBusy()-m.busy, ownCPU()-m.own
-	close(m.end)
-	u := use{by: map[string]time.Duration{}, peak: <-m.ended}
+	u := use{by: map[string]time.Duration{}}
 	for name, d := range after {
 		// A process that was collected by another counts there from then on.
 		u.by[name] = d - m.before[name]
@@ -88,6 +68,39 @@ func machineBusy() time.Duration {
 		sum += n
 	}
 	return time.Duration(sum) * time.Second / userHz
+}
+
+// A scale watches how much memory a process and all below it hold. Each look
+// walks through their pages, which takes the kernel some milliseconds for each:
+// what is on the scale is not timed.
+type scale struct {
+	end   chan struct{}
+	ended chan int64 // most bytes
+}
+
+const weighEvery = 250 * time.Millisecond
+
+func weigh(root int) *scale {
+	s := &scale{end: make(chan struct{}), ended: make(chan int64, 1)}
+	go func() {
+		var most int64
+		for {
+			most = max(most, heldBy(root))
+			select {
+			case <-s.end:
+				s.ended <- most
+				return
+			case <-time.After(weighEvery):
+			}
+		}
+	}()
+	return s
+}
+
+// most ends the watch.
+func (s *scale) most() int64 {
+	close(s.end)
+	return <-s.ended
 }
 
 // heldBy is the memory of a process and all below it, in bytes: what several

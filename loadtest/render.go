@@ -44,7 +44,6 @@ type turn struct {
 	took   []time.Duration
 	cpu    float64            // seconds a render
 	by     map[string]float64 // the same by name of the process
-	peak   int64              // bytes
 	others float64            // cores that were busy with something else
 }
 
@@ -71,7 +70,7 @@ type renderedBy struct {
 	CPU      float64            `json:"cpu_s_per_render"`
 	CPURatio float64            `json:"cpu_ratio"`
 	By       map[string]float64 `json:"cpu_s_by_process"`
-	Peak     float64            `json:"peak_mib"`
+	Peak     float64            `json:"peak_mib"` // in a turn of its own, before the first
 	Others   float64            `json:"foreign_cores"`
 	Wrong    []string           `json:"wrong,omitempty"` // pictures that lack something
 	Rounds   []round            `json:"rounds"`
@@ -81,7 +80,6 @@ type round struct {
 	RPS    float64 `json:"renders_per_s"`
 	P50    float64 `json:"p50_ms"`
 	CPU    float64 `json:"cpu_s_per_render"`
-	Peak   float64 `json:"peak_mib"`
 	Others float64 `json:"foreign_cores"`
 }
 
@@ -100,7 +98,7 @@ func (c *render) Run(ctx context.Context) error {
 	for _, p := range pages {
 		out.Pages = append(out.Pages, p.Name)
 	}
-	run := &contest{render: c, site: site, pages: pages, turns: map[string][]turn{}, wrong: map[string][]string{}}
+	run := &contest{render: c, site: site, pages: pages, turns: map[string][]turn{}, peaks: map[string]int64{}, wrong: map[string][]string{}}
 	makers, err := c.makers(ctx, out.Skipped)
 	if err != nil {
 		return err
@@ -181,6 +179,7 @@ type contest struct {
 	site  string
 	pages []corpus.Page
 	turns map[string][]turn
+	peaks map[string]int64 // bytes
 	wrong map[string][]string
 }
 
@@ -217,6 +216,14 @@ func (t *contest) turn(ctx context.Context, m maker, n int) (err error) {
 		list = append(list, t.site+t.pages[i%len(t.pages)].Path())
 	}
 	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	if n == 0 {
+		on := weigh(s.pid())
+		_, err := renderAll(ctx, s, list, t.Clients)
+		t.peaks[m.name] = on.most()
+		if err != nil {
+			return err
+		}
+	}
 	got, err := measureTurn(ctx, s, list, t.Clients)
 	t.turns[m.name] = append(t.turns[m.name], got)
 	return err
@@ -246,28 +253,40 @@ func (t *contest) look(name string, p corpus.Page, file string) error {
 
 // measureTurn renders the list with so many clients.
 func measureTurn(ctx context.Context, s runner, list []string, clients int) (turn, error) {
+	m, err := startMeter(s.pid())
+	if err != nil {
+		return turn{}, err
+	}
+	began := time.Now()
+	took, failed := renderAll(ctx, s, list, clients)
+	wall := time.Since(began)
+	use, err := m.stop()
+	out := turn{took: took, others: use.others, by: map[string]float64{}}
+	out.rps = float64(len(list)) / wall.Seconds()
+	out.cpu = use.cpu.Seconds() / float64(len(list))
+	for name, d := range use.by {
+		out.by[name] = d.Seconds() / float64(len(list))
+	}
+	return out, errors.Join(failed, err)
+}
+
+// renderAll renders the list with so many clients and tells how long each
+// render took.
+func renderAll(ctx context.Context, s runner, list []string, clients int) (took []time.Duration, failed error) {
 	todo := make(chan string, len(list))
 	for _, url := range list {
 		todo <- url
 	}
 	close(todo)
-	m, err := startMeter(s.pid())
-	if err != nil {
-		return turn{}, err
-	}
 	var mu sync.Mutex
-	var out turn
-	var failed error
 	var all sync.WaitGroup
-	began := time.Now()
 	for range clients {
 		all.Go(func() {
 			for url := range todo {
 				start := time.Now()
 				err := s.render(ctx, url, "")
-				took := time.Since(start)
 				mu.Lock()
-				out.took = append(out.took, took)
+				took = append(took, time.Since(start))
 				if err != nil {
 					failed = errors.Join(failed, fmt.Errorf("%s: %w", url, err))
 				}
@@ -276,26 +295,14 @@ func measureTurn(ctx context.Context, s runner, list []string, clients int) (tur
 		})
 	}
 	all.Wait()
-	wall := time.Since(began)
-	use, err := m.stop()
-	if err := errors.Join(failed, err); err != nil {
-		return out, err
-	}
-	out.rps = float64(len(list)) / wall.Seconds()
-	out.cpu = use.cpu.Seconds() / float64(len(list))
-	out.peak, out.others = use.peak, use.others
-	out.by = map[string]float64{}
-	for name, d := range use.by {
-		out.by[name] = d.Seconds() / float64(len(list))
-	}
-	return out, nil
+	return took, failed
 }
 
 // sum makes the medians of one subject.
 func (t *contest) sum(name, first string) renderedBy {
 	mine, theirs := t.turns[name], t.turns[first]
 	out := renderedBy{Name: name, Wrong: t.wrong[name]}
-	var rps, ratio, p50, cpu, cpuRatio, peak, others []float64
+	var rps, ratio, p50, cpu, cpuRatio, others []float64
 	var all []time.Duration
 	var added []float64
 	for i, n := range mine {
@@ -304,9 +311,9 @@ func (t *contest) sum(name, first string) renderedBy {
 		rps, ratio = append(rps, n.rps), append(ratio, n.rps/f.rps)
 		p50, added = append(p50, q.P50/fq.P50), append(added, q.P50-fq.P50)
 		cpu, cpuRatio = append(cpu, n.cpu), append(cpuRatio, n.cpu/f.cpu)
-		peak, others = append(peak, mib(n.peak)), append(others, n.others)
+		others = append(others, n.others)
 		all = append(all, n.took...)
-		out.Rounds = append(out.Rounds, round{RPS: n.rps, P50: q.P50, CPU: n.cpu, Peak: mib(n.peak), Others: n.others})
+		out.Rounds = append(out.Rounds, round{RPS: n.rps, P50: q.P50, CPU: n.cpu, Others: n.others})
 	}
 	out.RPS, out.Ratio, out.Took = median(rps), median(ratio), summarise(all)
 	out.P50Ratio, out.Added = median(p50), median(added)
@@ -316,7 +323,7 @@ func (t *contest) sum(name, first string) renderedBy {
 			out.By[name] += s / float64(len(mine))
 		}
 	}
-	out.CPU, out.CPURatio, out.Peak, out.Others = median(cpu), median(cpuRatio), median(peak), median(others)
+	out.CPU, out.CPURatio, out.Peak, out.Others = median(cpu), median(cpuRatio), mib(t.peaks[name]), median(others)
 	return out
 }
 
