@@ -346,7 +346,7 @@ func TestStateOfThePage(t *testing.T) {
 		if out.Failure == nil || out.Failure.Code != job.FailOn {
 			b.Fatalf("ended with %v", out.Failure)
 		}
-		want := []string{"Uncaught (in promise): TypeError: rejected", "Uncaught: Error: thrown", "told Object 7 undefined"}
+		want := []string{"Uncaught (in promise) TypeError: rejected", "Uncaught Error: thrown", "told Object 7 undefined"}
 		slices.Sort(out.Evidence.ConsoleErrors)
 		if !slices.Equal(out.Evidence.ConsoleErrors, want) {
 			b.Errorf("console errors %q, want %q", out.Evidence.ConsoleErrors, want)

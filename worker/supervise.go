@@ -10,6 +10,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/worker/capture"
 )
 
 const (
@@ -191,6 +192,7 @@ func (s *Seat) furnish(ctx context.Context, b *browser.Browser, proxy *egress.Pr
 		proxy.Close()
 		return nil, err
 	}
+	capture.Prepare(tab)
 	return &place{browser: b, tab: tab, proxy: proxy}, nil
 }
 

@@ -772,7 +772,7 @@ type DryRunFlag = bool
 type Evidence struct {
 	BlockedRequests []Resource `json:"blocked_requests"`
 
-	// ConsoleErrors What `js` of the job threw; with `fail_on_console_error` also what scripts of the page threw and nobody caught, and the errors they wrote to the console.
+	// ConsoleErrors What `js` of the job threw, and what scripts of the page and of its frames of the same origin threw, or rejected, and nobody caught, as far as the page got to be ready; of a script of another origin that is loaded without `crossorigin` browsers say `Script error.` and no more. With `fail_on_console_error` all that stands on the console as an error: such scripts' own words, other frames' errors, and what scripts wrote there with `console.error`, which no other job reads. At most 50, of 2 KiB each.
 	ConsoleErrors   []string   `json:"console_errors"`
 	FailedResources []Resource `json:"failed_resources"`
 	FinalUrl        *string    `json:"final_url"`
@@ -817,7 +817,7 @@ type FailOn4xx = bool
 // FailOn5xx When the page's status is 500 to 599.
 type FailOn5xx = bool
 
-// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console. What is thrown is in `evidence.console_errors` of every job; what is written with `console.error` is there with this option alone.
 type FailOnConsoleError = bool
 
 // FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
@@ -1055,7 +1055,7 @@ type JobRequest struct {
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
 
-	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console. What is thrown is in `evidence.console_errors` of every job; what is written with `console.error` is there with this option alone.
 	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
 
 	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
@@ -1771,7 +1771,7 @@ type PdfRequest struct {
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
 
-	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console. What is thrown is in `evidence.console_errors` of every job; what is written with `console.error` is there with this option alone.
 	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
 
 	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
@@ -2265,7 +2265,7 @@ type ScreenshotRequest struct {
 	// FailOn5xx When the page's status is 500 to 599.
 	FailOn5xx *FailOn5xx `json:"fail_on_5xx,omitempty"`
 
-	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console.
+	// FailOnConsoleError When a script of the page throws and nobody catches it, or writes an error to the console. What is thrown is in `evidence.console_errors` of every job; what is written with `console.error` is there with this option alone.
 	FailOnConsoleError *FailOnConsoleError `json:"fail_on_console_error,omitempty"`
 
 	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.

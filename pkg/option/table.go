@@ -86,7 +86,7 @@ var stateOptions = []Option{
 
 	{Name: "fail_on_4xx", Group: Failing, Kind: Flag, Default: false, Doc: "When the page's status is 400 to 499."},
 	{Name: "fail_on_5xx", Group: Failing, Kind: Flag, Default: false, Doc: "When the page's status is 500 to 599."},
-	{Name: "fail_on_console_error", Group: Failing, Kind: Flag, Default: false, Doc: "When a script of the page throws and nobody catches it, or writes an error to the console."},
+	{Name: "fail_on_console_error", Group: Failing, Kind: Flag, Default: false, Doc: "When a script of the page throws and nobody catches it, or writes an error to the console. What is thrown is in `evidence.console_errors` of every job; what is written with `console.error` is there with this option alone."},
 	{Name: "fail_on_resource_error", Group: Failing, Kind: Flag, Default: false, Doc: "When anything that the page asks for cannot be had, or has a status from 400."},
 	{Name: "fail_if_request_failed", Group: Failing, Kind: List, Max: 50, Each: 1024, Doc: "As `fail_on_resource_error`, for URLs that one of these patterns matches; `*` stands for anything."},
 	{Name: "fail_if_selector_missing", Group: Failing, Kind: Flag, Default: false, Needs: []string{"selector", "click", "hover", "scroll_to"}, Doc: "When one of these finds nothing: `selector_not_found`."},

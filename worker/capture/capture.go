@@ -22,7 +22,8 @@
 //     images, for full pages and documents) are complete and decoded and its
 //     fonts are there; then come the quiet and the delay that the job asks
 //     for. Every script of ours runs in a world of its own, out of the page's
-//     reach.
+//     reach; but for those that keep its errors and its clock, which stand before
+//     any of the page's.
 //
 // It leaves to its caller the tab, its end, and whether the browser may serve
 // another job.
@@ -74,6 +75,8 @@ type attempt struct {
 	isHeld    bool      // the page may not move on to another document
 	acting    bool      // something is to be done to the page yet, after which it comes to rest again
 	closers   []func()  // what the stages began, to be ended with the attempt
+	thrown    []string  // what the document threw and nobody caught, when it was last asked
+	console   bool      // the page's whole console was read
 	odd       string
 }
 
@@ -278,6 +281,7 @@ func (a *attempt) refine(ctx context.Context, f *job.Failure) *job.Failure {
 // testify fills the evidence with what was seen.
 func (a *attempt) testify() {
 	a.track.testify(&a.evidence, a.proxy)
+	a.confess()
 	if a.spec.URL == "" && strings.HasPrefix(a.evidence.FinalURL, a.target) {
 		a.evidence.FinalURL = "" // the host is made up for this job
 	}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"strings"
 	"time"
@@ -9,7 +10,42 @@ import (
 	"github.com/go-rod/rod/lib/proto"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/worker/browser"
 )
+
+var (
+	// errorsScript is called with a key in the page's own world when a document
+	// begins.
+	//
+	//go:embed errors.js
+	errorsScript string
+	// askedScript is called with the same key in our world and returns a list of
+	// texts.
+	//
+	//go:embed asked.js
+	askedScript string
+)
+
+// Prepare has a fresh tab keep what its pages throw and nobody catches. It
+// waits for nothing, and is for when no job waits for the tab. The key is the
+// session's id, which is random and which no page is told.
+func Prepare(tab *browser.Tab) {
+	tab.Post(proto.PageAddScriptToEvaluateOnNewDocument{Source: calling(errorsScript, string(tab.Session()))})
+}
+
+// confess adds to the evidence what the page threw, unless its whole console
+// was read, of which that is a part.
+func (a *attempt) confess() {
+	if a.console {
+		return
+	}
+	for _, text := range a.thrown {
+		if len(a.evidence.ConsoleErrors) == maxNoted {
+			break
+		}
+		a.evidence.ConsoleErrors = append(a.evidence.ConsoleErrors, cut(text))
+	}
+}
 
 // readConsole asks the document for what its scripts threw and nobody caught,
 // and for the errors that they wrote to the console. The page's engine keeps
@@ -19,6 +55,7 @@ import (
 func (a *attempt) readConsole(ctx context.Context) error {
 	err := proto.RuntimeEnable{}.Call(a.tab.Within(ctx, min(time.Second, max(time.Until(a.end)/4, 50*time.Millisecond))))
 	a.tab.Post(proto.RuntimeDisable{})
+	a.console = err == nil
 	return err
 }
 
@@ -90,7 +127,7 @@ func exceptionText(e *proto.RuntimeExceptionDetails) string {
 	text := e.Text
 	if e.Exception != nil {
 		if what := objectText(e.Exception); !strings.Contains(text, what) {
-			text += ": " + what
+			text += " " + what
 		}
 	}
 	return text

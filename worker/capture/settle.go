@@ -32,6 +32,7 @@ type look struct {
 	Unloaded int      `json:"unloaded"` // images that should show and do not
 	Missing  int      `json:"missing"`  // characters that no font has
 	Late     []string `json:"late"`     // waits that ended by the budget: frame, images, fonts
+	Errors   []string `json:"errors"`   // what its scripts threw and nobody caught
 }
 
 var (
@@ -53,6 +54,7 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	if fail != nil {
 		return fail
 	}
+	a.thrown = seen.Errors
 	a.rejected(waits)
 	if a.acting {
 		if fail := a.pass(ctx, waits, firstSecond); fail != nil {
@@ -79,10 +81,11 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	a.freeze(ctx)
 	if moved || err != nil {
 		if later, err := a.ask(ctx, 0); err == nil {
-			seen.Title, seen.Unloaded, seen.Missing = later.Title, later.Unloaded, later.Missing
+			seen.Title, seen.Unloaded, seen.Missing, seen.Errors = later.Title, later.Unloaded, later.Missing, later.Errors
 		}
 	}
 	a.evidence.Title, a.evidence.UnloadedImages, a.evidence.MissingGlyphs = seen.Title, seen.Unloaded, seen.Missing
+	a.thrown = seen.Errors
 	for _, what := range seen.Late {
 		a.late(what)
 	}
@@ -230,20 +233,26 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	limit := budget + 500*time.Millisecond
 	all := a.spec.FullPage || a.spec.Format == job.PDF || a.spec.Format == job.MHTML || a.spec.Deterministic
 	var l look
-	err := a.evaluate(ctx, readyCall(budget, all), limit, &l)
+	err := a.evaluate(ctx, readyCall(budget, all, string(a.tab.Session())), limit, &l)
 	return l, err
 }
 
-// readyCall is the readiness script with its arguments.
-func readyCall(budget time.Duration, all bool) string {
-	return fmt.Sprintf("(%s)(%d, %t, %t).then(seen => Object.assign(seen, {missing: (%s)(%q)}))",
-		strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0, strings.TrimSpace(glyphsScript), font.KnownClass())
+// readyCall is the readiness script with its arguments. It also asks for errors,
+// if there is a key that they are known by, so that these take no call of their
+// own.
+func readyCall(budget time.Duration, all bool, key string) string {
+	errors := "[]"
+	if key != "" {
+		errors = calling(askedScript, key)
+	}
+	return fmt.Sprintf("(%s)(%d, %t, %t).then(seen => Object.assign(seen, {missing: (%s)(%q), errors: %s}))",
+		strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0, strings.TrimSpace(glyphsScript), font.KnownClass(), errors)
 }
 
 // ReadyExpression is the readiness rule for a picture of the viewport, as the
 // page evaluates it: whoever measures a bare driver beside this package lets it
 // wait for the same.
-func ReadyExpression(budget time.Duration) string { return readyCall(budget, false) }
+func ReadyExpression(budget time.Duration) string { return readyCall(budget, false, "") }
 
 // movedOr tells a document that was replaced under the script from an error.
 func movedOr(err error) error {
