@@ -275,7 +275,9 @@ func (b *Browser) deliver(e event) {
 	}
 	for _, t := range tabs {
 		if e.Method == (proto.FetchRequestPaused{}).ProtoEvent() {
-			t.paused(e.Params)
+			if !e.cut { // it stays held: what it asks for is not known
+				t.paused(e.Params)
+			}
 			continue
 		}
 		t.deliver(e)

@@ -14,11 +14,6 @@ import (
 	"time"
 )
 
-// maxMessage bounds one message of the browser. The largest honest one is a
-// picture of 10,000 by 10,000 pixels in base64; past the bound the connection
-// ends, since what follows can no longer be told apart.
-const maxMessage = 256 << 20
-
 var (
 	// ErrGone is the end of every call when the browser's pipe has closed.
 	ErrGone = errors.New("the browser is gone")
@@ -27,7 +22,9 @@ var (
 	ErrCrashed = errors.New("the page's process crashed")
 	// ErrUnanswered is a call that outlived its own deadline.
 	ErrUnanswered = errors.New("the browser did not answer in time")
-	errTooLong    = errors.New("the browser sent a message over the limit")
+	// ErrTooLong is an answer of more than maxAnswer bytes, which is a page's
+	// doing: nothing but what is in pages is as long.
+	ErrTooLong = errors.New("the browser's answer is too long")
 )
 
 // A ProtocolError is the browser's refusal of one call.
@@ -69,6 +66,7 @@ type answer struct {
 type event struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
+	cut    bool            // it was too long; see cutShort
 }
 
 func newClient(in, out *os.File) *client {
@@ -169,10 +167,15 @@ func (c *client) read(in io.Reader) {
 	br := bufio.NewReaderSize(in, pipeSize)
 	var err error
 	for err == nil {
-		var msg []byte
-		if msg, err = readMessage(br); err == nil {
-			err = c.deliver(msg)
+		var msg, end []byte
+		if msg, end, err = readMessage(br, maxAnswer, maxEvent); err != nil {
+			break
 		}
+		if end != nil {
+			c.deliverCut(msg, end)
+			continue
+		}
+		err = c.deliver(msg)
 	}
 	c.mu.Lock()
 	c.err = fmt.Errorf("%w: %w", ErrGone, err)
@@ -182,24 +185,6 @@ func (c *client) read(in io.Reader) {
 	}
 	c.mu.Unlock()
 	close(c.done)
-}
-
-func readMessage(br *bufio.Reader) ([]byte, error) {
-	var msg []byte
-	for {
-		part, err := br.ReadSlice(0)
-		if len(msg)+len(part) > maxMessage {
-			return nil, errTooLong
-		}
-		msg = append(msg, part...)
-		switch err {
-		case nil:
-			return msg[:len(msg)-1], nil
-		case bufio.ErrBufferFull:
-		default:
-			return nil, err
-		}
-	}
 }
 
 func (c *client) deliver(msg []byte) error {
@@ -228,6 +213,12 @@ func (c *client) deliver(msg []byte) error {
 			a.err = m.Error
 		}
 	}
+	c.answer(id, a)
+	return nil
+}
+
+// answer hands an answer to who waits for it.
+func (c *client) answer(id int, a answer) {
 	c.mu.Lock()
 	p := c.pending[id]
 	delete(c.pending, id)
@@ -235,7 +226,6 @@ func (c *client) deliver(msg []byte) error {
 	if p != nil {
 		p.answer <- a
 	}
-	return nil
 }
 
 // tell hands an event to who listens to its session.
@@ -254,7 +244,7 @@ func (c *client) tell(session string, e event) {
 // {"method":"X","params":{…},"sessionId":"…"} is left to the real parser. No
 // text of a page ends like that, since a quote in a text has a backslash.
 func quickEvent(msg []byte) (session string, e event, ok bool) {
-	rest, ok := bytes.CutPrefix(msg, []byte(`{"method":"`))
+	rest, ok := bytes.CutPrefix(msg, []byte(eventStart))
 	if !ok {
 		return "", e, false
 	}
@@ -283,7 +273,7 @@ func quickAnswer(msg []byte) (int, answer, bool) {
 	if len(msg) < 4<<10 {
 		return 0, answer{}, false
 	}
-	rest, ok := bytes.CutPrefix(msg, []byte(`{"id":`))
+	rest, ok := bytes.CutPrefix(msg, []byte(answerStart))
 	if !ok {
 		return 0, answer{}, false
 	}

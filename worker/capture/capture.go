@@ -246,6 +246,8 @@ func (a *attempt) broken(ctx context.Context, stage job.Stage, err error) *job.F
 	case errors.Is(err, browser.ErrCrashed):
 		a.odd = "crash"
 		return job.Fail(job.PageCrashed, stage, "the page's process crashed")
+	case errors.Is(err, browser.ErrTooLong):
+		return job.Fail(job.PageTooLarge, stage, "what the page holds came to more than can be taken from a browser at once: ask for less of it, by selector, clip or max_height, or for another format")
 	case ctx.Err() != nil:
 		return job.Fail(job.Internal, stage, "the attempt was called off")
 	case errors.Is(err, browser.ErrUnanswered):

@@ -93,23 +93,41 @@ func (t *tracker) addError(text string) {
 	}
 }
 
+// longError stands for an error of which the browser had more to tell than is
+// listened to.
+const longError = "(an error that is too long to be told)"
+
 // complaint takes an exception that nobody caught or a call of the console.
 func (t *tracker) complaint(method string, params json.RawMessage) {
 	if len(t.console) >= maxNoted {
 		return
 	}
 	if method == "Runtime.exceptionThrown" {
-		var e proto.RuntimeExceptionThrown
-		if json.Unmarshal(params, &e) == nil && e.ExceptionDetails != nil {
-			t.addError(exceptionText(e.ExceptionDetails))
+		var e struct {
+			Details *proto.RuntimeExceptionDetails `json:"exceptionDetails"`
+			Cut     bool                           `json:"cut"`
+		}
+		if json.Unmarshal(params, &e) != nil {
+			return
+		}
+		switch {
+		case e.Details != nil:
+			t.addError(exceptionText(e.Details))
+		case e.Cut:
+			t.addError(longError)
 		}
 		return
 	}
 	var e struct {
 		Type string                       `json:"type"`
 		Args []*proto.RuntimeRemoteObject `json:"args"`
+		Cut  bool                         `json:"cut"`
 	}
 	if json.Unmarshal(params, &e) != nil || e.Type != "error" && e.Type != "assert" {
+		return
+	}
+	if e.Cut {
+		t.addError(longError)
 		return
 	}
 	words := make([]string, 0, len(e.Args))
