@@ -728,7 +728,7 @@ type DeviceList struct {
 	Data []DeviceView `json:"data"`
 }
 
-// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
+// DeviceScaleFactor Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all. 0.5 to 4.
 type DeviceScaleFactor = float64
 
 // DeviceView defines model for DeviceView.
@@ -1039,7 +1039,7 @@ type JobRequest struct {
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
 
-	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
+	// DeviceScaleFactor Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
 	// FailIfContentContains When the page's text holds one of these. At most 20.
@@ -1755,7 +1755,7 @@ type PdfRequest struct {
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
 
-	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
+	// DeviceScaleFactor Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
 	// FailIfContentContains When the page's text holds one of these. At most 20.
@@ -2286,7 +2286,7 @@ type ScreenshotRequest struct {
 	// Device A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them. At most 64 characters.
 	Device *Device `json:"device,omitempty"`
 
-	// DeviceScaleFactor Device pixels per CSS pixel. 0.5 to 4.
+	// DeviceScaleFactor Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all. 0.5 to 4.
 	DeviceScaleFactor *DeviceScaleFactor `json:"device_scale_factor,omitempty"`
 
 	// FailIfContentContains When the page's text holds one of these. At most 20.

@@ -11,7 +11,7 @@ type ShotOptions struct {
 	Deterministic         *bool    `json:"deterministic,omitempty" name:"deterministic" group:"What comes out" help:"Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md."`
 	Width                 *int     `json:"width,omitempty" name:"width" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1280." placeholder:"PX"`
 	Height                *int     `json:"height,omitempty" name:"height" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1024." placeholder:"PX"`
-	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. 0.5 to 4. Default: 1." placeholder:"N"`
+	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all. 0.5 to 4. Default: 1." placeholder:"N"`
 	Retina                *bool    `json:"retina,omitempty" name:"retina" group:"Size and device" help:"device_scale_factor 2."`
 	Device                *string  `json:"device,omitempty" name:"device" group:"Size and device" help:"A device by name, such as iPhone 15: its viewport, scale, touch and user agent. What the request says itself goes before. GET /v1/devices lists them. At most 64 characters." placeholder:"TEXT"`
 	Mobile                *bool    `json:"mobile,omitempty" name:"mobile" group:"Size and device" help:"Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page."`
@@ -82,7 +82,7 @@ type PDFOptions struct {
 	Deterministic         *bool    `json:"deterministic,omitempty" name:"deterministic" group:"What comes out" help:"Fix clock, random numbers and animations, so that the same page gives the same bytes: see docs/deterministic.md."`
 	Width                 *int     `json:"width,omitempty" name:"width" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1280." placeholder:"PX"`
 	Height                *int     `json:"height,omitempty" name:"height" group:"Size and device" help:"Of the viewport. 1 to 10000 CSS pixels. Default: 1024." placeholder:"PX"`
-	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. 0.5 to 4. Default: 1." placeholder:"N"`
+	DeviceScaleFactor     *float64 `json:"device_scale_factor,omitempty" name:"device-scale-factor" group:"Size and device" help:"Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all. 0.5 to 4. Default: 1." placeholder:"N"`
 	Retina                *bool    `json:"retina,omitempty" name:"retina" group:"Size and device" help:"device_scale_factor 2."`
 	Device                *string  `json:"device,omitempty" name:"device" group:"Size and device" help:"A device by name, such as iPhone 15: its viewport, scale, touch and user agent. What the request says itself goes before. GET /v1/devices lists them. At most 64 characters." placeholder:"TEXT"`
 	Mobile                *bool    `json:"mobile,omitempty" name:"mobile" group:"Size and device" help:"Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page."`

@@ -35,6 +35,9 @@ func (s *Spec) checkSize() (errs []*FieldError) {
 			bad("clip", "says what to capture, and so does selector; give one of the two")
 		}
 	}
+	if err := s.checkBounds(); err != nil {
+		errs = append(errs, err)
+	}
 	return errs
 }
 

@@ -27,6 +27,16 @@ func TestSizeIsChecked(t *testing.T) {
 		"clip of nothing":   {func(s *Spec) { s.Clip = "0,0,5,0" }, "clip", "no size"},
 		"device":            {func(s *Spec) { s.Device = "iPhone 1O" }, "device", `did you mean "iPhone 1`},
 		"no such device":    {func(s *Spec) { s.Device = "toaster" }, "device", "GET /v1/devices"},
+
+		"viewport's area":      {func(s *Spec) { s.Width, s.Height, s.DeviceScaleFactor = 10_000, 10_000, 4 }, "device_scale_factor", "40000 by 40000 device pixels"},
+		"viewport's side":      {func(s *Spec) { s.Width, s.Height, s.DeviceScaleFactor = 10, 8193, 2 }, "device_scale_factor", "at most 16384 a side"},
+		"viewport as webp":     {func(s *Spec) { s.Width, s.DeviceScaleFactor, s.Format = 8192, 2, WebP }, "device_scale_factor", "or for format png"},
+		"clip":                 {func(s *Spec) { s.Clip = "0,0,20000,20000" }, "clip", "a png has at most 1000000 a side and 300 million"},
+		"clip as jpeg":         {func(s *Spec) { s.Clip, s.Format = "0,0,10,65536", JPEG }, "clip", "at most 65535 a side"},
+		"thumbnail's area":     {func(s *Spec) { s.ThumbWidth, s.ThumbHeight, s.FullPage = 5001, 5000, true }, "thumb_width", "25 million"},
+		"thumbnail's height":   {func(s *Spec) { s.ThumbWidth = 10_000 }, "thumb_width", "10000 by 8000 pixels"},
+		"thumbnail's width":    {func(s *Spec) { s.ThumbHeight, s.Clip = 2000, "0,0,1000,100" }, "thumb_height", "20000 by 2000 pixels"},
+		"a value out of range": {func(s *Spec) { s.Width, s.Height, s.DeviceScaleFactor = 20_000, 10_000, 4 }, "width", "must be 1 to 10000"},
 	} {
 		s := Defaults()
 		s.HTML = "<p>"
@@ -40,6 +50,30 @@ func TestSizeIsChecked(t *testing.T) {
 	s.HTML, s.Device = "<p>", "IPHONE 15"
 	if errs := s.Normalize(60_000); len(errs) > 0 || s.Device != "iPhone 15" {
 		t.Errorf("%v, %s", errs, s.Device)
+	}
+}
+
+func TestLargestSizesPass(t *testing.T) {
+	phone := true
+	for name, change := range map[string]func(*Spec){
+		"viewport's area":            func(s *Spec) { s.Width, s.Height = 10_000, 10_000 },
+		"viewport's side":            func(s *Spec) { s.Width, s.Height, s.DeviceScaleFactor = 10, 8192, 2 },
+		"side of a computer's third": func(s *Spec) { s.Width, s.Height, s.DeviceScaleFactor = 10, 4096, 4.0000000001-1e-10 },
+		"no picture":                 func(s *Spec) { s.Width, s.Height, s.DeviceScaleFactor, s.Format = 10_000, 10_000, 4, PDF },
+		"part of it as webp":         func(s *Spec) { s.Width, s.DeviceScaleFactor, s.Format, s.Selector = 8192, 2, WebP, "p" },
+		"small as webp":              func(s *Spec) { s.Width, s.DeviceScaleFactor, s.Format, s.ThumbWidth = 8192, 2, WebP, 100 },
+		"clip":                       func(s *Spec) { s.Clip = "0,0,1000,300000" },
+		"clip of a phone":            func(s *Spec) { s.Clip, s.Mobile = "0,0,20000,20000", &phone },
+		"thumbnail":                  func(s *Spec) { s.ThumbWidth, s.ThumbHeight = 5000, 5000 },
+		"thumbnail within":           func(s *Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgFit = 10_000, 10_000, "inside" },
+		"thumbnail of any height":    func(s *Spec) { s.ThumbWidth, s.FullPage = 10_000, true },
+	} {
+		s := Defaults()
+		s.HTML = "<p>"
+		change(&s)
+		if errs := s.Normalize(60_000); len(errs) > 0 {
+			t.Errorf("%s: %v", name, errs)
+		}
 	}
 }
 

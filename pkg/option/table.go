@@ -40,7 +40,7 @@ var sourceOptions = []Option{
 var sizeOptions = []Option{
 	{Name: "width", Group: Size, Kind: Whole, Min: 1, Max: 10_000, Unit: "CSS pixels", Default: 1280, Doc: "Of the viewport."},
 	{Name: "height", Group: Size, Kind: Whole, Min: 1, Max: 10_000, Unit: "CSS pixels", Default: 1024, Doc: "Of the viewport."},
-	{Name: "device_scale_factor", Group: Size, Kind: Number, Min: 0.5, Max: 4, Default: 1, Doc: "Device pixels per CSS pixel."},
+	{Name: "device_scale_factor", Group: Size, Kind: Number, Min: 0.5, Max: 4, Default: 1, Doc: "Device pixels per CSS pixel. The viewport of a picture has at most 16,384 of them a side and 100 million in all."},
 	{Name: "retina", Group: Size, Kind: Flag, Default: false, Doc: "`device_scale_factor` 2."},
 	{Name: "device", Group: Size, Kind: Text, Min: 1, Max: 64, Doc: "A device by name, such as `iPhone 15`: its viewport, scale, touch and user agent. What the request says itself goes before. `GET /v1/devices` lists them."},
 	{Name: "mobile", Group: Size, Kind: Flag, Doc: "Lay the page out as a phone does: the viewport meta tag counts, scroll bars lie over the page."},

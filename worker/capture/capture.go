@@ -43,13 +43,6 @@ import (
 )
 
 const (
-	// maxSide is the longest side in device pixels that Chromium captures
-	// right; past it, textures repeat or stay blank.
-	maxSide = 16384
-	// maxArea is the largest picture in device pixels; each costs some 15
-	// bytes in the browser's processes while it is captured.
-	maxArea = 100_000_000
-
 	maxReserve = 5 * time.Second // kept for the capture
 	readyLimit = 5 * time.Second // for frame, images and fonts
 	heldLimit  = time.Second     // for the load of a document that wanted to leave
@@ -116,7 +109,7 @@ func Render(ctx context.Context, tab *browser.Tab, proxy *egress.Proxy, spec *jo
 // run goes through the stages.
 func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 	if a.spec.Format.Picture() {
-		if fail := fits(job.StageNavigate, a.device(float64(a.spec.Width)), a.device(float64(a.spec.Height))); fail != nil {
+		if fail := fits(job.StageNavigate, a.spec.DevicePixels(float64(a.spec.Width)), a.spec.DevicePixels(float64(a.spec.Height))); fail != nil {
 			return nil, fail
 		}
 	}
@@ -164,12 +157,12 @@ func (a *attempt) capture(ctx context.Context) (*Artifact, *job.Failure) {
 // fits refuses a picture that would not come out right, or for which there is
 // not the memory. Its sides are in device pixels.
 func fits(stage job.Stage, w, h int) *job.Failure {
-	if max(w, h) <= maxSide && w*h <= maxArea {
+	if max(w, h) <= job.MaxSide && w*h <= job.MaxArea {
 		return nil
 	}
 	return job.Fail(job.PageTooLarge, stage,
 		"the picture would be %d by %d device pixels; at most %d a side and %d million in all are captured right: lower width, height or device_scale_factor, or ask for format pdf",
-		w, h, maxSide, maxArea/1_000_000)
+		w, h, job.MaxSide, job.MaxArea/1_000_000)
 }
 
 // navigate opens the page and returns when its document is committed.

@@ -34,7 +34,7 @@ func (r region) clip(dx, dy, w, h int) *proto.PageViewport {
 // region finds what the job wants to see.
 func (a *attempt) region(ctx context.Context) (region, *job.Failure) {
 	s := a.spec
-	view := region{viewport: true, zoom: 1, scale: s.DeviceScaleFactor, w: a.device(float64(s.Width)), h: a.device(float64(s.Height))}
+	view := region{viewport: true, zoom: 1, scale: s.DeviceScaleFactor, w: s.DevicePixels(float64(s.Width)), h: s.DevicePixels(float64(s.Height))}
 	if s.Clip == "" && s.Selector == "" && !s.FullPage {
 		return view, nil
 	}
@@ -69,25 +69,17 @@ func (a *attempt) region(ctx context.Context) (region, *job.Failure) {
 	case s.FullPage:
 		r.whole, r.w = true, view.w
 		if s.FullWidth {
-			r.w = max(r.w, up(math.Ceil(content.Width)*r.scale))
+			r.w = max(r.w, job.WholePixels(math.Ceil(content.Width)*r.scale))
 		}
-		r.h = up(math.Ceil(content.Height) * r.scale)
+		r.h = job.WholePixels(math.Ceil(content.Height) * r.scale)
 		if s.MaxHeight > 0 {
-			r.h = min(r.h, up(float64(s.MaxHeight)*s.DeviceScaleFactor))
+			r.h = min(r.h, job.WholePixels(float64(s.MaxHeight)*s.DeviceScaleFactor))
 		}
 	default:
 		return view, nil
 	}
 	return r, nil
 }
-
-// device is a length in whole device pixels, rounded as the browser rounds its
-// viewport.
-func (a *attempt) device(css float64) int { return up(css * a.spec.DeviceScaleFactor) }
-
-// up is the next whole number of pixels; what is above one by a computer's
-// rounding alone is that one.
-func up(pixels float64) int { return max(1, int(math.Ceil(pixels-1e-6))) }
 
 // metrics measures the page.
 func (a *attempt) metrics(ctx context.Context) (m *proto.PageGetLayoutMetricsResult, fail *job.Failure) {

@@ -20,19 +20,6 @@ import (
 	"github.com/tintype/tintype/worker/picture"
 )
 
-// maxPixels are the largest pictures by format: area, and longest side, in
-// device pixels. A PNG is written as it is captured, a JPEG keeps 1.5 bytes a
-// pixel, a WebP is made by the browser alone; the sides of the two have 16 and
-// 14 bits in their files.
-var maxPixels = map[job.Format]struct{ area, side int }{
-	job.PNG:  {300_000_000, 1_000_000},
-	job.JPEG: {150_000_000, picture.MaxJPEG},
-	job.WebP: {maxArea, 1<<14 - 1},
-}
-
-// maxThumb is the largest thumbnail, in pixels: it stands in memory whole.
-const maxThumb = 25_000_000
-
 // shoot captures a picture of the viewport, the full page or a part of it.
 func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	r, fail := a.region(ctx)
@@ -85,26 +72,27 @@ func (a *attempt) file(w, h int) picture.Writer {
 func (a *attempt) fit(r region) (image.Point, *picture.Fit, *job.Failure) {
 	s, size := a.spec, image.Pt(r.w, r.h)
 	captured := s.Format
+	_, longest := s.Format.Bounds()
 	var fit *picture.Fit
 	if s.ThumbWidth > 0 || s.ThumbHeight > 0 {
 		captured = job.PNG
 		fit = &picture.Fit{Width: s.ThumbWidth, Height: s.ThumbHeight, Mode: s.ImgFit, Position: s.ImgPosition, Background: background(s.ImgBG)}
 		var pixels int
-		if size, pixels = fit.Result(r.w, r.h); pixels > maxThumb || max(size.X, size.Y) > maxPixels[s.Format].side {
+		if size, pixels = fit.Result(r.w, r.h); pixels > job.MaxThumb || max(size.X, size.Y) > longest {
 			return size, nil, job.Fail(job.PageTooLarge, job.StageCapture,
 				"the picture of %d by %d pixels would be made %d by %d; a thumbnail has at most %d a side and %d million in all: lower thumb_width or thumb_height, or give both with img_fit cover",
-				r.w, r.h, size.X, size.Y, maxPixels[s.Format].side, maxThumb/1_000_000)
+				r.w, r.h, size.X, size.Y, longest, job.MaxThumb/1_000_000)
 		}
 	}
-	switch most := maxPixels[captured]; {
-	case r.w*r.h > most.area || max(r.w, r.h) > most.side:
+	switch area, side := captured.Bounds(); {
+	case r.w*r.h > area || max(r.w, r.h) > side:
 		return size, nil, job.Fail(job.PageTooLarge, job.StageCapture,
 			"the picture would be %d by %d device pixels; a %s has at most %d a side and %d million in all: give max_height, lower width or device_scale_factor, or ask for format %s",
-			r.w, r.h, captured, most.side, most.area/1_000_000, elsewhere(captured))
+			r.w, r.h, captured, side, area/1_000_000, elsewhere(captured))
 	case s.FullPageMode == "native" && r.whole && !r.oneShot():
 		return size, nil, job.Fail(job.PageTooLarge, job.StageCapture,
 			"the picture would be %d by %d device pixels; native captures at most %d a side and %d million in all: leave full_page_mode out, or give max_height",
-			r.w, r.h, maxSide, maxOne/1_000_000)
+			r.w, r.h, job.MaxSide, maxOne/1_000_000)
 	}
 	return size, fit, nil
 }

@@ -28,7 +28,7 @@ const (
 
 // oneShot reports whether the browser can make the whole picture right at once.
 func (r region) oneShot() bool {
-	return r.viewport || max(r.w, r.h) <= maxSide && r.w*r.h <= maxOne
+	return r.viewport || max(r.w, r.h) <= job.MaxSide && r.w*r.h <= maxOne
 }
 
 // tile is the size of the tiles of a region.
@@ -156,7 +156,7 @@ func (a *attempt) unwritten(err error) *job.Failure {
 // have only what is in view. What stands still is in the first view alone.
 func (a *attempt) stitch(ctx context.Context, r region, to picture.Writer) *job.Failure {
 	a.hold(ctx)
-	height := a.device(float64(a.spec.Height))
+	height := a.spec.DevicePixels(float64(a.spec.Height))
 	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {
 		for y := 0; y < r.h; y += height {
 			view := "once"
