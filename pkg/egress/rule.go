@@ -87,7 +87,8 @@ func cutBrackets(s string) (inside, after string, ok bool) {
 }
 
 // validName tells a host name from a mistyped address: the last label of a
-// name is never a number (WHATWG URL Standard, "ends in a number").
+// name is never a number (WHATWG URL Standard, "ends in a number"; what begins
+// with 0x is taken for one whatever follows).
 func validName(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false

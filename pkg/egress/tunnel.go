@@ -12,6 +12,12 @@ var errOverLimit = errors.New("the job may send no more")
 
 func isOverLimit(err error) bool { return errors.Is(err, errOverLimit) }
 
+// What pipe asks of a connection beside the carrying: TCP's can do both.
+type (
+	halfCloser interface{ CloseWrite() error }
+	lingerer   interface{ SetLinger(sec int) error }
+)
+
 // metered counts what is read and stops when the job has spent its bytes.
 type metered struct {
 	r   io.Reader
@@ -63,7 +69,7 @@ func (p *Proxy) tunnel(c *conn, req *request) {
 func (p *Proxy) pipe(dst net.Conn, src io.Reader, a, b net.Conn, key string, add func(int) bool) {
 	_, err := io.Copy(struct{ io.Writer }{dst}, &metered{r: src, add: add})
 	if err == nil {
-		if t, ok := dst.(*net.TCPConn); ok && t.CloseWrite() == nil {
+		if half, ok := dst.(halfCloser); ok && half.CloseWrite() == nil {
 			return
 		}
 	}
@@ -71,8 +77,8 @@ func (p *Proxy) pipe(dst net.Conn, src io.Reader, a, b net.Conn, key string, add
 		p.ledger.note(key, OverLimit)
 	}
 	for _, c := range []net.Conn{a, b} {
-		if t, ok := c.(*net.TCPConn); ok && err != nil {
-			t.SetLinger(0)
+		if l, ok := c.(lingerer); ok && err != nil {
+			l.SetLinger(0)
 		}
 		c.Close()
 	}

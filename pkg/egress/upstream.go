@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -72,6 +73,9 @@ func (g *Guard) mayAsk(target string) bool {
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return g.Allowed(host, addr, uint16(port))
 	}
+	if !validName(name) {
+		return false // 127.1, 2130706433 or 0x7f.1, which many a proxy reads as an address
+	}
 	if slices.ContainsFunc(g.rules, func(r rule) bool { return r.name == name && slices.Contains(r.ports, uint16(port)) }) {
 		return true
 	}
@@ -135,3 +139,19 @@ type begun struct {
 }
 
 func (b *begun) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// CloseWrite ends what is sent, while more may come.
+func (b *begun) CloseWrite() error {
+	if half, ok := b.Conn.(halfCloser); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SetLinger is that of the connection.
+func (b *begun) SetLinger(sec int) error {
+	if l, ok := b.Conn.(lingerer); ok {
+		return l.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
+}
