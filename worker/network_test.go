@@ -3,173 +3,13 @@ package worker_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
-	"github.com/tintype/tintype/worker"
 )
-
-// spy is two sites of two hosts. Each page of the first has a frame of the
-// second and workers, and each tells what it can see of its browser by asking
-// for /said/WHO?JSON. The spy keeps what it was asked.
-type spy struct {
-	*bench
-	site, other       string // URLs without the closing slash
-	address, otherAdr string
-	upstream          *httptest.Server // a proxy of somebody else
-
-	mu     sync.Mutex
-	asked  []*http.Request
-	gotAll map[string]string // what was said, by WHO; guarded by mu
-}
-
-const sayScript = `const say=async(who)=>{const n=navigator;
-	const seen={ua:n.userAgent,platform:n.platform,languages:n.languages,zone:Intl.DateTimeFormat().resolvedOptions().timeZone,
-		locale:Intl.DateTimeFormat().resolvedOptions().locale,offset:new Date(2026,0,1).getTimezoneOffset(),
-		brands:n.userAgentData?n.userAgentData.brands.map(b=>b.brand+'/'+b.version).sort().join():'none',mobile:n.userAgentData?.mobile,hinted:n.userAgentData?.platform};
-	await fetch('/said/'+who+'?'+encodeURIComponent(JSON.stringify(seen)))};`
-
-func newSpy(t *testing.T, more ...string) *spy {
-	needBrowser(t)
-	s := &spy{gotAll: map[string]string{}}
-	one, two := httptest.NewServer(s), httptest.NewServer(s)
-	t.Cleanup(one.Close)
-	t.Cleanup(two.Close)
-	s.site, s.address = one.URL, strings.TrimPrefix(one.URL, "http://")
-	_, port, _ := strings.Cut(strings.TrimPrefix(two.URL, "http://"), ":")
-	s.otherAdr = "localhost:" + port
-	s.other = "http://" + s.otherAdr
-	// The names of its lists are in no resolver of the tests: what is not blocked fails.
-	file := filepath.Join(t.TempDir(), "list.txt")
-	if err := os.WriteFile(file, []byte("/ad-banner.\n||localhost^$third-party\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	lists, err := egress.LoadLists([]string{file})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.upstream = httptest.NewServer(http.HandlerFunc(s.forward))
-	t.Cleanup(s.upstream.Close)
-	s.bench = newBench(t, func(cfg *worker.SeatConfig) {
-		cfg.Guard, err = egress.New(egress.Config{
-			Allow: append(more, s.address, s.otherAdr, strings.TrimPrefix(s.upstream.URL, "http://")), DNS: emptyDNS(t), Lists: lists,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-	<-s.seat.Ready()
-	return s
-}
-
-func (s *spy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	s.asked = append(s.asked, r.Clone(r.Context()))
-	s.mu.Unlock()
-	html := func(body string) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		io.WriteString(w, "<!doctype html><body style='margin:0;background:#0000ff'>"+body)
-	}
-	switch path := r.URL.Path; {
-	case path == "/identity":
-		html(`<iframe src="` + s.other + `/frame"></iframe><script>` + sayScript + `say('page');new Worker('/worker.js');
-			navigator.serviceWorker.register('/service.js')</script>`)
-	case path == "/frame":
-		html(`<script>` + sayScript + `say('frame')</script>`)
-	case path == "/worker.js", path == "/service.js":
-		w.Header().Set("Content-Type", "text/javascript")
-		io.WriteString(w, sayScript+`say('`+strings.TrimSuffix(path[1:], ".js")+`')`)
-	case strings.HasPrefix(path, "/said/"):
-		said, _ := url.QueryUnescape(r.URL.RawQuery)
-		s.mu.Lock()
-		s.gotAll[strings.TrimPrefix(path, "/said/")] = said
-		s.mu.Unlock()
-	case path == "/where":
-		html(`<script>navigator.geolocation.getCurrentPosition(p=>fetch('/said/where?'+encodeURIComponent([p.coords.latitude,p.coords.longitude,p.coords.accuracy])),e=>fetch('/said/where?denied'))</script>`)
-	case path == "/plain":
-		html(`<p>plain`)
-	case path == "/to-other":
-		http.Redirect(w, r, s.other+"/back", http.StatusFound)
-	case path == "/back":
-		http.Redirect(w, r, s.site+"/plain", http.StatusFound)
-	case path == "/mixed":
-		html(`<img src="/own.png"><img src="` + s.other + `/foreign.png"><img src="/hop"><iframe src="` + s.other + `/frame-of-own"></iframe><script>fetch('/own-fetch')</script>`)
-	case path == "/hop":
-		http.Redirect(w, r, s.other+"/hopped.png", http.StatusFound)
-	case path == "/frame-of-own":
-		html(`<img src="` + s.site + `/from-other.png"><script>fetch('` + s.site + `/cors-from-other')</script>`)
-	case path == "/kinds":
-		html(`<link rel=stylesheet href="/kind/stylesheet.css"><img src="/kind/image.png"><video src="/kind/media.mp4"></video>
-			<video><track default src="/kind/texttrack.vtt"></video><style>@font-face{font-family:f;src:url(/kind/font.woff)}p{font-family:f}</style><p>text
-			<script src="/kind/script.js"></script><iframe src="` + s.other + `/kinds-frame"></iframe><script>
-			fetch('/kind/fetch');const x=new XMLHttpRequest;x.open('GET','/kind/xhr');x.send();
-			const e=new EventSource('/kind/eventsource');e.onerror=()=>e.close();navigator.sendBeacon('/kind/ping');
-			new WebSocket('ws://'+location.host+'/kind/websocket');new Worker('/kinds-worker.js');navigator.serviceWorker.register('/kinds-service.js')</script>`)
-	case path == "/kinds-frame":
-		html(`<img src="/kind/frame-image.png"><script>new WebSocket('ws://'+location.host+'/kind/frame-websocket')</script>`)
-	case strings.HasPrefix(path, "/kinds-"):
-		w.Header().Set("Content-Type", "text/javascript")
-		who := strings.TrimSuffix(strings.TrimPrefix(path, "/kinds-"), ".js")
-		fmt.Fprintf(w, `fetch('/kind/%[1]s-fetch');new WebSocket('ws://'+location.host+'/kind/%[1]s-websocket')`, who)
-	case path == "/banner":
-		html(`<div id="onetrust-banner-sdk" style="position:fixed;inset:0;background:#ff0000">We value your privacy
-			<button id="onetrust-accept-btn-handler" onclick="fetch('/said/accepted')">Accept all</button>
-			<button id="onetrust-reject-all-handler" onclick="this.parentNode.remove();fetch('/said/rejected')">Reject all</button></div>`)
-	case path == "/ads":
-		html(`<img src="http://ad.doubleclick.net/x.png"><script src="https://www.google-analytics.com/ga.js"></script>
-			<script>new WebSocket('wss://stats.hotjar.com/ws')</script><img src="/ad-banner.png"><img src="` + s.other + `/third.png"><img src="/image.png">`)
-	case path == "/cookies":
-		html(`<script>fetch('/said/cookies?'+encodeURIComponent(document.cookie))</script><iframe src="` + s.other + `/frame-cookies"></iframe>`)
-	default:
-		w.Header().Set("Access-Control-Allow-Origin", "*")
-		w.WriteHeader(http.StatusNotFound)
-	}
-}
-
-// see renders path with what change asks for, and returns what was said and
-// asked while it ran.
-func (s *spy) see(t *testing.T, path string, change func(*job.Spec)) (said map[string]string, asked []*http.Request) {
-	t.Helper()
-	s.mu.Lock()
-	s.gotAll, s.asked = map[string]string{}, nil
-	s.mu.Unlock()
-	<-s.seat.Ready() // on a busy machine a browser takes longer to come than a render waits
-	b := &bench{TB: t, seat: s.seat, dir: s.dir}
-	_, e := b.picture(func(spec *job.Spec) {
-		spec.URL, spec.WaitUntil = s.site+path, job.NetworkIdle0
-		if change != nil {
-			change(spec)
-		}
-	})
-	if len(e.TimedOut) > 0 {
-		t.Errorf("timed out: %v", e.TimedOut)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.gotAll, s.asked
-}
-
-// of finds the request for path.
-func of(t *testing.T, asked []*http.Request, path string) *http.Request {
-	t.Helper()
-	for _, r := range asked {
-		if r.URL.Path == path {
-			return r
-		}
-	}
-	t.Fatalf("nobody asked for %s", path)
-	return nil
-}
 
 type seen struct {
 	UA, Platform, Zone, Locale, Brands, Hinted string
@@ -189,8 +29,13 @@ func saidBy(t *testing.T, said map[string]string, who string) (v seen) {
 var speakers = []string{"page", "frame", "worker", "service"}
 
 // TestNetwork shares one seat among all options of the network.
-func TestNetwork(t *testing.T) {
-	s := newSpy(t)
+func TestNetwork(t *testing.T) { testNetwork(t, newSpy(t, false)) }
+
+// TestNetworkOverTLS is the same with sites that nobody between browser and
+// server can look into, and with frames in processes of their own.
+func TestNetworkOverTLS(t *testing.T) { testNetwork(t, newSpy(t, true)) }
+
+func testNetwork(t *testing.T, s *spy) {
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, *spy)
@@ -312,7 +157,7 @@ func testCookies(t *testing.T, s *spy) {
 		t.Errorf("without options: %v", said)
 	}
 	said, asked = s.see(t, "/cookies", func(spec *job.Spec) {
-		spec.Secrets.Cookies = []string{"seen=1", "hidden=two; HttpOnly; SameSite=Strict", "elsewhere=3; Path=/nowhere", "safe=4; Secure", "foreign=5; Domain=localhost; SameSite=None; Secure"}
+		spec.Secrets.Cookies = []string{"seen=1", "hidden=two; HttpOnly; SameSite=Strict", "elsewhere=3; Path=/nowhere", "safe=4; Secure", "foreign=5; Domain=" + s.otherHost + "; SameSite=None; Secure"}
 	})
 	if said["cookies"] != "seen=1; safe=4" { // over http to loopback browsers send what is Secure
 		t.Errorf("scripts see %q", said["cookies"])
@@ -365,6 +210,15 @@ func testHeaders(t *testing.T, s *spy) {
 					t.Errorf("redirect at %s: %s is %q, want %q", path, c.header, got, want)
 				}
 			}
+			if s.plain == "" {
+				return
+			}
+			_, asked = s.see(t, "/to-plain", func(spec *job.Spec) { spec.Secrets = c.secrets })
+			for path, want := range map[string]string{"/to-plain": c.value, "/unprotected": ""} {
+				if got := of(t, asked, path).Header.Get(c.header); got != want {
+					t.Errorf("redirect out of TLS at %s: %s is %q, want %q", path, c.header, got, want)
+				}
+			}
 		})
 	}
 	_, asked := s.see(t, "/mixed", nil)
@@ -409,6 +263,15 @@ func (s *spy) kindsAsked(t *testing.T, change func(*job.Spec)) (asked map[string
 	return asked, blocked
 }
 
+// known is how the evidence's URL of a kind ends: of a WebSocket over TLS only
+// the host is known.
+func (s *spy) known(kind string) string {
+	if s.plain != "" && strings.HasSuffix(kind, "websocket") {
+		return ""
+	}
+	return kind
+}
+
 func testBlockResources(t *testing.T, s *spy) {
 	all := []string{
 		"stylesheet", "image", "media", "texttrack", "font", "script", "fetch", "xhr", "eventsource", "ping", "websocket",
@@ -440,8 +303,8 @@ func testBlockResources(t *testing.T, s *spy) {
 			for _, kind := range all {
 				switch {
 				case slices.Contains(c.gone, kind):
-					if asked[kind] || blocked[kind] != "block_resources" && c.types[0] != "manifest" {
-						t.Errorf("%s: asked for %t, blocked for %q", kind, asked[kind], blocked[kind])
+					if why := blocked[s.known(kind)]; asked[kind] || why != "block_resources" && c.types[0] != "manifest" {
+						t.Errorf("%s: asked for %t, blocked for %q", kind, asked[kind], why)
 					}
 				case !asked[kind] || blocked[kind] != "":
 					t.Errorf("%s: asked for %t, blocked for %q", kind, asked[kind], blocked[kind])
@@ -452,12 +315,19 @@ func testBlockResources(t *testing.T, s *spy) {
 }
 
 func testBlockURLs(t *testing.T, s *spy) {
+	// Of a WebSocket over TLS only the host is known.
+	bySocket := []string{"image", "frame-websocket", "worker-websocket", "service-websocket"}
+	pattern := "*/kind/*-websocket"
+	if s.plain != "" {
+		pattern = strings.Replace(s.other, "https:", "wss:", 1) + "/"
+		bySocket = []string{"image", "frame-websocket"}
+	}
 	for _, c := range []struct {
 		patterns []string
 		gone     []string
 	}{
-		{[]string{"*/kind/IMAGE.png", "*/kind/*-websocket"}, []string{"image", "frame-websocket", "worker-websocket", "service-websocket"}},
-		{[]string{"localhost"}, []string{"frame-image", "frame-websocket"}},
+		{[]string{"*/kind/IMAGE.png", pattern}, bySocket},
+		{[]string{s.otherHost}, []string{"frame-image", "frame-websocket"}},
 		{[]string{s.site + "/kind/f*"}, []string{"font", "fetch"}},
 		{[]string{"*"}, []string{"image", "websocket", "fetch", "frame-image"}}, // and yet the page is there
 	} {
@@ -467,7 +337,7 @@ func testBlockURLs(t *testing.T, s *spy) {
 				if asked[kind] {
 					t.Errorf("%s is asked for", kind)
 				}
-				if blocked[kind] != "block_urls" && !strings.Contains(kind, "frame-") { // the frame itself is blocked
+				if blocked[s.known(kind)] != "block_urls" && !strings.Contains(kind, "frame-") { // the frame itself is blocked
 					t.Errorf("%s is blocked for %q", kind, blocked[kind])
 				}
 			}
@@ -497,7 +367,7 @@ func testBlockAds(t *testing.T, s *spy) {
 		return blocked, failed
 	}
 	const ad, tracker, socket = "ad.doubleclick.net/x.png", "www.google-analytics.com/ga.js", "stats.hotjar.com/"
-	const banner, third, own = "127.0.0.1/ad-banner.png", "localhost/third.png", "127.0.0.1/image.png"
+	banner, third, own := s.host+"/ad-banner.png", s.otherHost+"/third.png", s.host+"/image.png"
 	const unknown = "name_not_resolved"
 	blocked, failed := evidence(func(*job.Spec) {})
 	if len(blocked) > 0 || failed[ad] != unknown || failed[tracker] != unknown || failed[socket] != unknown || failed[banner] != "404" || failed[third] != "404" || failed[own] != "404" {
@@ -518,33 +388,32 @@ func testBlockAds(t *testing.T, s *spy) {
 	}
 }
 
-// forward is the other proxy: whatever it is asked for is the spy's first site.
-func (s *spy) forward(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Proxy-Authorization") != "Basic bWU6cGFzcw==" {
-		w.WriteHeader(http.StatusProxyAuthRequired)
-		return
-	}
-	r.Header.Set("X-By-Way", "proxy")
-	s.ServeHTTP(w, r)
-}
-
 func testProxy(t *testing.T, s *spy) {
+	const inside = "inside.customer.test"
+	scheme, _, _ := strings.Cut(s.site, ":")
 	_, asked := s.see(t, "/plain", nil)
-	if got := of(t, asked, "/plain").Header.Get("X-By-Way"); got != "" {
-		t.Errorf("without options it comes by way of %q", got)
+	if got := of(t, asked, "/plain").Header.Get("X-By-Way"); got != "" || len(s.tunnelled) > 0 {
+		t.Errorf("without options it comes by way of %q, %q", got, s.tunnelled)
 	}
 	_, asked = s.see(t, "/plain", func(spec *job.Spec) {
-		spec.URL, spec.Secrets.Proxy = "http://inside.customer.test/plain", "me:pass@"+strings.TrimPrefix(s.upstream.URL, "http://")
+		spec.URL, spec.Secrets.Proxy = scheme+"://"+inside+"/plain", "me:pass@"+s.upstream
 	})
-	if r := of(t, asked, "/plain"); r.Header.Get("X-By-Way") != "proxy" || r.Host != "inside.customer.test" {
-		t.Errorf("%s comes by way of %q", r.Host, r.Header.Get("X-By-Way"))
+	r := of(t, asked, "/plain")
+	if r.Host != inside {
+		t.Errorf("it is asked for %s", r.Host)
+	}
+	if s.plain == "" && r.Header.Get("X-By-Way") != "proxy" {
+		t.Errorf("it comes by way of %q", r.Header.Get("X-By-Way"))
+	}
+	if s.plain != "" && !slices.Contains(s.tunnelled, inside+":443") {
+		t.Errorf("the other proxy was asked for %q", s.tunnelled)
 	}
 	b := &bench{TB: t, seat: s.seat, dir: s.dir}
 	for proxy, code := range map[string]job.Code{
-		"me:wrong@" + strings.TrimPrefix(s.upstream.URL, "http://"): job.ConnectionRefused,
-		"me:wrong@10.0.0.1:8080":                                    job.AddressRefused,
+		"me:wrong@" + s.upstream: job.ConnectionRefused,
+		"me:wrong@10.0.0.1:8080": job.AddressRefused,
 	} {
-		for _, u := range []string{"http://inside.customer.test/plain", "https://inside.customer.test/plain"} {
+		for _, u := range []string{"http://" + inside + "/plain", "https://" + inside + "/plain"} {
 			out := b.render(func(spec *job.Spec) { spec.URL, spec.Secrets.Proxy = u, proxy })
 			if out.Failure == nil || out.Failure.Code != code || strings.Contains(out.Failure.Detail, "wrong") || !strings.Contains(out.Failure.Detail, "proxy") {
 				t.Errorf("%s by way of %s: %v", u, proxy, out.Failure)

@@ -7,7 +7,6 @@ import (
 	"image/color"
 	_ "image/jpeg"
 	_ "image/png"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -133,38 +132,6 @@ func (b *bench) processes() (pids []string) {
 		}
 	}
 	return pids
-}
-
-// emptyDNS is a resolver that answers every question with NXDOMAIN.
-func emptyDNS(t testing.TB) string {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := c.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if n < 12 {
-				continue
-			}
-			buf[2], buf[3] = 0x81, 0x83 // an answer, recursion, NXDOMAIN
-			copy(buf[6:12], make([]byte, 6))
-			end := 12 // of the question: labels, type and class
-			for end < n && buf[end] != 0 {
-				end += int(buf[end]) + 1
-			}
-			c.WriteTo(buf[:min(end+5, n)], from)
-		}
-	}()
-	t.Cleanup(func() { c.Close(); <-done })
-	return c.LocalAddr().String()
 }
 
 // render makes one attempt with the defaults, changed.

@@ -242,10 +242,10 @@ func TestSocketsAreTold(t *testing.T) {
 	if got := ask(refuse); got == "there" {
 		t.Error("a WebSocket passed")
 	}
-	if why, _ := refuse.Failure("wss://" + address + "/x"); why != BlockedType {
-		t.Errorf("noted as %q", why)
+	if why, known := refuse.Failure("https://" + address + "/page"); known {
+		t.Errorf("a page of that host is blamed for the WebSocket: %q", why)
 	}
-	if b := refuse.Stats().Blocked; len(b) != 2 || b[1].URL != "ws://"+clear+"/chat?x" {
+	if b := refuse.Stats().Blocked; len(b) != 2 || b[0] != (job.Resource{URL: "wss://" + address + "/", Reason: string(BlockedType)}) || b[1].URL != "ws://"+clear+"/chat?x" {
 		t.Errorf("blocked %+v", b)
 	}
 }

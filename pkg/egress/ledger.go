@@ -84,11 +84,6 @@ func (l *ledger) note(key string, why Reason) {
 	if !strings.Contains(key, "://") {
 		url = tunnelURL(key)
 	}
-	l.noteAs(key, url, why)
-}
-
-// noteAs is note for a tunnel of which more is known than its key.
-func (l *ledger) noteAs(key, url string, why Reason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.reasons == nil {

@@ -54,7 +54,7 @@ func (p *Proxy) admit(c *conn, target string) (io.Reader, bool) {
 	if why == "" {
 		return begin, true
 	}
-	p.ledger.noteAs(target, url, why)
+	p.ledger.note(url, why) // not target: what else is asked of that host is not blocked
 	return nil, false
 }
 

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -301,6 +302,8 @@ func (t *tracker) testify(e *job.Evidence, proxy *egress.Proxy) {
 	for _, r := range t.failed {
 		why, known := proxy.Failure(r.URL)
 		switch {
+		case isStatus(r.Reason): // the origin's own answer; over TLS the proxy knows hosts alone
+			e.FailedResources = append(e.FailedResources, r)
 		case known && why.Blocked():
 			e.BlockedRequests = append(e.BlockedRequests, job.Resource{URL: r.URL, Reason: string(why)})
 		case known:
@@ -322,12 +325,19 @@ func (t *tracker) block(url, reason string) {
 	}
 }
 
+// isStatus tells the status of an answer from an error of the network.
+func isStatus(reason string) bool {
+	_, err := strconv.Atoi(reason)
+	return err == nil
+}
+
 // merge adds what the list does not have yet: neither the URL, nor, for a
-// tunnel, which is known by its host alone, any URL of that host.
+// tunnel of pages, which is known by its host alone, any URL of that host.
+// Tunnels of WebSockets are told by the proxy alone.
 func merge(list, more []job.Resource) []job.Resource {
 next:
 	for _, m := range more {
-		tunnel := !strings.HasPrefix(m.URL, "http://") && strings.Count(m.URL, "/") == 3 && strings.HasSuffix(m.URL, "/")
+		tunnel := strings.HasPrefix(m.URL, "https://") && strings.Count(m.URL, "/") == 3 && strings.HasSuffix(m.URL, "/")
 		for _, have := range list {
 			if have.URL == m.URL || tunnel && hostOf(have.URL) == hostOf(m.URL) {
 				continue next
