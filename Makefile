@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak vendor-devices
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak vendor-devices vendor-consent
 
 help: ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -107,3 +107,6 @@ soak: ## render 10,000 pages, 5 of 100 hostile, and look for what grows or is le
 
 vendor-devices: ## write the list of devices anew from npm's playwright-core
 	sh pkg/device/vendor.sh
+
+vendor-consent: ## fetch what rejects cookie banners anew from npm, and compare its digest
+	sh worker/capture/autoconsent/vendor.sh
