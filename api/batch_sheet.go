@@ -106,7 +106,7 @@ func (s *Server) cellOf(out *outcome) (sheet.Cell, *job.Job) {
 	cell.Result, cell.About = selfLink(out.job, s.cfg.PublicURL)+"/result", about(r)
 	switch {
 	case !strings.HasPrefix(r.ContentType, "image/"):
-		cell.Why = strings.ToUpper(strings.TrimPrefix(r.ContentType, "application/"))
+		cell.Why = strings.ToUpper(string(job.FormatOf(r.ContentType)))
 		return cell, nil
 	case r.SizeBytes > wholeArtifact:
 		cell.Why = "too large for a thumbnail"

@@ -266,12 +266,10 @@ func lostOrDown(j *job.Job, err error) error {
 // (RFC 6266): an ASCII name, and the real one beside it where they differ.
 func disposition(j *job.Job) string {
 	ext, way := ".bin", "inline"
-	for _, f := range job.Formats {
-		if f.ContentType() == j.Result.ContentType {
-			ext = f.Ext()
-			if f == job.HTML || f == job.MHTML { // a stranger's markup is not for this host to show
-				way = "attachment"
-			}
+	if f := job.FormatOf(j.Result.ContentType); f != "" {
+		ext = f.Ext()
+		if f == job.HTML || f == job.MHTML { // a stranger's markup is not for this host to show
+			way = "attachment"
 		}
 	}
 	name := j.CustomID

@@ -261,6 +261,10 @@ func TestDispositionOfMarkup(t *testing.T) {
 			t.Errorf("%s: %s", f, got)
 		}
 	}
+	// The type that mhtml had once, which kept results may have.
+	if got := disposition(&job.Job{ID: "job_x", Result: &job.Result{ContentType: "multipart/related"}}); got != "attachment; filename=job_x.mhtml" {
+		t.Errorf("%s", got)
+	}
 }
 
 func FuzzDisposition(f *testing.F) {

@@ -143,10 +143,8 @@ func (l *leader) snapshot(e *entry) *pb.Job {
 // two attempts never share an object.
 func objectKey(account, id string, tok uint64, contentType string) string {
 	ext := ".png"
-	for _, f := range job.Formats {
-		if f.ContentType() == contentType {
-			ext = f.Ext()
-		}
+	if f := job.FormatOf(contentType); f != "" {
+		ext = f.Ext()
 	}
 	return fmt.Sprintf("r/%s/%s/%d%s", account, id, tok, ext)
 }

@@ -17,10 +17,8 @@ const maxCustomName = 100
 // far as every file system takes that.
 func FileName(line int, customID, contentType string) string {
 	ext := ".bin"
-	for _, f := range job.Formats {
-		if f.ContentType() == contentType {
-			ext = f.Ext()
-		}
+	if f := job.FormatOf(contentType); f != "" {
+		ext = f.Ext()
 	}
 	name := strings.Map(func(c rune) rune {
 		switch {

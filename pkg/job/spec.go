@@ -61,13 +61,32 @@ func (f Format) ContentType() string {
 	case HTML:
 		return "text/html; charset=utf-8"
 	case MHTML:
-		return "multipart/related"
+		// A whole message (RFC 2557, RFC 2046 section 5.2.1): its own header says
+		// multipart/related, and by what boundary.
+		return "message/rfc822"
 	case Markdown:
 		return "text/markdown; charset=utf-8"
 	case PlainText:
 		return "text/plain; charset=utf-8"
 	}
 	return "image/png"
+}
+
+// formerMHTML is the content type that MHTML had once, and that some kept results
+// still have; it lacks the boundary that such a type must have.
+const formerMHTML = "multipart/related"
+
+// FormatOf is the format of a content type; empty if it is none's.
+func FormatOf(contentType string) Format {
+	if contentType == formerMHTML {
+		return MHTML
+	}
+	for _, f := range Formats {
+		if f.ContentType() == contentType {
+			return f
+		}
+	}
+	return ""
 }
 
 // Picture reports a format that is made of pixels.

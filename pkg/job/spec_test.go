@@ -2,6 +2,7 @@ package job
 
 import (
 	"math"
+	"mime"
 	"reflect"
 	"strings"
 	"testing"
@@ -120,5 +121,24 @@ func TestHost(t *testing.T) {
 	page.HTML = "<p>://x/"
 	if got := page.Host(); got != "" {
 		t.Errorf("html has the host %q", got)
+	}
+}
+
+// TestContentTypes: each names its format, and one of several parts would have
+// to say what is between them (RFC 2046 section 5.1.1).
+func TestContentTypes(t *testing.T) {
+	for _, f := range Formats {
+		kind, params, err := mime.ParseMediaType(f.ContentType())
+		if err != nil || strings.HasPrefix(kind, "multipart/") && params["boundary"] == "" {
+			t.Errorf("%s: %s: %v", f, f.ContentType(), err)
+		}
+		if got := FormatOf(f.ContentType()); got != f {
+			t.Errorf("%s is of format %q, want %q", f.ContentType(), got, f)
+		}
+	}
+	for contentType, want := range map[string]Format{"multipart/related": MHTML, "image/gif": "", "": ""} {
+		if got := FormatOf(contentType); got != want {
+			t.Errorf("%q is of format %q, want %q", contentType, got, want)
+		}
 	}
 }
