@@ -7,7 +7,7 @@ TOOL     := CGO_ENABLED=0 go tool -modfile=proto/tools.mod
 PLUGINS  := .tmp/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up test deps build generate fmt lint verify race fuzz bench load plants cluster chaos vendor-web soak vendor-devices vendor-consent
+.PHONY: help up test deps build generate fmt lint verify race fuzz bench golden load plants cluster chaos vendor-web soak vendor-devices vendor-consent
 
 help: ## print the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -82,6 +82,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 
 bench: ## run every benchmark
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
+
+golden: ## write the golden pictures and files anew that the tests do not make any more; look at them before you commit
+	CGO_ENABLED=0 go test -count=1 -timeout 15m $(ARGS) ./worker ./api ./pkg/config ./pkg/account -update
 
 load: ## measure the control plane on a null renderer: 1, 64 and 256 clients
 	@mkdir -p .tmp && CGO_ENABLED=0 go build -o .tmp/loadtest ./loadtest

@@ -112,6 +112,9 @@ func TestStateOfThePage(t *testing.T) {
 				b.wantColor(img, 50, 50*i+25, want)
 			}
 			b.wantColor(img, 200, 100, blue)
+			if option := map[string]string{"nothing": "url", "dark": "dark_mode", "still": "reduced_motion", "print": "media"}[name]; option != "" {
+				wantPicture(b, img, option, "dark_mode", "reduced_motion", "media")
+			}
 		}
 	})
 	run("status", func(b *bench) {
@@ -160,12 +163,14 @@ func TestStateOfThePage(t *testing.T) {
 		})
 		b.wantColor(img, 10, 50, blue)
 		b.wantColor(img, 10, 150, green)
+		wantPicture(b, img, "css")
 	})
 	run("hide", func(b *bench) {
-		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.HideSelector = "#one, a" }))
+		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.HideSelector, s.WaitFor = "#one, a", "#slow" }))
 		b.wantColor(img, 50, 25, blue)
 		b.wantColor(img, 50, 125, blue)
 		b.wantColor(img, 50, 75, red) // #two
+		wantPicture(b, img, "hide_selector")
 		f := b.wantFailure(job.SelectorNotFound, at(site+"/acts", func(s *job.Spec) { s.HideSelector = "a::nonsense(" }))
 		if !strings.Contains(f.Detail, "hide_selector") {
 			b.Errorf("detail %q", f.Detail)
@@ -185,8 +190,11 @@ func TestStateOfThePage(t *testing.T) {
 				b.Errorf("%s: evidence %+v", js, e)
 			}
 		}
-		img, _ := b.picture(at(site+"/strict", func(s *job.Spec) { s.JS = "x.style.cssText = 'position:fixed;inset:0;background:#00ff00'" }))
+		img, _ := b.picture(at(site+"/strict", func(s *job.Spec) {
+			s.JS = "x.textContent = ''; x.style.cssText = 'position:fixed;inset:0 0 50px;background:#00ff00'"
+		}))
 		b.wantColor(img, 200, 100, green)
+		wantPicture(b, img, "js")
 		for js, want := range map[string]string{
 			"throw new Error('mine')":               "js: Uncaught (in promise) Error: mine",
 			"Promise.reject(new TypeError('mine'))": "js: Uncaught (in promise) TypeError: mine",
@@ -212,10 +220,11 @@ func TestStateOfThePage(t *testing.T) {
 		b.wantWell()
 	})
 	run("click", func(b *bench) {
-		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.Click = []string{"#one", "#two"} }))
+		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.Click, s.WaitFor = []string{"#one", "#two"}, "#slow" }))
 		b.wantColor(img, 50, 25, green)
 		b.wantColor(img, 50, 75, green)
 		b.wantColor(img, 50, 125, red)
+		wantPicture(b, img, "click")
 		img, _ = b.picture(at(site+"/acts", func(s *job.Spec) { s.Click = []string{"#nothing", "#hidden", "#one"} }))
 		b.wantColor(img, 50, 25, green)
 		for _, leads := range []string{"#link", "#later", "#form"} {
@@ -234,25 +243,29 @@ func TestStateOfThePage(t *testing.T) {
 		b.wantFailure(job.SelectorNotFound, at(site+"/acts", func(s *job.Spec) { s.Click = []string{"a:nonsense"} }))
 	})
 	run("hover", func(b *bench) {
-		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.Hover = "#hover" }))
+		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.Hover, s.WaitFor = "#hover", "#slow" }))
 		b.wantColor(img, 50, 125, green)
 		b.wantColor(img, 50, 25, red)
+		wantPicture(b, img, "hover")
 	})
 	run("scroll", func(b *bench) {
 		for _, to := range []string{"#low", "3000", "3000px"} {
 			img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.ScrollTo, s.CSS = to, "html{scroll-behavior:smooth} body{height:5000px}" }))
 			b.wantColor(img, 200, 25, green)
 			b.wantColor(img, 200, 75, blue)
+			wantPicture(b, img, "scroll_to")
 		}
 	})
 	run("wait for", func(b *bench) {
 		img, _ := b.picture(at(site+"/acts", func(s *job.Spec) { s.WaitFor = "#slow" }))
 		b.wantColor(img, 250, 125, red)
+		wantPicture(b, img, "wait_for")
 		img, _ = b.picture(at(site+"/acts", func(s *job.Spec) {
-			s.WaitToLeave = "#one"
+			s.WaitFor, s.WaitToLeave = "#slow", "#one"
 			s.JS = "setTimeout(()=>one.hidden=(one.style.display='none'),300)"
 		}))
 		b.wantColor(img, 50, 25, blue)
+		wantPicture(b, img, "wait_to_leave")
 		for option, change := range map[string]func(*job.Spec){
 			"wait_for":      func(s *job.Spec) { s.WaitFor, s.WaitTimeoutMS = "#hidden", 300 },
 			"wait_to_leave": func(s *job.Spec) { s.WaitToLeave, s.WaitTimeoutMS = "#one", 300 },

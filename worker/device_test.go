@@ -36,6 +36,7 @@ func TestDevices(t *testing.T) {
 		img := s.show(greenIf(as), wearing("iPhone 15", nil))
 		s.wantSize(img, 1179, 1977)
 		s.wantColor(img, 500, 1900, green)
+		wantPicture(t, img, "device")
 		img = s.show(greenIf(as), nil)
 		s.wantColor(img, 100, 100, red)
 	})
@@ -47,6 +48,7 @@ func TestDevices(t *testing.T) {
 		img = s.show(greenIf(`innerWidth === 720 && innerHeight === 1280`), wearing("Desktop Chrome", func(s *job.Spec) { s.Landscape = true }))
 		s.wantSize(img, 720, 1280)
 		s.wantColor(img, 500, 900, green)
+		wantPicture(t, img, "landscape")
 	})
 	t.Run("touch", func(t *testing.T) {
 		s := all.with(t)
@@ -54,6 +56,7 @@ func TestDevices(t *testing.T) {
 			img := s.show(greenIf(`navigator.maxTouchPoints > 0 && 'ontouchstart' in window`), func(spec *job.Spec) { spec.Touch = &touch })
 			if touch {
 				s.wantColor(img, 100, 100, green)
+				wantPicture(t, img, "touch")
 			} else {
 				s.wantColor(img, 100, 100, red)
 			}
@@ -82,7 +85,7 @@ func TestDevices(t *testing.T) {
 		part := s.show(wide, func(spec *job.Spec) { spec.Mobile, spec.Selector = &yes, "div" })
 		s.wantSize(part, 160, 98)
 		s.wantColor(part, 150, 90, blue)
-		wantPicture(t, full, "mobile full page")
+		wantPicture(t, full, "mobile and its full page", "full_page")
 		clip := s.show(wide, func(spec *job.Spec) { spec.Mobile, spec.Clip = &yes, "480,0,98,98" })
 		s.wantSize(clip, 32, 32)
 		s.wantColor(clip, 1, 10, blue)

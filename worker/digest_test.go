@@ -160,7 +160,12 @@ func TestDigests(t *testing.T) {
 func TestDeterministic(t *testing.T) {
 	b := newBench(t, nil)
 	page := func(s *job.Spec) {
-		s.HTML = `<body style="margin:0;background:#ff0000"><button style="position:absolute;width:100px;height:50px"
+		s.HTML = `<!doctype html><style>@keyframes grow {to {width: 100px}} button {border: 0; background: #0000ff}
+			i {position: absolute; left: 210px; width: 30px; height: 30px; background: #ffff00; animation: grow 1s infinite}</style>
+			<body style="margin:0;background:#ff0000"><script>
+			for (let n = 0; n < 6; n++) document.write('<i style="top:' + n * 32 + 'px;animation-duration:' + (n + 1) + 's;background:rgb(' +
+				[Math.random(), Math.random(), Date.now() / 997 % 1].map(x => Math.round(x * 255)) + ')"></i>')
+			</script><button style="position:absolute;width:100px;height:50px"
 			onclick="setTimeout(()=>{const i=document.createElement('i');i.id='late';i.textContent='x';document.body.append(i)},20000)"></button>`
 		s.Deterministic = true
 	}
@@ -175,6 +180,8 @@ func TestDeterministic(t *testing.T) {
 	if !bytes.Equal(pdfs[0], pdfs[1]) || !bytes.Contains(pdfs[0], []byte("(D:20250101000000")) {
 		t.Error("documents of the same page differ, or say when they were made")
 	}
+	img, _ := b.picture(page)
+	wantPicture(t, img, "deterministic")
 	began := time.Now()
 	img, e := b.picture(func(s *job.Spec) {
 		page(s)

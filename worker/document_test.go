@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -89,13 +88,6 @@ func (s sheet) picture() image.Image {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if dir := os.Getenv("TINTYPE_TEST_LOOK"); dir != "" {
-		name := strings.NewReplacer("/", "_", " ", "_").Replace(s.t.Name())
-		if f, err := os.Create(filepath.Join(dir, name+".png")); err == nil {
-			png.Encode(f, img)
-			f.Close()
-		}
-	}
 	return img
 }
 
@@ -106,9 +98,8 @@ func (s sheet) wantSize(width, height float64) {
 	}
 }
 
-// inked is the part of the first page, in inches, that is red.
-func (s sheet) inked() (left, top, right, bottom float64) {
-	img := s.picture()
+// inked is the part of a page's picture, in inches, that is red.
+func inked(img image.Image) (left, top, right, bottom float64) {
 	b := image.Rectangle{Min: image.Pt(math.MaxInt, math.MaxInt)}
 	for y := range img.Bounds().Dy() {
 		for x := range img.Bounds().Dx() {
@@ -121,13 +112,13 @@ func (s sheet) inked() (left, top, right, bottom float64) {
 	return float64(b.Min.X) / 20, float64(b.Min.Y) / 20, float64(b.Max.X) / 20, float64(b.Max.Y) / 20
 }
 
-func (s sheet) wantInked(left, top, right, bottom float64) {
+// wantInked compares where the first page is red, in inches, and all of it with
+// the golden picture of that name, which shows further options also.
+func (s sheet) wantInked(name string, left, top, right, bottom float64, also ...string) {
 	s.t.Helper()
-	l, tp, r, b := s.inked()
-	if t, ok := s.t.(*testing.T); ok {
-		name := strings.NewReplacer("TestPaper/", "", "TestOnePage/", "one_page_").Replace(t.Name())
-		wantPicture(t, s.picture(), fmt.Sprintf("document %s %.1f %.1f", strings.ReplaceAll(name, "_", " "), left, right))
-	}
+	img := s.picture()
+	wantPicture(s.t, img, name, also...)
+	l, tp, r, b := inked(img)
 	for i, pair := range [][2]float64{{l, left}, {tp, top}, {r, right}, {b, bottom}} {
 		if math.Abs(pair[0]-pair[1]) > 0.08 {
 			s.t.Errorf("%s of the ink is at %.2f in, want %.2f", []string{"left", "top", "right", "bottom"}[i], pair[0], pair[1])
@@ -139,7 +130,8 @@ const (
 	// redPage is red as wide and high as the first page's print area.
 	redPage = `<!doctype html><title>The title</title><style>html,body{margin:0}</style><div style="background:#ff0000;height:100vh;width:100%">`
 	// threePages has a heading on each of three.
-	threePages = `<!doctype html><title>Three</title><h1>Alpha</h1><h2 style="break-before:page">Beta</h2><h1 style="break-before:page">Gamma</h1>`
+	threePages = `<!doctype html><title>Three</title><style>div{height:3in;break-before:page}</style>
+		<div style="background:#00f"></div><h1>Alpha</h1><div style="background:#0f0"></div><h2>Beta</h2><div style="background:#ff0"></div><h1>Gamma</h1>`
 )
 
 func TestPaper(t *testing.T) {
@@ -159,61 +151,69 @@ func TestPaper(t *testing.T) {
 	t.Run("default", func(t *testing.T) {
 		s := print(t, redPage, nil)
 		s.wantSize(8.27, 11.69)
-		s.wantInked(cm, cm, 8.27-cm, 11.69-cm)
+		s.wantInked("format pdf", cm, cm, 8.27-cm, 11.69-cm, "pdf_page_size", "pdf_margin", "pdf_orientation")
 		if s.pages != 1 {
 			t.Errorf("%d pages", s.pages)
 		}
 	})
 	t.Run("pdf_page_size", func(t *testing.T) {
-		print(t, redPage, func(s *job.Spec) { s.PDFPageSize = "A6" }).wantSize(4.13, 5.83)
+		s := print(t, redPage, func(s *job.Spec) { s.PDFPageSize = "A6" })
+		s.wantSize(4.13, 5.83)
+		s.wantInked("pdf_page_size A6", cm, cm, 4.13-cm, 5.83-cm)
 		print(t, redPage, func(s *job.Spec) { s.PDFPageSize = "Tabloid" }).wantSize(11, 17)
 	})
 	t.Run("pdf_page_width and height", func(t *testing.T) {
 		s := print(t, redPage, func(s *job.Spec) { s.PDFPageWidth, s.PDFPageHeight = "10cm", "288" })
 		s.wantSize(10*cm, 3)
-		s.wantInked(cm, cm, 9*cm, 3-cm)
+		s.wantInked("pdf_page_width and height", cm, cm, 9*cm, 3-cm, "pdf_page_height")
 	})
 	t.Run("pdf_orientation", func(t *testing.T) {
 		s := print(t, redPage, func(s *job.Spec) { s.PDFOrientation = "landscape" })
 		s.wantSize(11.69, 8.27)
-		s.wantInked(cm, cm, 11.69-cm, 8.27-cm)
+		s.wantInked("pdf_orientation", cm, cm, 11.69-cm, 8.27-cm)
 	})
 	t.Run("pdf_margin", func(t *testing.T) {
-		print(t, redPage, func(s *job.Spec) { s.PDFMargin = "none" }).wantInked(0, 0, 8.27, 11.69)
-		print(t, redPage, func(s *job.Spec) { s.PDFMargin = "minimum" }).wantInked(.25, .25, 8.27-.25, 11.69-.25)
+		print(t, redPage, func(s *job.Spec) { s.PDFMargin = "none" }).wantInked("pdf_margin none", 0, 0, 8.27, 11.69)
+		print(t, redPage, func(s *job.Spec) { s.PDFMargin = "minimum" }).wantInked("pdf_margin minimum", .25, .25, 8.27-.25, 11.69-.25)
 	})
 	t.Run("pdf_margin of each side", func(t *testing.T) {
 		s := print(t, redPage, func(s *job.Spec) {
 			s.PDFMargin, s.PDFMarginTop, s.PDFMarginRight, s.PDFMarginBottom = "none", "1in", "2in", "3in"
 		})
-		s.wantInked(0, 1, 6.27, 8.69)
+		s.wantInked("pdf_margin_top and right and bottom", 0, 1, 6.27, 8.69, "pdf_margin_right", "pdf_margin_bottom")
 		s = print(t, redPage, func(s *job.Spec) { s.PDFMarginLeft = "144pt" })
-		s.wantInked(2, cm, 8.27-cm, 11.69-cm)
+		s.wantInked("pdf_margin_left", 2, cm, 8.27-cm, 11.69-cm)
 	})
 	t.Run("pdf_prefer_css_page_size", func(t *testing.T) {
 		own := strings.Replace(redPage, "<style>", "<style>@page{size:4in 5in;margin:1in}", 1)
 		s := print(t, own, nil)
 		s.wantSize(4, 5)
-		s.wantInked(1, 1, 3, 4)
+		s.wantInked("pdf_prefer_css_page_size", 1, 1, 3, 4)
 		print(t, own, func(s *job.Spec) { s.PDFPreferCSS = &no }).wantSize(8.27, 11.69)
-		print(t, redPage, func(s *job.Spec) { s.PDFPreferCSS = &no }).wantInked(cm, cm, 8.27-cm, 11.69-cm)
+		print(t, redPage, func(s *job.Spec) { s.PDFPreferCSS = &no }).wantInked("pdf_prefer_css_page_size off", cm, cm, 8.27-cm, 11.69-cm)
 	})
 	t.Run("pdf_background", func(t *testing.T) {
-		if l, _, r, _ := print(t, redPage, func(s *job.Spec) { s.PDFBackground = &no }).inked(); l < r {
+		bare := print(t, redPage, func(s *job.Spec) { s.PDFBackground = &no }).picture()
+		wantPicture(t, bare, "pdf_background off")
+		if l, _, r, _ := inked(bare); l < r {
 			t.Errorf("a background was printed from %v to %v", l, r)
 		}
-		print(t, redPage, func(s *job.Spec) { s.PDFBackground = &yes }).wantInked(cm, cm, 8.27-cm, 11.69-cm)
+		print(t, redPage, func(s *job.Spec) { s.PDFBackground = &yes }).wantInked("pdf_background", cm, cm, 8.27-cm, 11.69-cm)
 	})
 	t.Run("pdf_scale", func(t *testing.T) {
 		inch := `<!doctype html><style>html,body{margin:0}</style><div style="background:#ff0000;height:1in;width:2in">`
-		print(t, inch, nil).wantInked(cm, cm, 2+cm, 1+cm)
-		print(t, inch, func(s *job.Spec) { s.PDFScale = 0.5 }).wantInked(cm, cm, 1+cm, .5+cm)
-		print(t, inch, func(s *job.Spec) { s.PDFScale = 2 }).wantInked(cm, cm, 4+cm, 2+cm)
+		print(t, inch, nil).wantInked("pdf_scale 1", cm, cm, 2+cm, 1+cm)
+		print(t, inch, func(s *job.Spec) { s.PDFScale = 0.5 }).wantInked("pdf_scale 0.5", cm, cm, 1+cm, .5+cm)
+		print(t, inch, func(s *job.Spec) { s.PDFScale = 2 }).wantInked("pdf_scale 2", cm, cm, 4+cm, 2+cm)
 	})
 	t.Run("pdf_page_range", func(t *testing.T) {
 		for given, want := range map[string]string{"": "[Alpha Beta Gamma]", "2": "[Beta]", "3,1": "[Alpha Gamma]", "2-": "[Beta Gamma]", "-2": "[Alpha Beta]", "2-9": "[Beta Gamma]"} {
-			if got := fmt.Sprint(print(t, threePages, func(s *job.Spec) { s.PDFPageRange = given }).text()); got != want {
+			s := print(t, threePages, func(s *job.Spec) { s.PDFPageRange = given })
+			if got := fmt.Sprint(s.text()); got != want {
 				t.Errorf("range %q: %s", given, got)
+			}
+			if given == "2" {
+				wantPicture(t, s.picture(), "pdf_page_range")
 			}
 		}
 		out := bench.render(func(s *job.Spec) { s.HTML, s.Format, s.PDFPageRange = threePages, job.PDF, "4-9" })
@@ -225,13 +225,14 @@ func TestPaper(t *testing.T) {
 	t.Run("pdf_header", func(t *testing.T) {
 		plain := print(t, threePages, nil).text()
 		s := print(t, threePages, func(s *job.Spec) {
-			s.PDFHeader = `<style>.big{font-size:14pt}</style><p class=big style="margin:0 1cm"><span class=title></span>, sheet <span class=pageNumber></span> of <span class=totalPages></span></p>`
+			s.PDFHeader = `<style>.big{font-size:14pt}</style><p class=big style="margin:0 1cm;border-bottom:.5cm solid #ff0000;-webkit-print-color-adjust:exact"><span class=title></span>, sheet <span class=pageNumber></span> of <span class=totalPages></span></p>`
 		})
 		for i, want := range []string{"Three, sheet 1 of 3 Alpha", "Three, sheet 2 of 3 Beta", "Three, sheet 3 of 3 Gamma"} {
 			if got := s.text(); len(got) != 3 || got[i] != want {
 				t.Errorf("sheets are %q", got)
 			}
 		}
+		wantPicture(t, s.picture(), "pdf_header")
 		if fmt.Sprint(plain) != "[Alpha Beta Gamma]" {
 			t.Errorf("without: %q", plain)
 		}
@@ -244,7 +245,8 @@ func TestPaper(t *testing.T) {
 		red := print(t, threePages, func(s *job.Spec) {
 			s.PDFFooter = `<div style="background:#ff0000;-webkit-print-color-adjust:exact;height:20px">&nbsp;</div>`
 		})
-		if l, top, r, bottom := red.inked(); l > .1 || r < 8 || top < 11 || bottom > 11.69 {
+		wantPicture(t, red.picture(), "pdf_footer")
+		if l, top, r, bottom := inked(red.picture()); l > .1 || r < 8 || top < 11 || bottom > 11.69 {
 			t.Errorf("the footer is at %v, %v to %v, %v", l, top, r, bottom)
 		}
 	})
@@ -302,14 +304,14 @@ func TestOnePage(t *testing.T) {
 		}
 		s := print(t, long, nil)
 		want(t, s, 8.27, 3096)
-		s.wantInked(0, 3000./96, 1, 3096./96)
+		s.wantInked("full_page of a long document", 0, 3000./96, 1, 3096./96)
 	})
 	t.Run("margins and scale", func(t *testing.T) {
 		s := print(t, `<div style="height:3000px"></div>`+tail, func(s *job.Spec) {
 			s.PDFMarginTop, s.PDFMarginLeft, s.PDFScale, s.PDFOrientation = "2in", "1in", 0.5, "landscape"
 		})
 		want(t, s, 11.69, 3096./2+192)
-		s.wantInked(1, 2+1500./96, 1.5, 2+1548./96)
+		s.wantInked("full_page with margins and scale", 1, 2+1500./96, 1.5, 2+1548./96)
 	})
 	t.Run("page breaks", func(t *testing.T) {
 		s := print(t, `<p>Alpha<p style="break-before:page;height:2000px">Beta<p style="page-break-before:always">Gamma`, nil)
@@ -321,12 +323,12 @@ func TestOnePage(t *testing.T) {
 		// In print that is as high as the paper, which would never be enough.
 		s := print(t, `<div style="height:100vh"></div><div style="min-height:50vh"><p style="margin:0;height:100px"></div><div style="height:1000px"></div>`+tail, func(s *job.Spec) { s.Height = 400 })
 		want(t, s, 8.27, 400+200+1000+96)
-		s.wantInked(0, 1600./96, 1, 1696./96)
+		s.wantInked("full_page as high as the viewport", 0, 1600./96, 1, 1696./96)
 	})
 	t.Run("paper of its own", func(t *testing.T) {
 		s := print(t, `<style>@page{size:4in 5in;margin:1in}@page :first{margin-top:3in}</style><div style="height:1500px"></div>`+tail, nil)
 		want(t, s, 8.27, 1596)
-		s.wantInked(0, 1500./96, 1, 1596./96)
+		s.wantInked("full_page on paper of its own", 0, 1500./96, 1, 1596./96)
 	})
 	t.Run("laid out for print", func(t *testing.T) {
 		s := print(t, `<style>@media print{div{height:2500px!important}}</style><div style="height:500px"></div><p>`+strings.Repeat("words that wrap as wide as the paper is ", 100)+`<span>end</span>`, nil)

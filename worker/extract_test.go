@@ -35,10 +35,10 @@ func words() http.Handler {
 func TestWords(t *testing.T) {
 	needBrowser(t)
 	site, address := serve(t, words())
-	bench := newBench(t, nil, address)
+	b := newBench(t, nil, address)
 	document := func(t *testing.T, format job.Format, change func(*job.Spec)) string {
 		t.Helper()
-		out := bench.render(func(s *job.Spec) {
+		out := b.render(func(s *job.Spec) {
 			s.Format, s.TimeoutMS = format, 20_000
 			change(s)
 		})
@@ -148,7 +148,7 @@ func TestWords(t *testing.T) {
 		}
 	})
 	t.Run("words without end", func(t *testing.T) {
-		out := bench.render(func(s *job.Spec) {
+		out := b.render(func(s *job.Spec) {
 			s.Format, s.TimeoutMS = job.HTML, 20_000
 			s.HTML = `<body><script>document.body.append(document.createComment('x'.repeat(10000001)))</script>`
 		})
@@ -157,7 +157,7 @@ func TestWords(t *testing.T) {
 		}
 	})
 	t.Run("save_metadata", func(t *testing.T) {
-		out := bench.render(func(s *job.Spec) { s.URL, s.SaveMetadata = site+"/article", true })
+		out := b.render(func(s *job.Spec) { s.URL, s.SaveMetadata = site+"/article", true })
 		want := &job.Page{
 			Title: "An article", Description: "What it is about", Author: "A. Author", Language: "en-GB",
 			Canonical: site + "/canon?a=1&b=2", Icon: site + "/favicon.png",
@@ -166,14 +166,14 @@ func TestWords(t *testing.T) {
 		if out.Failure != nil || !reflect.DeepEqual(out.Evidence.Page, want) {
 			t.Errorf("%v: %+v", out.Failure, out.Evidence.Page)
 		}
-		plain := bench.render(article)
+		plain := b.render(article)
 		if plain.Failure != nil || plain.Evidence.Page != nil || string(plain.Artifact.Body) != string(out.Artifact.Body) {
 			t.Errorf("without: %v, %+v", plain.Failure, plain.Evidence)
 		}
 	})
 	t.Run("markdown as source", func(t *testing.T) {
 		source := "# A & B\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n- [x] done\n\n~~no~~ <b id=raw>raw</b> https://x.test/\n\n<script>document.body.dataset.ran=1</script>\n"
-		out := bench.render(func(s *job.Spec) { s.Markdown, s.Format = source, job.HTML })
+		out := b.render(func(s *job.Spec) { s.Markdown, s.Format = source, job.HTML })
 		if out.Failure != nil || out.Evidence.Title != "A & B" || out.Evidence.FinalURL != "" {
 			t.Fatalf("%v, %+v", out.Failure, out.Evidence)
 		}
@@ -182,6 +182,9 @@ func TestWords(t *testing.T) {
 				t.Errorf("no %s in %s", part, out.Artifact.Body)
 			}
 		}
+		shapes := "<div style='background:#00f;height:30px'></div>\n\n> <div style='background:#f00;height:20px'></div>\n\n| | |\n|---|---|\n| <i style='display:block;background:#0f0;width:60px;height:20px'></i> | |\n\n---\n"
+		img, _ := (&bench{TB: t, seat: b.seat, dir: b.dir}).picture(func(s *job.Spec) { s.Markdown = shapes })
+		wantPicture(t, img, "markdown")
 		back := document(t, job.Markdown, func(s *job.Spec) { s.Markdown = source })
 		if !strings.HasPrefix(back, "# A & B\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n- [x] done\n\n~~no~~ **raw** [https://x.test/](https://x.test/)") {
 			t.Errorf("and back: %q", back)

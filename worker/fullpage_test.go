@@ -83,7 +83,7 @@ func TestFullPage(t *testing.T) {
 		for mode, rest := range map[string]int{"": 17_000, "native": 1000, "stitch": 1000} {
 			img := s.show(fmt.Sprintf(page, rest), full(func(spec *job.Spec) { spec.FullPageMode, spec.SkipScroll = mode, mode == "" }))
 			if mode != "" {
-				wantPicture(t, img, "full page "+mode)
+				wantPicture(t, img, "full_page_mode "+mode)
 			}
 			s.wantSize(img, 320, 230+rest)
 			for y, want := range map[int]color.RGBA{
@@ -119,6 +119,7 @@ func TestFullPage(t *testing.T) {
 			colours := [2]color.RGBA{green, red}
 			if skip {
 				colours = [2]color.RGBA{red, white}
+				wantPicture(t, img, "skip_scroll")
 			}
 			s.wantColor(img, 10, 3050, colours[0])
 			s.wantColor(img, 10, 4120, colours[1])
@@ -136,6 +137,7 @@ func TestFullPage(t *testing.T) {
 					steps.length === 9 && steps[0] === 100 && times[8] - times[0] > 700 ? '#00ff00' : '#ff0000' }</script>`
 		img := s.show(page, full(func(spec *job.Spec) { spec.ScrollIncrementPX, spec.ScrollDelayMS = 100, 100 }))
 		s.wantColor(img, 10, 10, green)
+		wantPicture(t, img, "scroll_increment_px and scroll_delay_ms", "scroll_delay_ms")
 		img = s.show(page, full(nil))
 		s.wantColor(img, 10, 10, red)
 	})
@@ -151,6 +153,7 @@ func TestFullPage(t *testing.T) {
 		}
 		img = s.show(page, full(func(spec *job.Spec) { spec.Height, spec.MaxHeight = 1000, 3000 }))
 		s.wantSize(img, 320, 3000)
+		wantPicture(t, img, "max_height")
 	})
 	t.Run("as wide as it scrolls", func(t *testing.T) {
 		s := all.with(t)
@@ -161,6 +164,7 @@ func TestFullPage(t *testing.T) {
 			s.wantColor(img, 310, 290, blue)
 			if wide {
 				s.wantColor(img, 499, 290, red)
+				wantPicture(t, img, "full_width")
 			}
 		}
 	})

@@ -3,8 +3,10 @@ package worker_test
 import (
 	"encoding/json"
 	"fmt"
+	"image"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,6 +71,7 @@ func testIdentity(t *testing.T, s *spy) {
 	t.Run("user_agent", func(t *testing.T) {
 		const agent = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.1.2 Mobile Safari/537.36"
 		said, asked := s.see(t, "/identity", func(spec *job.Spec) { spec.UserAgent = agent })
+		wantPicture(t, s.last, "user_agent")
 		if said["service"] != plain["service"] { // Chromium can not rename these
 			t.Errorf("the service worker says %s", said["service"])
 		}
@@ -104,6 +107,7 @@ func testIdentity(t *testing.T, s *spy) {
 	})
 	t.Run("tz", func(t *testing.T) {
 		said, _ := s.see(t, "/identity", func(spec *job.Spec) { spec.TZ = "Asia/Kolkata" })
+		wantPicture(t, s.last, "tz")
 		for _, who := range speakers {
 			v := saidBy(t, said, who)
 			if v.Zone != "Asia/Calcutta" && v.Zone != "Asia/Kolkata" || v.Offset != -330 || v.Locale != "en-US" || v.UA != saidBy(t, plain, who).UA {
@@ -113,6 +117,7 @@ func testIdentity(t *testing.T, s *spy) {
 	})
 	t.Run("accept_lang", func(t *testing.T) {
 		said, asked := s.see(t, "/identity", func(spec *job.Spec) { spec.AcceptLang = "en;q=0.5,de-CH,fr;q=0.9" })
+		wantPicture(t, s.last, "accept_lang")
 		for _, who := range speakers {
 			v := saidBy(t, said, who)
 			if fmt.Sprint(v.Languages) != "[de-CH fr en]" || v.Locale != "de-CH" || v.Zone != "UTC" || v.UA != saidBy(t, plain, who).UA || v.Brands != saidBy(t, plain, who).Brands {
@@ -149,6 +154,7 @@ func testGeolocation(t *testing.T, s *spy) {
 			t.Errorf("the page is told %q, want %q", said["where"], c.want)
 		}
 	}
+	wantPicture(t, s.last, "latitude and longitude and accuracy", "longitude", "accuracy")
 }
 
 func testCookies(t *testing.T, s *spy) {
@@ -159,6 +165,7 @@ func testCookies(t *testing.T, s *spy) {
 	said, asked = s.see(t, "/cookies", func(spec *job.Spec) {
 		spec.Secrets.Cookies = []string{"seen=1", "hidden=two; HttpOnly; SameSite=Strict", "elsewhere=3; Path=/nowhere", "safe=4; Secure", "foreign=5; Domain=" + s.otherHost + "; SameSite=None; Secure"}
 	})
+	wantPicture(t, s.last, "cookies")
 	if said["cookies"] != "seen=1; safe=4" { // over http to loopback browsers send what is Secure
 		t.Errorf("scripts see %q", said["cookies"])
 	}
@@ -187,6 +194,7 @@ func testHeaders(t *testing.T, s *spy) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, asked := s.see(t, "/mixed", func(spec *job.Spec) { spec.Secrets = c.secrets })
+			wantPicture(t, s.last, c.name, "headers", "authorization", "basic_auth")
 			for _, path := range []string{"/mixed", "/own.png", "/own-fetch", "/hop"} {
 				r := of(t, asked, path)
 				if got := r.Header.Get(c.header); got != c.value {
@@ -230,14 +238,14 @@ func testHeaders(t *testing.T, s *spy) {
 }
 
 // kindsAsked are the requests below /kind/ of the page that makes one of each.
-func (s *spy) kindsAsked(t *testing.T, change func(*job.Spec)) (asked map[string]bool, blocked map[string]string) {
+func (s *spy) kindsAsked(t *testing.T, change func(*job.Spec)) (img image.Image, asked map[string]bool, blocked map[string]string) {
 	t.Helper()
 	s.mu.Lock()
 	s.asked = nil
 	s.mu.Unlock()
 	<-s.seat.Ready()
 	b := &bench{TB: t, seat: s.seat, dir: s.dir}
-	_, e := b.picture(func(spec *job.Spec) {
+	img, e := b.picture(func(spec *job.Spec) {
 		spec.URL, spec.WaitUntil = s.site+"/kinds", job.NetworkIdle0
 		change(spec)
 	})
@@ -260,7 +268,7 @@ func (s *spy) kindsAsked(t *testing.T, change func(*job.Spec)) (asked map[string
 			t.Errorf("failed: %+v", r)
 		}
 	}
-	return asked, blocked
+	return img, asked, blocked
 }
 
 // known is how the evidence's URL of a kind ends: of a WebSocket over TLS only
@@ -277,7 +285,8 @@ func testBlockResources(t *testing.T, s *spy) {
 		"stylesheet", "image", "media", "texttrack", "font", "script", "fetch", "xhr", "eventsource", "ping", "websocket",
 		"frame-image", "frame-websocket", "worker-fetch", "worker-websocket", "service-fetch", "service-websocket",
 	}
-	asked, blocked := s.kindsAsked(t, func(*job.Spec) {})
+	img, asked, blocked := s.kindsAsked(t, func(*job.Spec) {})
+	wantPicture(t, img, "block_resources none")
 	for _, kind := range all {
 		if !asked[kind] {
 			t.Errorf("without options %s is not asked for", kind)
@@ -299,7 +308,8 @@ func testBlockResources(t *testing.T, s *spy) {
 		{[]string{"websocket"}, []string{"websocket", "frame-websocket", "worker-websocket", "service-websocket"}},
 	} {
 		t.Run(strings.Join(c.types, ","), func(t *testing.T) {
-			asked, blocked := s.kindsAsked(t, func(spec *job.Spec) { spec.BlockResources = c.types })
+			img, asked, blocked := s.kindsAsked(t, func(spec *job.Spec) { spec.BlockResources = c.types })
+			wantPicture(t, img, "block_resources "+strings.Join(c.types, " "))
 			for _, kind := range all {
 				switch {
 				case slices.Contains(c.gone, kind):
@@ -322,7 +332,7 @@ func testBlockURLs(t *testing.T, s *spy) {
 		pattern = strings.Replace(s.other, "https:", "wss:", 1) + "/"
 		bySocket = []string{"image", "frame-websocket"}
 	}
-	for _, c := range []struct {
+	for i, c := range []struct {
 		patterns []string
 		gone     []string
 	}{
@@ -332,7 +342,8 @@ func testBlockURLs(t *testing.T, s *spy) {
 		{[]string{"*"}, []string{"image", "websocket", "fetch", "frame-image"}}, // and yet the page is there
 	} {
 		t.Run(strings.Join(c.patterns, " "), func(t *testing.T) {
-			asked, blocked := s.kindsAsked(t, func(spec *job.Spec) { spec.BlockURLs = c.patterns })
+			img, asked, blocked := s.kindsAsked(t, func(spec *job.Spec) { spec.BlockURLs = c.patterns })
+			wantPicture(t, img, "block_urls "+strconv.Itoa(i+1))
 			for _, kind := range c.gone {
 				if asked[kind] {
 					t.Errorf("%s is asked for", kind)
@@ -349,12 +360,13 @@ func testBlockURLs(t *testing.T, s *spy) {
 }
 
 func testBlockAds(t *testing.T, s *spy) {
-	evidence := func(change func(*job.Spec)) (blocked, failed map[string]string) {
+	evidence := func(picture string, change func(*job.Spec)) (blocked, failed map[string]string) {
 		b := &bench{TB: t, seat: s.seat, dir: s.dir}
-		_, e := b.picture(func(spec *job.Spec) {
+		img, e := b.picture(func(spec *job.Spec) {
 			spec.URL, spec.WaitUntil = s.site+"/ads", job.NetworkIdle0
 			change(spec)
 		})
+		wantPicture(t, img, picture, "block_ads", "block_trackers")
 		blocked, failed = map[string]string{}, map[string]string{}
 		for _, r := range e.BlockedRequests {
 			u, _ := url.Parse(r.URL)
@@ -367,18 +379,18 @@ func testBlockAds(t *testing.T, s *spy) {
 		return blocked, failed
 	}
 	const ad, tracker, socket = "ad.doubleclick.net/x.png", "www.google-analytics.com/ga.js", "stats.hotjar.com/"
-	banner, third, own := s.host+"/ad-banner.png", s.otherHost+"/third.png", s.host+"/image.png"
+	banner, third, pixel, own := s.host+"/ad-banner.svg", s.otherHost+"/third.png", s.host+"/pixel.svg", s.host+"/image.png"
 	const unknown = "name_not_resolved"
-	blocked, failed := evidence(func(*job.Spec) {})
-	if len(blocked) > 0 || failed[ad] != unknown || failed[tracker] != unknown || failed[socket] != unknown || failed[banner] != "404" || failed[third] != "404" || failed[own] != "404" {
+	blocked, failed := evidence("block_ads nor trackers", func(*job.Spec) {})
+	if len(blocked) > 0 || failed[ad] != unknown || failed[tracker] != unknown || failed[socket] != unknown || failed[third] != "404" || failed[own] != "404" {
 		t.Errorf("without options: blocked %v, failed %v", blocked, failed)
 	}
-	blocked, failed = evidence(func(spec *job.Spec) { spec.BlockAds = true })
+	blocked, failed = evidence("block_ads", func(spec *job.Spec) { spec.BlockAds = true })
 	if fmt.Sprint(blocked) != fmt.Sprint(map[string]string{ad: "block_ads", banner: "block_ads", third: "block_ads"}) || failed[tracker] != unknown || failed[own] != "404" {
 		t.Errorf("block_ads: blocked %v, failed %v", blocked, failed)
 	}
-	blocked, failed = evidence(func(spec *job.Spec) { spec.BlockTrackers = true })
-	if fmt.Sprint(blocked) != fmt.Sprint(map[string]string{tracker: "block_trackers", socket: "block_trackers"}) || failed[ad] != unknown || failed[banner] != "404" || failed[own] != "404" {
+	blocked, failed = evidence("block_trackers", func(spec *job.Spec) { spec.BlockTrackers = true })
+	if fmt.Sprint(blocked) != fmt.Sprint(map[string]string{tracker: "block_trackers", socket: "block_trackers", pixel: "block_trackers"}) || failed[ad] != unknown || failed[own] != "404" {
 		t.Errorf("block_trackers: blocked %v, failed %v", blocked, failed)
 	}
 	// A page on a host of the lists is the page all the same.
@@ -402,8 +414,11 @@ func testProxy(t *testing.T, s *spy) {
 	if r.Host != inside {
 		t.Errorf("it is asked for %s", r.Host)
 	}
-	if s.plain == "" && r.Header.Get("X-By-Way") != "proxy" {
-		t.Errorf("it comes by way of %q", r.Header.Get("X-By-Way"))
+	if s.plain == "" {
+		if r.Header.Get("X-By-Way") != "proxy" {
+			t.Errorf("it comes by way of %q", r.Header.Get("X-By-Way"))
+		}
+		wantPicture(t, s.last, "proxy")
 	}
 	if s.plain != "" && !slices.Contains(s.tunnelled, inside+":443") {
 		t.Errorf("the other proxy was asked for %q", s.tunnelled)
@@ -431,6 +446,7 @@ func testBanners(t *testing.T, s *spy) {
 	s.mu.Unlock()
 	img, _ = b.picture(func(spec *job.Spec) { spec.URL, spec.HideCookieBanners = s.site+"/banner", true })
 	b.wantColor(img, 310, 190, blue)
+	wantPicture(t, img, "hide_cookie_banners")
 	s.mu.Lock()
 	_, rejected := s.gotAll["rejected"]
 	_, accepted := s.gotAll["accepted"]

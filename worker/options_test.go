@@ -54,7 +54,13 @@ func gallery() http.Handler {
 	page("/quiet", `<script>onload=async()=>{
 		for(let i=0;i<4;i++){setTimeout(()=>fetch('/release/q'+i),100);await (await fetch('/held/q'+i)).text()}
 		document.body.style.background='#00ff00'}</script>`)
-	page("/wide", `<div style="position:absolute;left:319px;top:199px;width:1px;height:1px;background:#ff0000">`)
+	// Small boxes of all colours, which a codec keeps or does not.
+	page("/confetti", `<script>let h = ''
+		for (let i = 0; i < 80 * 50; i++) { const n = i * 7919 % 4093; h += '<div style="position:absolute;left:' + i % 80 * 4 + 'px;top:' + Math.floor(i / 80) * 4 +
+			'px;width:4px;height:4px;background:rgb(' + [n & 255, n >> 4 & 255, n * 5 & 255] + ')"></div>' }
+		document.body.innerHTML = h</script>`)
+	page("/wide", `<div style="position:absolute;left:319px;top:199px;width:1px;height:1px;background:#ff0000"></div>
+		<div style="position:absolute;left:10vw;bottom:10vh;width:50vw;height:40vh;background:#00ff00">`)
 	page("/keep", `<script>if(document.cookie||localStorage.x)document.body.style.background='#ff0000';document.cookie='x=1';localStorage.x=1</script>`)
 	page("/broken-images", `<img src="/red.svg"><img src="/nothing.png">`)
 	return m
@@ -82,6 +88,7 @@ func TestOptions(t *testing.T) {
 		}
 		b.wantColor(img, 319, 199, red)
 		b.wantColor(img, 318, 199, blue)
+		wantPicture(b, img, "width and height", "height", "url")
 	})
 	t.Run("device scale factor", func(t *testing.T) {
 		b := with(t)
@@ -91,12 +98,13 @@ func TestOptions(t *testing.T) {
 		}
 		b.wantColor(img, 639, 399, red)
 		b.wantColor(img, 637, 399, blue)
+		wantPicture(b, img, "device_scale_factor", "retina")
 	})
 	t.Run("jpeg", func(t *testing.T) {
 		b := with(t)
 		sizes := map[int]int{}
 		for _, quality := range []int{10, 95} {
-			out := b.render(at("/broken-images", func(s *job.Spec) { s.Format, s.Quality = job.JPEG, quality }))
+			out := b.render(at("/confetti", func(s *job.Spec) { s.Format, s.Quality = job.JPEG, quality }))
 			if out.Failure != nil {
 				t.Fatal(out.Failure)
 			}
@@ -104,6 +112,8 @@ func TestOptions(t *testing.T) {
 				t.Fatalf("%s, %v", kind, err)
 			}
 			sizes[quality] = len(out.Artifact.Body)
+			corner := bytesOf(decode(b, out)).SubImage(image.Rect(0, 0, 48, 48)) // a codec's noise is large in a png
+			wantPicture(b, corner, fmt.Sprint("quality ", quality), "quality")
 		}
 		if sizes[10] >= sizes[95] {
 			t.Errorf("bytes by quality: %v", sizes)
@@ -118,11 +128,13 @@ func TestOptions(t *testing.T) {
 		b.wantColor(img, 10, 10, blue)
 		b.wantColor(img, 10, 925, red) // a lazy image far below the viewport
 		b.wantColor(img, 10, 990, green)
+		wantPicture(b, img, "full_page")
 	})
 	t.Run("delay", func(t *testing.T) {
 		b := with(t)
 		img, _ := b.picture(at("/later", func(s *job.Spec) { s.DelayMS = 700 }))
 		b.wantColor(img, 10, 10, green)
+		wantPicture(b, img, "delay_ms")
 	})
 	t.Run("image that comes after the load", func(t *testing.T) {
 		b := with(t)
@@ -133,6 +145,7 @@ func TestOptions(t *testing.T) {
 		b := with(t)
 		img, e := b.picture(at("/quiet", func(s *job.Spec) { s.WaitUntil = job.NetworkIdle0 }))
 		b.wantColor(img, 10, 10, green)
+		wantPicture(b, img, "wait_until")
 		if len(e.TimedOut) > 0 {
 			t.Errorf("timed out: %v", e.TimedOut)
 		}

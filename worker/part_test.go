@@ -72,18 +72,18 @@ func TestPartOfAPage(t *testing.T) {
 			w, h   int
 			at     map[image.Point]color.RGBA
 		}{
-			{"width", func(s *job.Spec) { s.ThumbWidth = 80 }, 80, 50, map[image.Point]color.RGBA{{10, 25}: blue, {70, 25}: red}},
-			{"height", func(s *job.Spec) { s.ThumbHeight = 100 }, 160, 100, map[image.Point]color.RGBA{{10, 50}: blue, {150, 50}: red}},
-			{"cover", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight = 50, 50 }, 50, 50, map[image.Point]color.RGBA{{5, 25}: blue, {45, 25}: red}},
-			{"position", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgPosition = 50, 50, "left" }, 50, 50, map[image.Point]color.RGBA{{5, 25}: blue, {35, 25}: blue}},
-			{"contain", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgFit = 50, 50, "contain" }, 50, 50, map[image.Point]color.RGBA{{5, 2}: white, {5, 25}: blue}},
-			{"background", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgFit, s.ImgBG = 50, 50, "contain", "#0f0" }, 50, 50, map[image.Point]color.RGBA{{5, 2}: green, {45, 25}: red}},
-			{"larger", func(s *job.Spec) { s.ThumbWidth = 640 }, 640, 400, map[image.Point]color.RGBA{{10, 200}: blue, {630, 200}: red}},
-			{"of a clip", func(s *job.Spec) { s.Clip, s.ThumbWidth = "150,0,100,50", 50 }, 50, 25, map[image.Point]color.RGBA{{1, 10}: blue, {20, 10}: red}},
-			{"of a full page", func(s *job.Spec) { s.FullPage, s.DeviceScaleFactor, s.ThumbWidth = true, 2, 160 }, 160, 100, map[image.Point]color.RGBA{{10, 50}: blue, {150, 50}: red}},
+			{"thumb_width", func(s *job.Spec) { s.ThumbWidth = 80 }, 80, 50, map[image.Point]color.RGBA{{10, 25}: blue, {70, 25}: red}},
+			{"thumb_height", func(s *job.Spec) { s.ThumbHeight = 100 }, 160, 100, map[image.Point]color.RGBA{{10, 50}: blue, {150, 50}: red}},
+			{"img_fit cover", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight = 50, 50 }, 50, 50, map[image.Point]color.RGBA{{5, 25}: blue, {45, 25}: red}},
+			{"img_position left", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgPosition = 50, 50, "left" }, 50, 50, map[image.Point]color.RGBA{{5, 25}: blue, {35, 25}: blue}},
+			{"img_fit contain", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgFit = 50, 50, "contain" }, 50, 50, map[image.Point]color.RGBA{{5, 2}: white, {5, 25}: blue}},
+			{"img_bg", func(s *job.Spec) { s.ThumbWidth, s.ThumbHeight, s.ImgFit, s.ImgBG = 50, 50, "contain", "#0f0" }, 50, 50, map[image.Point]color.RGBA{{5, 2}: green, {45, 25}: red}},
+			{"thumb_width larger", func(s *job.Spec) { s.ThumbWidth = 640 }, 640, 400, map[image.Point]color.RGBA{{10, 200}: blue, {630, 200}: red}},
+			{"thumb_width of a clip", func(s *job.Spec) { s.Clip, s.ThumbWidth = "150,0,100,50", 50 }, 50, 25, map[image.Point]color.RGBA{{1, 10}: blue, {20, 10}: red}},
+			{"thumb_width of a full page", func(s *job.Spec) { s.FullPage, s.DeviceScaleFactor, s.ThumbWidth = true, 2, 160 }, 160, 100, map[image.Point]color.RGBA{{10, 50}: blue, {150, 50}: red}},
 		} {
 			for _, format := range []job.Format{job.PNG, job.JPEG, job.WebP} {
-				if format != job.PNG && test.name != "cover" && test.name != "background" {
+				if format != job.PNG && test.name != "img_fit cover" && test.name != "img_bg" {
 					continue
 				}
 				t.Run(fmt.Sprint(test.name, " ", format), func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestPartOfAPage(t *testing.T) {
 						spec.Format = format
 					})
 					if format == job.PNG {
-						wantPicture(t, img, "thumbnail "+test.name)
+						wantPicture(t, img, test.name, "thumb_width", "thumb_height", "img_fit", "img_position", "img_bg")
 					}
 					s.wantSize(img, test.w, test.h)
 					for p, c := range test.at {

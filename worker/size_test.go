@@ -77,6 +77,7 @@ func TestPictureFormats(t *testing.T) {
 			t.Errorf("bytes by quality: %v", sizes)
 		}
 		img := s.show(quarters, func(spec *job.Spec) { spec.Format = job.WebP })
+		wantPicture(t, img, "format webp")
 		near(t, img, 80, 50, red, webpRoom)
 		near(t, img, 80, 150, blue, webpRoom)
 		near(t, img, 240, 50, white, webpRoom)
@@ -112,6 +113,7 @@ func TestPictureFormats(t *testing.T) {
 			}
 			near(t, clear, 80, 50, red, webpRoom)
 			if format == job.PNG {
+				wantPicture(t, opaque, "html")
 				wantPicture(t, clear, "transparent")
 			}
 			own := s.show(`<body style="background:#0000ff">`, func(spec *job.Spec) { spec.Format, spec.Transparent = format, true })
