@@ -1,5 +1,5 @@
 sheets => {
-  if (window !== window.top || globalThis.tintypeSheets) return;
+  if (window !== window.top || Object.hasOwn(globalThis, 'tintypeSheets')) return;
   globalThis.tintypeSheets = sheets.map(text => {
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(text);

@@ -1,8 +1,11 @@
 async (selector, wait) => {
+  // A form or an image may stand in the place of a property of its name, so they
+  // are taken from the prototypes.
+  const call = (type, name, node, ...args) => type.prototype[name].call(node, ...args);
   // Where the first element is that the selector finds, in CSS pixels of the
   // document. With wait it is brought into view first, and what loads then.
   let e;
-  try { e = document.querySelector(selector); } catch { return {wrong: true}; }
+  try { e = call(Document, 'querySelector', document, selector); } catch { return {wrong: true}; }
   if (!e) return {};
   if (wait > 0) {
     const end = performance.now() + wait;
@@ -11,16 +14,16 @@ async (selector, wait) => {
       return Promise.race([p, new Promise(done => { timer = setTimeout(done, Math.max(0, end - performance.now())); })]).finally(() => clearTimeout(timer));
     };
     const frame = () => new Promise(done => requestAnimationFrame(() => done()));
-    e.scrollIntoView({block: 'nearest', inline: 'nearest', behavior: 'instant'});
+    call(Element, 'scrollIntoView', e, {block: 'nearest', inline: 'nearest', behavior: 'instant'});
     await within(frame());
     await within(frame());
-    const images = [...e.querySelectorAll('img'), ...(e.matches('img') ? [e] : [])];
+    const images = [...call(Element, 'querySelectorAll', e, 'img'), ...(call(Element, 'matches', e, 'img') ? [e] : [])];
     for (const i of images) if (i.loading === 'lazy') i.loading = 'eager';
     await within(Promise.all(images.filter(i => !i.complete).map(i => new Promise(done => {
       i.addEventListener('load', done, {once: true});
       i.addEventListener('error', done, {once: true});
     }))));
   }
-  const r = e.getBoundingClientRect();
+  const r = call(Element, 'getBoundingClientRect', e);
   return {x: r.left + scrollX, y: r.top + scrollY, width: r.width, height: r.height};
 }

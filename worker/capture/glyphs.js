@@ -1,21 +1,24 @@
 known => {
   // How many characters of the page's text show as an empty box, because neither
   // a font of the page nor one of the machine has them.
-  const body = document.body;
+  // A form or an image may stand in the place of a property of its name, so they
+  // are taken from the prototypes.
+  const get = (type, name, node) => Object.getOwnPropertyDescriptor(type.prototype, name).get.call(node);
+  const body = get(Document, 'body', document);
   if (!body) return 0;
-  const text = body.textContent;
+  const text = get(Node, 'textContent', body);
   if (!/[^\0-\xff]/.test(text)) return 0; // always known, and soon seen: most pages end here
   const suspect = new RegExp('[^' + known + '\\p{M}\\p{Z}\\p{Cc}\\p{Cf}\\p{Cs}\\u115f\\u1160\\u2800\\u3164\\uffa0]', 'gu');
   if (!suspect.test(text)) return 0;
   const most = 4000, end = performance.now() + 100; // of a page that is nothing else
   const byFont = new Map(); // family → character → how often
-  const texts = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
+  const texts = Document.prototype.createTreeWalker.call(document, body, NodeFilter.SHOW_TEXT);
   let n = 0;
   while (n < most && texts.nextNode() && performance.now() < end) {
     const found = texts.currentNode.data.match(suspect);
     if (!found) continue;
     const parent = texts.currentNode.parentElement;
-    if (!parent || !parent.checkVisibility({visibilityProperty: true})) continue;
+    if (!parent || !Element.prototype.checkVisibility.call(parent, {visibilityProperty: true})) continue;
     const style = getComputedStyle(parent), font = style.fontStyle + ' ' + style.fontWeight + ' 16px ' + style.fontFamily;
     let seen = byFont.get(font);
     if (!seen) byFont.set(font, seen = new Map());

@@ -1,4 +1,8 @@
+// Waits for what a page still shows too little of. Getters are taken from the
+// prototypes, because a form or an image may stand in the place of a property of
+// its name.
 async (budget, all, wait) => {
+  const get = name => Object.getOwnPropertyDescriptor(Document.prototype, name).get.call(document);
   const end = performance.now() + budget, late = [];
   const left = () => Math.max(0, end - performance.now());
   // within waits for p, but no longer than what is left of the budget.
@@ -14,16 +18,16 @@ async (budget, all, wait) => {
     const r = image.getBoundingClientRect();
     return r.bottom >= 0 && r.right >= 0 && r.top < innerHeight && r.left < innerWidth && image.checkVisibility();
   };
-  const images = () => [...document.images].filter(shown);
+  const images = () => [...get('images')].filter(shown);
   const complete = image => image.complete ? undefined : new Promise(done => {
     image.addEventListener('load', done, {once: true});
     image.addEventListener('error', done, {once: true});
   });
   // Before the load, fonts.ready waits for it, even if no font is on its way.
-  const fonts = () => document.readyState === 'complete' || document.fonts.status === 'loading' ? document.fonts.ready : undefined;
+  const fonts = () => get('readyState') === 'complete' || get('fonts').status === 'loading' ? get('fonts').ready : undefined;
   if (wait) {
     await within('frame', frame());
-    if (all) for (const image of document.images) if (image.loading === 'lazy') image.loading = 'eager';
+    if (all) for (const image of get('images')) if (image.loading === 'lazy') image.loading = 'eager';
     await Promise.all([
       within('images', Promise.all(images().map(async image => {
         await complete(image);
@@ -33,7 +37,7 @@ async (budget, all, wait) => {
     ]);
   }
   return {
-    title: String(document.title).slice(0, 2000),
+    title: String(get('title')).slice(0, 2000),
     unloaded: images().filter(i => (i.currentSrc || i.src) && !(i.complete && i.naturalWidth > 0)).length,
     late,
   };
