@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // keyed is what a submission under an Idempotency-Key was answered with.
@@ -109,7 +111,7 @@ func (w *world) listed(url string, want int) {
 // One key is one job and one bill, through kills at any moment: while its
 // submission is in flight, while it runs, and after it was filed (I10).
 func TestKeySurvivesKill(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	w := newWorld(t)
 	const slow, quick, shown = `{"html": "<h1>Hello</h1>", "delay_ms": 2000}`, `{"html": "<h1>Bye</h1>"}`, `{"html": "<h1>Look</h1>", "delay_ms": 1500}`
 	must := func(k keyed, err error) keyed {

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // asProgram makes the test binary be tintype itself, so that tests can kill it.
@@ -163,28 +165,6 @@ func TestUsage(t *testing.T) {
 				t.Errorf("printed %q, want something with %q", out.String(), test.out)
 			}
 		})
-	}
-}
-
-// needed leaves a test out where it cannot run, but never in CI.
-func needed(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Postgres and Chromium; left out by -short")
-	}
-	postgres, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
-	if err == nil && len(postgres) == 0 {
-		err = errors.New("no Postgres below /usr/lib/postgresql")
-	}
-	if _, statErr := os.Stat("/usr/lib/chromium/chromium-headless-shell"); err == nil {
-		err = statErr
-	}
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("%v: sh deploy/install.sh test", err)
-	default:
-		t.Skipf("%v: sh deploy/install.sh test", err)
 	}
 }
 
@@ -374,7 +354,7 @@ const (
 )
 
 func TestUpStartsAndStopsClean(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	w := newWorld(t)
 	f := w.up("--demo")
 	begins(t, filepath.Join(w.data(), "demo", "tintype.png"), pngHead)
@@ -497,7 +477,7 @@ SELECT (SELECT count(*) FROM jobs WHERE id = $1),
 // A job that ran when everything was killed is finished by the next start, and
 // nothing of the first is left.
 func TestUpSurvivesKill(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	w := newWorld(t)
 	f := w.up()
 	id, _, _ := w.ask(http.MethodPost, f.url+"/v1/jobs", `{"html": "<h1>Hello</h1>", "delay_ms": 3000}`)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // shotit is the policy of a farm whose queue is as long as that of the table
@@ -118,7 +120,7 @@ func (p *policied) cancel(plan, id string) {
 // The published table of a server with a fixed queue and priorities, through
 // HTTP: what a queue holds, and which priorities are admitted to it.
 func TestQueueTable(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	p := newPolicied(t)
 	for _, row := range []struct{ queue, admitted string }{
 		{"", "0 2 5 6"},

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/seal"
 )
 
@@ -105,7 +106,7 @@ func (w *world) ready(url string) {
 // rendered, also after the stores were killed and started anew and after the
 // leader was killed; and `up` goes on in the same folder.
 func TestEveryModeInAProcess(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	w := newWorld(t)
 	first, second, door := freeAddress(t), freeAddress(t), freeAddress(t)
 	watches := map[string]string{"backends": freeAddress(t), "scheduler": freeAddress(t), "worker": freeAddress(t)}

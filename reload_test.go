@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // reloaded is a farm whose policy changes.
@@ -110,7 +112,7 @@ func (r *reloaded) shows(path, text string) {
 // whatever threads, tiers and names its plan has meanwhile. A bad file, and none,
 // change nothing and are told.
 func TestPolicyReload(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	w := newWorld(t)
 	r := &reloaded{t: t, file: filepath.Join(w.dir, "policy.yaml")}
 	policy := func(length, threads, tier int, name string) string {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // A heap gathers what is written from anywhere.
@@ -41,7 +43,7 @@ func (h *heap) String() string {
 // own or of its clients is in it: not what opens or signs, and not what stands
 // in addresses, pages and messages.
 func TestLogsTellNoSecrets(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	var log heap
 	w := newWorld(t)
 	w.log = &log

@@ -16,23 +16,14 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// chromium is where Debian's package puts the binary.
-const chromium = "/usr/lib/chromium/chromium-headless-shell"
+	"github.com/tintype/tintype/pkg/needtest"
+)
 
 // /docs shows every call of the contract in a real browser, which asks nobody
 // but this server and finds nothing against the page's policy.
 func TestDocsInABrowser(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs Chromium: left out by -short")
-	}
-	if _, err := os.Stat(chromium); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("CI needs Chromium: %v", err)
-		}
-		t.Skipf("needs Chromium: apt-get install -y chromium-headless-shell (%v)", err)
-	}
+	needtest.Browser(t)
 	f := newFarm(t)
 	site := httptest.NewServer(f.server.Handler())
 	defer site.Close()
@@ -42,7 +33,7 @@ func TestDocsInABrowser(t *testing.T) {
 	defer cancel()
 	var dom, said bytes.Buffer
 	// The page is ours: it needs no sandbox, which root would have to give up.
-	cmd := exec.CommandContext(ctx, chromium, "--no-sandbox", "--disable-gpu", "--user-data-dir="+dir, "--log-net-log="+net, "--enable-logging=stderr", "--v=0",
+	cmd := exec.CommandContext(ctx, needtest.Chromium, "--no-sandbox", "--disable-gpu", "--user-data-dir="+dir, "--log-net-log="+net, "--enable-logging=stderr", "--v=0",
 		"--window-size=1280,1000", "--virtual-time-budget=20000", "--dump-dom", site.URL+"/docs")
 	cmd.Stdout, cmd.Stderr = &dom, &said
 	if err := cmd.Run(); err != nil {

@@ -9,20 +9,14 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // Kills, pauses and stores that go away, on a farm at work, and an auditor that
 // finds nothing: the short form of `make chaos`.
 func TestChaos(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs Postgres; left out by -short")
-	}
-	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) == 0 { // the pattern is good
-		if os.Getenv("CI") != "" {
-			t.Fatal("no Postgres below /usr/lib/postgresql: sh deploy/install.sh test")
-		}
-		t.Skip("no Postgres below /usr/lib/postgresql: sh deploy/install.sh test")
-	}
+	needtest.Postgres(t)
 	dir, err := os.MkdirTemp("", "tintype-chaos-test-")
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // asProgram makes the test binary be loadtest itself: control starts its farm
@@ -205,15 +206,7 @@ func TestCPUOf(t *testing.T) {
 // ownFarm leaves a test out where a farm cannot run. It gives a folder for it.
 func ownFarm(t *testing.T) (tmp string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Postgres; left out by -short")
-	}
-	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) == 0 { // the pattern is good
-		if os.Getenv("CI") != "" {
-			t.Fatal("no Postgres below /usr/lib/postgresql: sh deploy/install.sh test")
-		}
-		t.Skip("no Postgres below /usr/lib/postgresql: sh deploy/install.sh test")
-	}
+	needtest.Postgres(t)
 	tmp = t.TempDir()
 	for dir := tmp; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o711); err != nil { // Postgres has to pass

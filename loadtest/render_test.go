@@ -8,26 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/pkg/needtest"
 )
-
-// needChromium leaves a test out where there is no browser; in CI there must be
-// one.
-func needChromium(t *testing.T) {
-	t.Helper()
-	if _, err := os.Stat(browser.DefaultBin); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("CI needs Chromium: %v", err)
-		}
-		t.Skipf("needs Chromium: apt-get install -y chromium-headless-shell (%v)", err)
-	}
-}
 
 // A farm with browsers, the bare driver and the reused tab, each a process of
 // its own, one picture of each of two pages and two measured ones.
 func TestRender(t *testing.T) {
 	tmp := ownFarm(t)
-	needChromium(t)
+	needtest.Browser(t)
 	pictures := t.TempDir()
 	var out renderReport
 	program(t, tmp, &out, "render", "--rounds", "1", "--n", "2", "--pages", "trivial,images", "--seats", "1", "--clients", "1", "--pictures", pictures)

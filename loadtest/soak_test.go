@@ -8,13 +8,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // A short soak on a farm of its own, interrupted once: pages and traps end as
 // they must, and nothing is left.
 func TestSoak(t *testing.T) {
 	tmp := ownFarm(t)
-	needChromium(t)
+	needtest.Browser(t)
 	state := filepath.Join(t.TempDir(), "soak.jsonl")
 	var out soakReport
 	program(t, tmp, &out, "soak", "--renders", "10", "--every", "10", "--hostile", "20", "--seats", "1", "--state", state)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // stage is a site of pages that are told how to be, and acted upon.
@@ -88,7 +89,7 @@ func (b *bench) wantFailure(code job.Code, change func(*job.Spec)) *job.Failure 
 }
 
 func TestStateOfThePage(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, address := serve(t, stage())
 	whole := newBench(t, nil, address)
 	run := func(name string, test func(*bench)) {

@@ -15,6 +15,7 @@ import (
 	"github.com/go-rod/rod/lib/proto"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker/browser"
 )
 
@@ -61,7 +62,7 @@ func BenchmarkRenderSaturated(b *testing.B) {
 // driven by rod as its manual shows: a fresh context, a page, navigate, wait
 // for the load, a picture. No proxy, no checks, no evidence.
 func BenchmarkBareDriver(b *testing.B) {
-	needBrowser(b)
+	needtest.Browser(b)
 	url, _ := benchPage(b)
 	r := bareBrowser(b)
 	fast := &proto.PageCaptureScreenshot{Format: proto.PageCaptureScreenshotFormatPng, OptimizeForSpeed: true}

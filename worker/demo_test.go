@@ -5,7 +5,6 @@ import (
 	"image"
 	"image/color"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -89,19 +88,7 @@ func TestDemoDocument(t *testing.T) {
 	if a := out.Artifact; a.Pages != 2 || a.Width != 0 || !bytes.HasPrefix(a.Body, []byte("%PDF-")) {
 		t.Errorf("%d pages, width %d", a.Pages, a.Width)
 	}
-	tool, err := exec.LookPath("pdftotext")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("CI needs pdftotext")
-		}
-		t.Skip("needs pdftotext: apt-get install -y poppler-utils")
-	}
-	cmd := exec.Command(tool, "-", "-")
-	cmd.Stdin = bytes.NewReader(out.Artifact.Body)
-	text, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := poppler(t, out.Artifact.Body, "pdftotext", "-", "-")
 	sheets := strings.Split(strings.TrimRight(string(text), "\f\n"), "\f")
 	if len(sheets) != 2 {
 		t.Fatalf("pdftotext sees %d pages", len(sheets))

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // restless is a page that is another each time: by its clock, by chance, by
@@ -127,7 +128,7 @@ func TestDigestProcess(t *testing.T) {
 // TestDigests: a deterministic page gives the same bytes on two worker
 // processes, one of them under load; without the option they differ.
 func TestDigests(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, _ := serve(t, restlessSite())
 	digests := map[string][]string{}
 	for _, busy := range []string{"", "1"} {

@@ -7,7 +7,6 @@ import (
 	"image"
 	"image/png"
 	"math"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker/capture"
 )
 
@@ -22,14 +22,7 @@ import (
 // writes documents, on a PDF.
 func poppler(t testing.TB, pdf []byte, tool string, args ...string) []byte {
 	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("CI needs ", tool)
-		}
-		t.Skip("needs poppler-utils: apt-get install -y poppler-utils")
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(needtest.Program(t, tool, "poppler-utils"), args...)
 	cmd.Stdin = bytes.NewReader(pdf)
 	out, err := cmd.Output()
 	if err != nil {
@@ -135,7 +128,7 @@ const (
 )
 
 func TestPaper(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	bench := newBench(t, nil)
 	const cm = 1 / 2.54
 	yes, no := true, false
@@ -278,7 +271,7 @@ func TestPaper(t *testing.T) {
 
 // TestOnePage: full_page makes one page of a document, whatever its length.
 func TestOnePage(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	bench := newBench(t, nil)
 	print := func(t *testing.T, html string, change func(*job.Spec)) sheet {
 		t.Helper()

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // nosy is a page that goes through all that it could see of a stranger's script,
@@ -87,7 +88,7 @@ func throwers() *http.ServeMux {
 // TestConsoleErrors: what a page throws and nobody catches is in the evidence of
 // every job, and no page sees who listens, or keeps it from them.
 func TestConsoleErrors(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, address := serve(t, throwers())
 	whole := newBench(t, nil, address)
 	for _, tt := range []struct {

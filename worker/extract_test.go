@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // words is a site for documents that are no pictures.
@@ -33,7 +34,7 @@ func words() http.Handler {
 }
 
 func TestWords(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, address := serve(t, words())
 	b := newBench(t, nil, address)
 	document := func(t *testing.T, format job.Format, change func(*job.Spec)) string {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker/capture"
 )
 
@@ -129,7 +130,7 @@ func rawSite(t testing.TB, answer func(*net.TCPConn)) (address string) {
 // TestFaults walks through the pages that go wrong: each ends with its own
 // code within its budget, and the next job is right.
 func TestFaults(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, address := serve(t, hostile())
 	secure := httptest.NewTLSServer(hostile())
 	t.Cleanup(secure.Close)

@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // TestGiants: what a page makes the browser say may be longer than what is
 // listened to. That is no fault of the farm's, and the next render is right.
 func TestGiants(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, address := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		io.WriteString(w, `<!doctype html><body style="margin:0;background:#00ff00"><script>

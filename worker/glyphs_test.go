@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker/font"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestMissingGlyphs(t *testing.T) {
 	known, err := font.Known()
 	if err != nil {
-		needBrowser(t) // which skips where nothing is installed
+		needtest.Browser(t) // which skips where nothing is installed
 		t.Fatal(err)
 	}
 	var everyday strings.Builder

@@ -13,15 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker/browser"
 )
 
 // TestSeatRefusesWithoutNamespace: where the kernel gives no namespace a seat
 // ends with the way out in words, instead of trying again.
 func TestSeatRefusesWithoutNamespace(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs Chromium: left out by -short")
-	}
+	needtest.Browser(t)
 	const inside = "TINTYPE_TEST_SEAT_WITHOUT_NAMESPACE"
 	if os.Getenv(inside) == "" {
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestSeatRefusesWithoutNamespace$", "-test.v")

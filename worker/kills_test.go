@@ -12,13 +12,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // TestKills kills the browser again and again, as the kernel would, and counts
 // what is left of it: files, processes, zombies, descriptors. TINTYPE_KILLS
 // says how often; the long run is 200.
 func TestKills(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	kills := 6
 	if s := os.Getenv("TINTYPE_KILLS"); s != "" {
 		var err error

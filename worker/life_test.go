@@ -19,6 +19,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/browser"
 	"github.com/tintype/tintype/worker/capture"
@@ -129,7 +130,7 @@ func ended(t testing.TB, pidfd int) {
 // TestSeatSurvives kills what a browser is made of in mid-render; the job
 // fails with its code, and the next is right.
 func TestSeatSurvives(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	url, address, arrived := waiting(t)
 	b := newBench(t, nil, address)
 	b.wantWell()
@@ -285,7 +286,7 @@ func TestSeatConfined(t *testing.T) {
 // looks for what it leaves: nothing runs on, and the next start sweeps its
 // files.
 func TestKilledWorker(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	if dir := os.Getenv("TINTYPE_TEST_SEAT"); dir != "" {
 		runSeat(t, dir)
 		return

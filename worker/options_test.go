@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // gallery is a site for the options of a render. An image under /held/ID is
@@ -67,7 +68,7 @@ func gallery() http.Handler {
 }
 
 func TestOptions(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	site, address := serve(t, gallery())
 	b := newBench(t, nil, address)
 	at := func(path string, change func(*job.Spec)) func(*job.Spec) {

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // TestPartsOfABrowserFail kills what Chromium starts again by itself, and stops
 // what it does not notice, in the middle of a render that waits for its image:
 // the attempt ends within its time, and the next is right.
 func TestPartsOfABrowserFail(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	arrived := make(chan struct{}, 16)
 	url, address := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/" {

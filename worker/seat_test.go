@@ -20,25 +20,11 @@ import (
 
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/browser"
 	"github.com/tintype/tintype/worker/capture"
 )
-
-// needBrowser leaves the test out under -short and where there is no browser;
-// in CI there must be one.
-func needBrowser(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Chromium: left out by -short")
-	}
-	if _, err := os.Stat(browser.DefaultBin); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("CI needs Chromium: %v", err)
-		}
-		t.Skipf("needs Chromium: apt-get install -y chromium-headless-shell (%v)", err)
-	}
-}
 
 // browserDir is a folder that an unprivileged browser can reach: t.TempDir is
 // closed to others.
@@ -67,7 +53,7 @@ type bench struct {
 // resolver knows no name at all, and knows that at once.
 func newBench(t testing.TB, change func(*worker.SeatConfig), allow ...string) *bench {
 	t.Helper()
-	needBrowser(t)
+	needtest.Browser(t)
 	if tt, ok := t.(*testing.T); ok {
 		ignore := goleak.IgnoreCurrent()
 		tt.Cleanup(func() { goleak.VerifyNone(tt, ignore) })

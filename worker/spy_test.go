@@ -17,6 +17,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker"
 )
 
@@ -65,7 +66,7 @@ func told(r *http.Request) string {
 // newSpy starts the two sites: on loopback's names without TLS, or with it on
 // names of two registrable domains, as sites of strangers are.
 func newSpy(t *testing.T, secure bool) *spy {
-	needBrowser(t)
+	needtest.Browser(t)
 	s := &spy{gotAll: map[string]string{}, host: "127.0.0.1", otherHost: "localhost"}
 	dns, bin := emptyDNS(t), ""
 	start := func(host string) string { return "http://" + net.JoinHostPort(host, listen(t, s, false)) }

@@ -20,6 +20,7 @@ import (
 	"github.com/tintype/tintype/loadtest/corpus"
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/browser"
 	"github.com/tintype/tintype/worker/capture"
@@ -35,15 +36,7 @@ type bench struct {
 // newBenches start seats on one site.
 func newBenches(t *testing.T, n int) []*bench {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Chromium: left out by -short")
-	}
-	if _, err := os.Stat(browser.DefaultBin); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("CI needs Chromium: %v", err)
-		}
-		t.Skipf("needs Chromium: apt-get install -y chromium-headless-shell (%v)", err)
-	}
+	needtest.Browser(t)
 	site := httptest.NewServer(corpus.Handler())
 	t.Cleanup(site.Close)
 	dir, err := os.MkdirTemp("", "tintype-corpus-")

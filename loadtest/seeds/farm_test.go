@@ -24,6 +24,7 @@ import (
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/farm"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/store/storetest"
 	"github.com/tintype/tintype/pkg/telemetry"
 	"github.com/tintype/tintype/worker"
@@ -55,21 +56,6 @@ type world struct {
 	close func()
 }
 
-// needed leaves a test out where it cannot run, but never in CI.
-func needed(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Postgres and Chromium; left out by -short")
-	}
-	if _, err := os.Stat(browser.DefaultBin); err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("no %s: sh deploy/install.sh test", browser.DefaultBin)
-	}
-	t.Skipf("no %s: sh deploy/install.sh test", browser.DefaultBin)
-}
-
 // shipped is the text of a policy file of deploy/policies.
 func shipped(t *testing.T, name string) string {
 	t.Helper()
@@ -83,7 +69,7 @@ func shipped(t *testing.T, name string) string {
 // open starts a farm on the text of a policy file.
 func open(t *testing.T, policy string, seats int) *world {
 	t.Helper()
-	needed(t)
+	needtest.Farm(t)
 	dir, err := os.MkdirTemp("", "tintype-seeds-")
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,10 @@
 package seeds
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/tintype/tintype/pkg/needtest"
+)
 
 // seed is one of the five services: the name of its policy file, how many seats
 // its farm has, and its published lines.
@@ -29,7 +33,7 @@ func TestSeeds(t *testing.T) {
 		var w *world
 		for _, l := range s.lines {
 			t.Run(l.id, func(sub *testing.T) {
-				needed(sub)
+				needtest.Farm(sub)
 				if w == nil { // with the first line that -run picks; it outlives that
 					w = open(t, shipped(t, s.policy), s.seats)
 				}

@@ -20,6 +20,7 @@ import (
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/embed/postgres"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/store"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/capture"
@@ -218,7 +219,7 @@ func metric(t *testing.T, p *Process, name string) (sum float64) {
 // Postgres goes away under load and comes back: jobs are submitted, rendered,
 // polled and fetched meanwhile, and every end is filed and billed once (I7).
 func TestPostgresAway(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	noLeaks(t)
 	db := newDatabase(t)
 	stores := config.Backends{NATSURL: foreignNATS(t), DatabaseURL: db.running.URL(), S3: foreignS3(t)}

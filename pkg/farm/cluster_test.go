@@ -12,6 +12,7 @@ import (
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/embed/nats/natstest"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/stream"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/capture"
@@ -47,7 +48,7 @@ func (pngSeat) Render(context.Context, job.ID, *job.Spec) capture.Outcome {
 // on when the server that leads both of them, or the one that it talks to, is
 // gone.
 func TestLossOfANATSServer(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	nodes := natstest.New(t)
 	stores := config.Backends{NATSURL: nodes.URL(), DatabaseURL: foreignPostgres(t), S3: foreignS3(t)}
 	if err := process(t, "migrate").Migrate(t.Context(), config.Migrate{DatabaseURL: stores.DatabaseURL}); err != nil {

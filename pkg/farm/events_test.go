@@ -15,6 +15,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/capture"
 )
@@ -51,7 +52,7 @@ type aFarm struct {
 
 func newAFarm(t *testing.T, pages ...string) *aFarm {
 	t.Helper()
-	needed(t)
+	needtest.Farm(t)
 	noLeaks(t)
 	stores := foreignStores(t)
 	if err := process(t, "migrate").Migrate(t.Context(), config.Migrate{DatabaseURL: stores.DatabaseURL}); err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/config"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/object"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/capture"
@@ -199,7 +200,7 @@ func (s *siege) usage(key string) (u used, quota http.Header) {
 // more; what is refused is refused for it; and all who say what was used say the
 // same.
 func TestQuotaUnderSiege(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	noLeaks(t)
 	s := layTo(t, siegePolicy)
 	t.Run("all succeed", func(t *testing.T) { exactly(t, s) })

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/seal"
 	"github.com/tintype/tintype/pkg/store"
 )
@@ -67,7 +68,7 @@ func (s *said) Write(p []byte) (int, error) {
 // A replica that starts before its database can say whose secrets it has goes
 // on, and ends when the database says that they are sealed with another key.
 func TestSecretKeyIsCheckedLater(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	url := foreignPostgres(t)
 	text := seal.NewKey()
 	archive := func(key string) *store.Store {

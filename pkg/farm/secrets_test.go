@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tintype/tintype/pkg/config"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/option"
 )
 
@@ -58,7 +59,7 @@ func (r *recorder) String() string {
 // its database, its objects. What is not secret is found everywhere, so that
 // looking there means something.
 func TestSecretsAreNowhere(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	var seen sync.Map // name of an option → the page's server saw its value
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, c := range secretCases {

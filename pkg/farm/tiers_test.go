@@ -26,28 +26,12 @@ import (
 	"github.com/tintype/tintype/pkg/embed/s3"
 	"github.com/tintype/tintype/pkg/identity"
 	"github.com/tintype/tintype/pkg/identity/identitytest"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/pkg/seal"
 	"github.com/tintype/tintype/pkg/telemetry"
 	"github.com/tintype/tintype/pkg/wire"
 	pb "github.com/tintype/tintype/proto/tintype/v1"
 )
-
-// needed leaves a test out where a program is missing, but never in CI.
-func needed(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Postgres and Chromium; left out by -short")
-	}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/postgres", "/usr/lib/chromium/chromium-headless-shell"} {
-		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
-			continue
-		}
-		if os.Getenv("CI") != "" {
-			t.Fatalf("nothing at %s: sh deploy/install.sh test", pattern)
-		}
-		t.Skipf("nothing at %s: sh deploy/install.sh test", pattern)
-	}
-}
 
 // openDir makes a folder that Postgres and Chromium can reach as the users
 // that they run as, which t.TempDir does not let them.
@@ -187,7 +171,7 @@ func noLeaks(t *testing.T) {
 // the way. A second scheduler takes over from the first. Who lacks a
 // certificate of the farm's CA, or a service's own token, gets nowhere.
 func TestTiersApart(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	noLeaks(t)
 	stores, dir := foreignStores(t), openDir(t)
 	if err := process(t, "migrate").Migrate(t.Context(), config.Migrate{DatabaseURL: stores.DatabaseURL}); err != nil {
@@ -332,7 +316,7 @@ func renders(t *testing.T, ctx context.Context, c *client.Client) {
 
 // Each address that `up` is given replaces its embedded part and nothing else.
 func TestUpOnForeignStores(t *testing.T) {
-	needed(t)
+	needtest.Farm(t)
 	for foreign, give := range map[string]func(*testing.T, *config.Backends){
 		"nats":     func(t *testing.T, b *config.Backends) { b.NATSURL = foreignNATS(t) },
 		"postgres": func(t *testing.T, b *config.Backends) { b.DatabaseURL = foreignPostgres(t) },

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tintype/tintype/pkg/egress"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // siteAddr is where the hostile page comes from: public, and on a loopback of
@@ -40,7 +41,7 @@ var canaryPorts = []int{22, 25, 53, 80, 443, 3478, 5349, 6379, 8080, 8443}
 // flags the browser has; held by the flags alone it hits none either; held by
 // nothing it does, which shows that the canaries would sing.
 func TestCanaries(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	const inside = "TINTYPE_TEST_CANARIES"
 	if os.Getenv(inside) == "" {
 		attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}

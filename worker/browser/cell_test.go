@@ -14,20 +14,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
-// needBrowser leaves the test out under -short and where there is no browser;
-// in CI there must be one.
-func needBrowser(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("needs Chromium: left out by -short")
-	}
-	if _, err := os.Stat(DefaultBin); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("CI needs Chromium: %v", err)
-		}
-		t.Skipf("needs Chromium: apt-get install -y chromium-headless-shell (%v)", err)
+// The tests look for the browser where it is looked for.
+func TestBrowserOfTheTests(t *testing.T) {
+	if needtest.Chromium != DefaultBin {
+		t.Errorf("tests need %s, browsers are %s", needtest.Chromium, DefaultBin)
 	}
 }
 
@@ -92,7 +86,7 @@ func wantLimits(t *testing.T, b *Browser, counted bool) {
 // TestCell looks from outside at a browser in a namespace of its own, by each
 // way into one that this user has.
 func TestCell(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	ways := map[string]way{"helper": byHelper}
 	if os.Getuid() == 0 {
 		ways["thread"] = onThread
@@ -174,7 +168,7 @@ func anew(t *testing.T, name string, attr *syscall.SysProcAttr, env ...string) {
 
 // TestCellOfPlainUser runs TestCell as a user without any privilege.
 func TestCellOfPlainUser(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	if os.Getuid() != 0 {
 		t.Skip("this process is a plain user's, and TestCell has run in it")
 	}
@@ -183,7 +177,7 @@ func TestCellOfPlainUser(t *testing.T) {
 
 // TestRefusesWithoutNamespace runs where the kernel gives no more namespaces.
 func TestRefusesWithoutNamespace(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	const inside = "TINTYPE_TEST_NO_NAMESPACES"
 	if os.Getenv(inside) == "" {
 		anew(t, "TestRefusesWithoutNamespace", &syscall.SysProcAttr{
@@ -206,7 +200,7 @@ func TestRefusesWithoutNamespace(t *testing.T) {
 // TestFlagsOnly: what an operator accepts in words is a browser with its
 // sandbox and its limits, on the machine's network.
 func TestFlagsOnly(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	cfg := Config{Dir: openDir(t), ways: []way{denied}}
 	if _, err := Launch(t.Context(), cfg); !errors.Is(err, ErrIsolation) {
 		t.Fatalf("not accepted, and ended with %v", err)
@@ -305,7 +299,7 @@ func BenchmarkCell(b *testing.B) {
 // BenchmarkLaunch is the time from nothing to a browser that answers, and to
 // its end.
 func BenchmarkLaunch(b *testing.B) {
-	needBrowser(b)
+	needtest.Browser(b)
 	for _, c := range []struct {
 		name string
 		way  way

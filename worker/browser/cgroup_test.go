@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // TestFindHierarchy reads what kernels say in different houses.
@@ -92,7 +94,7 @@ func needGroups(t *testing.T) {
 // TestGroupHoldsTheBrowser: all of its processes are in, and nothing is left of
 // the group after them.
 func TestGroupHoldsTheBrowser(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	needGroups(t)
 	b := launch(t, Config{Dir: openDir(t), Memory: 1 << 30})
 	if err := b.Ungrouped(); err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-rod/rod/lib/proto"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // newTestTab is a tab of a browser that nobody speaks to.
@@ -74,15 +76,7 @@ func TestFollowEndsWithTheBrowser(t *testing.T) {
 // heap to its console, which Chromium writes to stderr, and the page of the
 // next job crash for another reason.
 func TestConsoleForgesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs a real Chromium: left out with -short")
-	}
-	if _, err := os.Stat(DefaultBin); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	needtest.Browser(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	b, err := Launch(ctx, Config{Dir: filepath.Join(os.TempDir(), "tintype-console-test")})

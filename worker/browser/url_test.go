@@ -15,6 +15,7 @@ import (
 	"github.com/go-rod/rod/lib/proto"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // A urlCase is one of the Web Platform Tests: how a URL is written, and how it
@@ -82,7 +83,7 @@ func webPlatformURLs(t *testing.T) (cases []urlCase) {
 // accepts, it spells as the browser will, so that what was checked is what is
 // navigated to; and nothing but http and https passes.
 func TestURLs(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	cases := webPlatformURLs(t)
 	if len(cases) < 2500 {
 		t.Fatalf("only %d cases", len(cases))

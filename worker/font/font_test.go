@@ -1,13 +1,13 @@
 package font
 
 import (
-	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 func TestParse(t *testing.T) {
@@ -110,12 +110,7 @@ func TestLacking(t *testing.T) {
 
 func machine(t *testing.T) *Coverage {
 	t.Helper()
-	if _, err := exec.LookPath("fc-list"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(ErrNoTool)
-		}
-		t.Skip(ErrNoTool)
-	}
+	needtest.Program(t, "fc-list", "fontconfig")
 	c, err := Known()
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tintype/tintype/pkg/config"
-	"github.com/tintype/tintype/worker/browser"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker/font"
 )
 
@@ -70,9 +70,7 @@ func TestTell(t *testing.T) {
 
 // A machine on which the tests run is well, but for what they put in the way.
 func TestExamine(t *testing.T) {
-	if _, err := os.Stat(browser.DefaultBin); err != nil && os.Getenv("CI") == "" {
-		t.Skip("no chromium-headless-shell")
-	}
+	needtest.Browser(t)
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o711); err != nil {
