@@ -144,6 +144,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestFarmFaultIsRetried(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFarm(t)
 	n := f.start("a", alone())
 	api := n.front(t, &pb.FrontHello{Api: "api"})
@@ -177,6 +178,7 @@ func TestFarmFaultIsRetried(t *testing.T) {
 }
 
 func TestTakeover(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFarm(t)
 	first := f.start("a", alone())
 	api := first.front(t, &pb.FrontHello{Api: "api"})

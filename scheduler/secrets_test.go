@@ -72,6 +72,7 @@ func (f *farm) rows(ctx context.Context) (text string) {
 // A worker is told what its job says to the page's server, in each attempt and
 // by each leader; nobody else is, and of a job that is over it is kept nowhere.
 func TestSecretsReachTheWorkerAlone(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f, box := newFarm(t), newBox(t)
 	n := f.start("a", Config{Alone: true, Secrets: box})
 	api := n.front(t, &pb.FrontHello{Api: "api"})

@@ -47,6 +47,7 @@ func refusedFull(d *pb.Decision) bool {
 // then the stream itself. What was accepted ends, and the farm takes jobs again
 // by itself.
 func TestFullJobsRecover(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFarmOf(t, stream.Config{JobsMaxBytes: 256 << 10, LedgerMaxBytes: 64 << 20})
 	n := f.start("a", Config{Alone: true, Plans: []account.Plan{{
 		Name: "test", Threads: 2, OverThreads: account.OverThreads{Backlog: 1000}, Wall: time.Minute, Retention: time.Hour,

@@ -32,6 +32,7 @@ func (f *farm) recordOf(id string) *pb.Record {
 // Tier, threads, backlog and what happens over them are those of the account's
 // plan.
 func TestPlansOfAccounts(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	f := newFarm(t)
 	f.newAccount("acc_high", "high")
 	f.newAccount("acc_refused", "refused")
@@ -135,6 +136,7 @@ func (a *shutArchive) Tenants(ctx context.Context, ids []string, since time.Time
 // A new leader gives an account the slots of its own plan (I3), not those of
 // the first one; none until it could read which that is.
 func TestTakeoverReadsPlans(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, down := range []bool{false, true} {
 		f := newFarm(t)
 		f.newAccount("acc_one", "one")
