@@ -14,7 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tintype/tintype/api"
+	"github.com/tintype/tintype/pkg/job"
 	"github.com/tintype/tintype/pkg/telemetry"
+	"github.com/tintype/tintype/worker"
+	"github.com/tintype/tintype/worker/capture"
 )
 
 // A mode's listener tells whether it lives and whether it is ready, as the API
@@ -79,4 +82,47 @@ func TestWatch(t *testing.T) {
 			t.Errorf("more than it should have: %d", code)
 		}
 	})
+}
+
+// A worker whose browsers are on its machine's network, since somebody has
+// accepted that, is ready and says so.
+func TestReadyTellsOfIsolation(t *testing.T) {
+	for _, held := range []bool{true, false} {
+		t.Run(map[bool]string{true: "by the kernel", false: "by flags"}[held], func(t *testing.T) {
+			var why error
+			want := api.Ready{Status: "ready", Degraded: []string{}, Checks: map[string]string{"isolation": "ok"}}
+			if !held {
+				why = errors.New("browsers run on this machine's network")
+				want.Degraded, want.Checks["isolation"] = []string{"isolation"}, "failing"
+			}
+			w, err := worker.New(worker.Config{Name: "w", Schedulers: []string{"unix:///x"}}, []worker.Renderer{seatOn{why}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			watched := &watch{metrics: telemetry.Registry("test"), stop: t.Context()}
+			watched.ready(isolation(w))
+			rec := httptest.NewRecorder()
+			watched.handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+			var got api.Ready
+			if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || rec.Code != 200 {
+				t.Errorf("%d %s, %v", rec.Code, rec.Body, err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if why != nil && strings.Contains(rec.Body.String(), why.Error()) {
+				t.Errorf("it tells everybody why: %s", rec.Body)
+			}
+		})
+	}
+}
+
+// seatOn is a seat whose browser is held by the kernel or is not.
+type seatOn struct{ why error }
+
+func (s seatOn) Isolated() error             { return s.why }
+func (seatOn) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (seatOn) Ready() <-chan struct{}        { return nil }
+func (seatOn) Render(context.Context, job.ID, *job.Spec) capture.Outcome {
+	panic("nobody asks it for a picture")
 }
