@@ -254,6 +254,22 @@ func TestSeatMemory(t *testing.T) {
 	b.wantWell()
 }
 
+// TestSeatOutOfMemory: a page takes what the browser's control group has faster
+// than anybody can look. Where there are no such groups the next look ends it.
+func TestSeatOutOfMemory(t *testing.T) {
+	b := newBench(t, func(c *worker.SeatConfig) { c.KillMemory = 400 << 20 })
+	b.wantWell()
+	t.Logf("control groups: %s", browser.ControlGroups())
+	out := b.render(func(s *job.Spec) {
+		s.HTML = `<script>onload=()=>setTimeout(()=>{const a=[];for(let i=0;i<60;i++)a.push(new Uint8Array(2e7).fill(1));window.a=a})</script>`
+		s.DelayMS, s.TimeoutMS = 7000, 15_000
+	})
+	if f := out.Failure; f == nil || f.Code != job.OutOfMemory || f.Retryable || out.Artifact != nil {
+		t.Errorf("ended with %+v", f)
+	}
+	b.wantWell()
+}
+
 // TestSeatConfined looks at the browser's processes from outside.
 func TestSeatConfined(t *testing.T) {
 	t.Setenv("TINTYPE_ADMIN_TOKEN", "hunter2")

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/go-rod/rod/lib/proto"
 	"golang.org/x/sys/unix"
 
 	"github.com/tintype/tintype/pkg/needtest"
@@ -171,5 +173,36 @@ func TestGroupHolds(t *testing.T) {
 	}
 	if err := away.Wait(); err == nil || away.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("what had left its group ended with %v", err)
+	}
+}
+
+// TestGroupHoldsAPage: a page whose browser comes to the limit of its group is
+// ended by the kernel, and nobody else was there to do it.
+func TestGroupHoldsAPage(t *testing.T) {
+	needBrowser(t)
+	needGroups(t)
+	b := launch(t, Config{Dir: openDir(t), Memory: 400 << 20})
+	if err := b.Ungrouped(); err != nil {
+		t.Fatal(err)
+	}
+	tab, err := b.NewTab(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.OutOfMemory() {
+		t.Fatal("out of memory before the page took any")
+	}
+	tab.Post(proto.RuntimeEvaluate{Expression: "all = []; for (let i = 0; i < 40; i++) all.push(new Uint8Array(20 << 20).fill(1))"})
+	select {
+	case <-tab.Crashed():
+		if c := tab.Crash(); c.Full {
+			t.Errorf("the heap is not what was full: %+v", c)
+		}
+	case <-b.Gone():
+	case <-time.After(time.Minute):
+		t.Fatal("800 MB fit into a group of 400")
+	}
+	if !b.OutOfMemory() {
+		t.Error("it was not the kernel")
 	}
 }
