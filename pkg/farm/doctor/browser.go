@@ -31,19 +31,18 @@ func chromium(ctx context.Context, cfg config.Render) []Finding {
 	bin := cmp.Or(cfg.ChromiumBin, browser.DefaultBin)
 	st, err := os.Stat(bin)
 	if err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
-		fix := install + "chromium-headless-shell"
-		if cfg.ChromiumBin != "" {
-			fix = "set TINTYPE_CHROMIUM_BIN to a chromium-headless-shell, or unset it for Debian's"
-		}
-		return []Finding{fail("chromium", fix, "there is no browser at %s", bin)}
+		return []Finding{fail("chromium", binFix(cfg.ChromiumBin, ""), "there is no browser at %s", bin)}
 	}
 	within, cancel := context.WithTimeout(ctx, versionWithin)
 	defer cancel()
 	out, err := exec.CommandContext(within, bin, "--version").Output()
 	if err != nil {
-		return []Finding{fail("chromium", install+"--reinstall chromium-headless-shell", "%s does not say its version: %v", bin, err)}
+		return []Finding{fail("chromium", binFix(cfg.ChromiumBin, "--reinstall "), "%s does not say its version: %v", bin, err)}
 	}
-	version := strings.TrimSpace(string(out))
+	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if !strings.Contains(version, "Chrom") { // Chromium, Google Chrome, HeadlessChrome
+		return []Finding{fail("chromium", binFix(cfg.ChromiumBin, "--reinstall "), "%s is no Chromium; it says: %.100s", bin, version)}
+	}
 	days := int(time.Since(st.ModTime()) / (24 * time.Hour))
 	found := ok("chromium", "%s, %d days old", version, days)
 	if time.Since(st.ModTime()) > oldChromium {
@@ -51,6 +50,14 @@ func chromium(ctx context.Context, cfg config.Render) []Finding {
 			"%s is %d days old: pages of strangers want the newest", version, days)
 	}
 	return append([]Finding{found}, cell(ctx, browser.Config{Bin: cfg.ChromiumBin, FlagsOnly: cfg.IAcceptFlagOnlyIsolation})...)
+}
+
+// binFix is how to come to the right binary: which one is set, or is Debian's.
+func binFix(set, how string) string {
+	if set != "" {
+		return "set TINTYPE_CHROMIUM_BIN to a chromium-headless-shell, or unset it for Debian's"
+	}
+	return install + how + "chromium-headless-shell"
 }
 
 // cell starts a browser as a worker does and looks at what holds it.
@@ -63,6 +70,9 @@ func cell(ctx context.Context, cfg browser.Config) []Finding {
 	user := ok("browser user", "%s", userOf(os.Geteuid()))
 	b, err := browser.Launch(ctx, cfg)
 	if err != nil {
+		if !errors.Is(err, browser.ErrIsolation) && !strings.Contains(err.Error(), "sandbox") { // Chromium's last words, where it has none
+			return []Finding{user, fail("browser start", binFix(cfg.Bin, "--reinstall ")+", if the text names nothing else", "%v", err)}
+		}
 		return []Finding{user, fail("namespaces", namespaceFix("/proc/sys"), "a browser does not start: %v", err)}
 	}
 	defer b.Kill() //nolint:errcheck // what it leaves the next start removes

@@ -107,11 +107,25 @@ func TestBrowser(t *testing.T) {
 	dir := t.TempDir()
 	none := chromium(t.Context(), config.Render{ChromiumBin: filepath.Join(dir, "none")})
 	want(t, "no browser", none[0], Fail, "TINTYPE_CHROMIUM_BIN")
-	mute := write1(t, filepath.Join(dir, "mute"), "#!/bin/sh\nexit 1\n")
-	if err := os.Chmod(mute, 0o755); err != nil {
-		t.Fatal(err)
+	script := func(name, lines string) []Finding {
+		bin := write1(t, filepath.Join(dir, name), "#!/bin/sh\n"+lines+"\n")
+		if err := os.Chmod(bin, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return chromium(t.Context(), config.Render{ChromiumBin: bin})
 	}
-	want(t, "one that says nothing", chromium(t.Context(), config.Render{ChromiumBin: mute})[0], Fail, "--reinstall")
+	want(t, "one that says nothing", script("mute", "exit 1")[0], Fail, "TINTYPE_CHROMIUM_BIN")
+	other := script("other", "echo other 1.0; echo more of it")
+	want(t, "another program", other[0], Fail, "is no Chromium; it says: other 1.0", "TINTYPE_CHROMIUM_BIN")
+	if len(other) != 1 || strings.Contains(other[0].Detail, "more") {
+		t.Errorf("another program: %+v", other)
+	}
+	// It is not the kernel that keeps this one from starting.
+	broken := script("broken", `[ "$1" = --version ] && echo Chromium 1 && exit; exit 1`)
+	want(t, "one that ends at once", broken[len(broken)-1], Fail, "did not start", "TINTYPE_CHROMIUM_BIN")
+	if name := broken[len(broken)-1].Name; name != "browser start" {
+		t.Errorf("one that ends at once: %s", name)
+	}
 	if len(none) != 1 {
 		t.Errorf("a browser that is not there was started: %+v", none)
 	}

@@ -55,7 +55,7 @@ func dataFolder(path string) Finding {
 	case !st.IsDir():
 		return fail(name, "choose another folder with --data", "%s is no folder", there)
 	case unix.Access(there, unix.W_OK|unix.X_OK) != nil:
-		return fail(name, "choose another folder with --data, or make this one yours: chown "+strconv.Itoa(os.Geteuid())+" "+there,
+		return fail(name, "choose another folder with --data, or have root make this one yours: chown "+strconv.Itoa(os.Geteuid())+" "+there,
 			"%s cannot be written by this user", there)
 	}
 	if os.Geteuid() == 0 {
