@@ -179,6 +179,7 @@ var (
 	green = color.RGBA{G: 255, A: 255}
 	blue  = color.RGBA{B: 255, A: 255}
 	white = color.RGBA{R: 255, G: 255, B: 255, A: 255}
+	black = color.RGBA{A: 255}
 )
 
 // wantWell renders a plain page, which must come out right whatever came

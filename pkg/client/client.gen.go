@@ -887,7 +887,7 @@ type Height = int
 // HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
 type HideCookieBanners = bool
 
-// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+// HideSelector Hide what this CSS selector finds; a comma separates several. What frames hold stays. At most 4096 characters.
 type HideSelector = string
 
 // Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
@@ -1088,7 +1088,7 @@ type JobRequest struct {
 	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
 	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
-	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	// HideSelector Hide what this CSS selector finds; a comma separates several. What frames hold stays. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
 
 	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
@@ -1798,7 +1798,7 @@ type PdfRequest struct {
 	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
 	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
-	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	// HideSelector Hide what this CSS selector finds; a comma separates several. What frames hold stays. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
 
 	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.
@@ -2298,7 +2298,7 @@ type ScreenshotRequest struct {
 	// HideCookieBanners Reject what cookie banners ask for, so that they go away; those of a few hundred makers are known, and others by their words. A page without one takes two seconds longer.
 	HideCookieBanners *HideCookieBanners `json:"hide_cookie_banners,omitempty"`
 
-	// HideSelector Hide what this CSS selector finds; a comma separates several. At most 4096 characters.
+	// HideSelector Hide what this CSS selector finds; a comma separates several. What frames hold stays. At most 4096 characters.
 	HideSelector *HideSelector `json:"hide_selector,omitempty"`
 
 	// Hover Hold the mouse over the first element that this CSS selector finds, as for `click`. At most 1024 characters.

@@ -67,7 +67,7 @@ var sizeOptions = []Option{
 var stateOptions = []Option{
 	{Name: "js", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Doc: "A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`."},
 	{Name: "css", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Doc: "A style sheet to add to the page, from its beginning."},
-	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Doc: "Hide what this CSS selector finds; a comma separates several."},
+	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Doc: "Hide what this CSS selector finds; a comma separates several. What frames hold stays."},
 	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Doc: "Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`."},
 	{Name: "hover", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Hold the mouse over the first element that this CSS selector finds, as for `click`."},
 	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top."},

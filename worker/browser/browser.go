@@ -270,8 +270,9 @@ func (b *Browser) deliver(e event) {
 	if isCrash {
 		if crashed != nil {
 			crashed.die(how, true)
+			return
 		}
-		return
+		// A frame of a page, perhaps: its page lives.
 	}
 	for _, t := range tabs {
 		if e.Method == (proto.FetchRequestPaused{}).ProtoEvent() {

@@ -30,7 +30,7 @@ type Tab struct {
 	listen   func(method string, params json.RawMessage) // guarded by mu
 	pause    func(params json.RawMessage)                // guarded by mu; see Pause
 	pausing  bool                                        // guarded by mu; the browser holds requests
-	follower *follower                                   // guarded by mu; nil unless asked for
+	follower follower                                    // of what belongs to the page
 	fulls    int                                         // heaps that were full before Listen; guarded by mu
 	crash    *Crash                                      // guarded by mu
 	crashed  chan struct{}                               // closed when the renderer died
@@ -60,6 +60,7 @@ func (b *Browser) NewTab(ctx context.Context, proxyPort int) (*Tab, error) {
 		return nil, fmt.Errorf("new browser context: %w", err)
 	}
 	t := &Tab{browser: b, context: made.BrowserContextID, crashed: make(chan struct{}), known: make(chan struct{})}
+	t.follower.tab = t
 	if err := t.open(ctx, root); err != nil {
 		return nil, errors.Join(err, t.Close(ctx))
 	}
@@ -91,12 +92,16 @@ func (t *Tab) open(ctx context.Context, root proto.Client) error {
 	t.Post(proto.PageEnable{})
 	t.Post(proto.PageSetLifecycleEventsEnabled{Enabled: true})
 	t.Post(proto.InspectorEnable{})
-	nothing := 0 // bytes of response bodies to keep for inspection
-	if err := (proto.NetworkEnable{MaxTotalBufferSize: &nothing, MaxResourceBufferSize: &nothing}).Call(t.Within(ctx, 5*time.Second)); err != nil {
+	t.Post(follow)
+	if err := quietNetwork.Call(t.Within(ctx, 5*time.Second)); err != nil {
 		return fmt.Errorf("prepare the page: %w", err)
 	}
 	return nil
 }
+
+// quietNetwork turns the domain Network on, which is to keep no response for
+// inspection.
+var quietNetwork = proto.NetworkEnable{MaxTotalBufferSize: new(0), MaxResourceBufferSize: new(0)}
 
 // Frame is the id of the page's main frame.
 func (t *Tab) Frame() proto.PageFrameID { return proto.PageFrameID(t.target) }
@@ -120,11 +125,9 @@ func (t *Tab) deliver(e event) {
 		t.die(Crash{Status: "crashed"}, false)
 	}
 	t.mu.Lock()
-	f, followed := t.listen, t.follower
+	f := t.listen
 	t.mu.Unlock()
-	if followed != nil {
-		followed.hear(e)
-	}
+	t.follower.hear(e)
 	if f != nil {
 		f(e.Method, e.Params)
 	}
@@ -208,11 +211,9 @@ func (t *Tab) Gone() <-chan struct{} { return t.browser.client.done }
 func (t *Tab) Close(ctx context.Context) error {
 	t.Listen(nil)
 	t.mu.Lock()
-	followed, pausing := t.follower, t.pausing
+	pausing := t.pausing
 	t.mu.Unlock()
-	if followed != nil {
-		followed.stop()
-	}
+	t.follower.stop()
 	err := proto.TargetDisposeBrowserContext{BrowserContextID: t.context}.Call(t.browser.root(ctx, 3*time.Second))
 	if pausing { // not before the page is gone: what is held would be let go
 		t.PostRoot(proto.FetchDisable{})

@@ -17,10 +17,11 @@ import (
 // newTestTab is a tab of a browser that nobody speaks to.
 func newTestTab() *Tab {
 	b := &Browser{
-		client: &client{pending: map[int]*pending{}, done: make(chan struct{})}, last: newTailWriter(),
+		client: &client{pending: map[int]*pending{}, sessions: map[string]func(event){}, done: make(chan struct{})}, last: newTailWriter(),
 		tabs: map[proto.TargetTargetID]*Tab{}, dead: map[proto.TargetTargetID]Crash{},
 	}
 	t := &Tab{browser: b, target: "T", session: "S", crashed: make(chan struct{}), known: make(chan struct{})}
+	t.follower.tab = t
 	b.addTab(t)
 	return t
 }
@@ -58,8 +59,14 @@ func TestCrashTwice(t *testing.T) {
 func TestFollowEndsWithTheBrowser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tab := newTestTab()
-		if err := tab.Follow(t.Context(), func(Kind) []proto.Request { return nil }); err == nil {
-			t.Error("a browser that nobody speaks to has answered")
+		tab.Follow(func(Kind) []proto.Request { return nil })
+		tab.deliver(event{Method: "Target.attachedToTarget", Params: []byte(`{"sessionId":"S","targetInfo":{"targetId":"F","type":"iframe"}}`)})
+		if frames := tab.Frames(); len(frames) != 1 || frames[0].ID != "F" {
+			t.Errorf("its frames are %+v", frames)
+		}
+		tab.deliver(event{Method: "Target.detachedFromTarget", Params: []byte(`{"sessionId":"S"}`)})
+		if frames := tab.Frames(); len(frames) != 0 {
+			t.Errorf("its frames are %+v", frames)
 		}
 		close(tab.browser.client.done)
 		synctest.Wait()

@@ -65,6 +65,7 @@ type attempt struct {
 	evidence  job.Evidence
 	committed time.Time // zero until a document was committed
 	waited    time.Time // zero until the waits were over
+	framed    bool      // the page has frames
 	isHeld    bool      // the page may not move on to another document
 	acting    bool      // something is to be done to the page yet, after which it comes to rest again
 	closers   []func()  // what the stages began, to be ended with the attempt

@@ -59,21 +59,23 @@ func (a *attempt) tell(ctx context.Context, calls []proto.Request) *job.Failure 
 	if len(calls) == 0 {
 		return nil
 	}
-	fail := a.before(ctx, func(proto.Client) error {
-		return a.tab.Follow(ctx, func(kind browser.Kind) []proto.Request {
-			return slices.DeleteFunc(slices.Clone(calls), func(call proto.Request) bool {
-				// Of a service worker Chromium changes the hints and not the name.
-				as, named := call.(proto.EmulationSetUserAgentOverride)
-				return kind == browser.ServiceTarget && named && as.UserAgent != ""
-			})
+	a.tab.Follow(func(kind browser.Kind) []proto.Request {
+		return slices.DeleteFunc(slices.Clone(calls), func(call proto.Request) bool {
+			switch call := call.(type) {
+			case proto.EmulationSetUserAgentOverride: // of a service worker Chromium changes the hints and not the name
+				return kind == browser.ServiceTarget && call.UserAgent != ""
+			case proto.EmulationSetEmulatedMedia, proto.EmulationSetTouchEmulationEnabled:
+				return kind != browser.FrameTarget
+			}
+			return false
 		})
 	})
 	for _, call := range calls {
-		if fail == nil {
-			fail = a.before(ctx, func(c proto.Client) error { return a.tab.Do(c, call) })
+		if fail := a.before(ctx, func(c proto.Client) error { return a.tab.Do(c, call) }); fail != nil {
+			return fail
 		}
 	}
-	return fail
+	return nil
 }
 
 // appear puts the browser somewhere, and lets pages ask where.

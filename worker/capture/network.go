@@ -41,6 +41,9 @@ func (t *tracker) network(method string, params json.RawMessage) {
 	switch method {
 	case "Network.requestWillBeSent":
 		t.urls[e.RequestID] = cut(e.Request.URL)
+		if e.Type == "Document" && !main && (len(t.frames) < maxTracked || t.frames[e.FrameID] != "") {
+			t.frames[e.FrameID] = t.urls[e.RequestID]
+		}
 		if main {
 			if e.Redirect != nil && len(t.redirects) < maxNoted {
 				t.redirects = append(t.redirects, cut(e.Redirect.URL))

@@ -27,7 +27,7 @@ func (a *attempt) poseMedia(ctx context.Context) *job.Failure {
 	if media.Media == "" && media.Features == nil {
 		return nil
 	}
-	return a.before(ctx, media.Call)
+	return a.tell(ctx, []proto.Request{media}) // frames in processes of their own do not see what the page sees
 }
 
 // media is what the job wants media queries to see.

@@ -40,5 +40,6 @@ async (budget, all, wait) => {
     title: String(get('title')).slice(0, 2000),
     unloaded: images().filter(i => (i.currentSrc || i.src) && !(i.complete && i.naturalWidth > 0)).length,
     late,
+    framed: window.length > 0,
   };
 }

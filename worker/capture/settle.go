@@ -33,6 +33,7 @@ type look struct {
 	Missing  int      `json:"missing"`  // characters that no font has
 	Late     []string `json:"late"`     // waits that ended by the budget: frame, images, fonts
 	Errors   []string `json:"errors"`   // what its scripts threw and nobody caught
+	Framed   bool     `json:"framed"`   // it has frames
 }
 
 var (
@@ -81,9 +82,10 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 	a.freeze(ctx)
 	if moved || err != nil {
 		if later, err := a.ask(ctx, 0); err == nil {
-			seen.Title, seen.Unloaded, seen.Missing, seen.Errors = later.Title, later.Unloaded, later.Missing, later.Errors
+			seen.Title, seen.Unloaded, seen.Missing, seen.Errors, seen.Framed = later.Title, later.Unloaded, later.Missing, later.Errors, later.Framed
 		}
 	}
+	a.framed = seen.Framed
 	a.evidence.Title, a.evidence.UnloadedImages, a.evidence.MissingGlyphs = seen.Title, seen.Unloaded, seen.Missing
 	a.thrown = seen.Errors
 	for _, what := range seen.Late {
@@ -222,7 +224,12 @@ func (a *attempt) ready(ctx context.Context) (look, error) {
 	if len(a.evidence.TimedOut) > 0 { // load overdue: its images may never come
 		budget = min(max(budget, 0), 500*time.Millisecond)
 	}
-	return a.ask(ctx, max(budget, 100*time.Millisecond))
+	began := time.Now()
+	seen, err := a.ask(ctx, max(budget, 100*time.Millisecond))
+	if left := budget - time.Since(began); err == nil && seen.Framed && left > 0 {
+		a.framesReady(ctx, min(left, framesLimit))
+	}
+	return seen, err
 }
 
 // ask runs the readiness script in a world of its own in the current

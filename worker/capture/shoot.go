@@ -31,7 +31,11 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 		return nil, fail
 	}
 	stitch := a.spec.FullPageMode == "stitch" && r.whole
-	if !stitch && fit == nil && (r.oneShot() || a.spec.Format == job.WebP) {
+	var missing []frame
+	if !stitch {
+		missing = a.holes(ctx, r)
+	}
+	if !stitch && fit == nil && missing == nil && (r.oneShot() || a.spec.Format == job.WebP) {
 		return a.once(ctx, r)
 	}
 	to := a.file(r.w, r.h)
@@ -41,7 +45,7 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	if stitch {
 		fail = a.stitch(ctx, r, to)
 	} else {
-		fail = a.pixels(ctx, r, to)
+		fail = a.pixels(ctx, r, to, missing)
 	}
 	if fail != nil {
 		return nil, fail

@@ -20,7 +20,7 @@ func (a *attempt) size(ctx context.Context) *job.Failure {
 		}
 	}
 	if a.spec.Touch != nil && *a.spec.Touch {
-		if fail := a.before(ctx, touch.Call); fail != nil {
+		if fail := a.tell(ctx, []proto.Request{touch}); fail != nil {
 			return fail
 		}
 	}

@@ -39,10 +39,14 @@ func (r region) tile() (w, h int) {
 }
 
 // pixels captures the region and writes its pixels, tile by tile. While a band
-// of tiles is written, the next is captured.
-func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer) *job.Failure {
+// of tiles is written, the next is captured. missing are the page's frames, if
+// some are to be put in.
+func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer, missing []frame) *job.Failure {
 	if r.oneShot() {
 		all, fail := a.tile(ctx, r, 0, 0, r.w, r.h)
+		if fail == nil && missing != nil {
+			fail = a.fill(ctx, r, all, missing)
+		}
 		if fail != nil {
 			return fail
 		}

@@ -19,6 +19,7 @@ const (
 	maxEvents  = 10_000 // network events of one job that are looked at
 	maxDialogs = 100    // dialogs of one job that are dismissed
 	maxNoted   = 50     // entries of each list of the evidence
+	maxTracked = 500    // frames whose URLs are known
 	maxURL     = 2 << 10
 )
 
@@ -49,8 +50,9 @@ type tracker struct {
 	download  bool
 	leaving   bool // the main frame asked for another document that has not come yet
 	events    int
-	asked     int               // dialogs that were opened
-	urls      map[string]string // requests in flight
+	asked     int                          // dialogs that were opened
+	urls      map[string]string            // requests in flight
+	frames    map[proto.PageFrameID]string // what was asked for as document of a frame, by frame
 	failed    []job.Resource
 	blocked   []job.Resource
 	console   []string // errors that scripts of the page left there
@@ -72,6 +74,7 @@ func newTracker(frame proto.PageFrameID) *tracker {
 	return &tracker{
 		frame: frame, changed: make(chan struct{}), dialogs: make(chan dialog, 8), paused: make(chan proto.FetchRequestID, 8),
 		phases: map[string]map[string]time.Time{}, documents: map[string]response{}, urls: map[string]string{},
+		frames: map[proto.PageFrameID]string{},
 	}
 }
 
@@ -127,6 +130,13 @@ func (t *tracker) handle(method string, params json.RawMessage) {
 		t.complaint(method, params)
 	case "Page.javascriptDialogOpening":
 		t.dialog(params)
+	case "Target.targetCrashed":
+		var e struct {
+			Target proto.PageFrameID `json:"targetId"` // of a frame in a process of its own that is its id
+		}
+		if json.Unmarshal(params, &e) == nil && t.frames[e.Target] != "" {
+			t.note(&t.failed, t.frames[e.Target], "crashed")
+		}
 	case "Fetch.requestPaused":
 		var e struct {
 			RequestID proto.FetchRequestID `json:"requestId"`
