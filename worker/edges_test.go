@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 )
 
 // TestEdges holds what docs/options.md says of where options end.
 func TestEdges(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	var mu sync.Mutex
 	seen := map[string]string{} // the job's header by path
 	note := func(r *http.Request) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tintype/tintype/pkg/egress"
 	"github.com/tintype/tintype/pkg/job"
+	"github.com/tintype/tintype/pkg/needtest"
 	"github.com/tintype/tintype/worker"
 	"github.com/tintype/tintype/worker/capture"
 )
@@ -40,7 +41,7 @@ type street struct {
 const ownProcess = "Origin-Agent-Cluster"
 
 func newStreet(t *testing.T, own bool) *street {
-	needBrowser(t)
+	needtest.Browser(t)
 	s := &street{mux: http.NewServeMux(), own: own, here: make(chan string, 16), held: make(chan struct{}, 1)}
 	port := listen(t, s.mux, true)
 	names := []string{"one.test", "two.test"}

@@ -179,7 +179,7 @@ func TestGroupHolds(t *testing.T) {
 // TestGroupHoldsAPage: a page whose browser comes to the limit of its group is
 // ended by the kernel, and nobody else was there to do it.
 func TestGroupHoldsAPage(t *testing.T) {
-	needBrowser(t)
+	needtest.Browser(t)
 	needGroups(t)
 	b := launch(t, Config{Dir: openDir(t), Memory: 400 << 20})
 	if err := b.Ungrouped(); err != nil {
