@@ -82,7 +82,8 @@ func (a *attempt) fill(ctx context.Context, r region, all *image.NRGBA, before [
 	if err := m.Call(a.tab.Within(ctx, limit)); err != nil {
 		return a.ended(ctx, job.StageCapture)
 	}
-	if _, err := a.stand(ctx, 0, a.end, ""); err != nil { // what comes into view loads, and is drawn
+	half := time.Now().Add(time.Until(a.end) / 2)        // the rest is for the captures
+	if _, err := a.stand(ctx, 0, half, ""); err != nil { // what comes into view loads, and is drawn
 		return a.ended(ctx, job.StageCapture)
 	}
 	a.framesReady(ctx, max(min(time.Until(a.end)/4, framesLimit), 50*time.Millisecond))
@@ -100,7 +101,11 @@ func (a *attempt) fill(ctx context.Context, r region, all *image.NRGBA, before [
 			continue
 		}
 		tile, fail := a.tile(ctx, r, from.Min.X, from.Min.Y, from.Dx(), from.Dy())
-		if fail != nil {
+		switch {
+		case fail == nil:
+		case fail.Code == job.CaptureTimeout: // the page itself was captured in time
+			return nil
+		default:
 			return fail
 		}
 		draw.Draw(all, to, tile, image.Point{}, draw.Src)
