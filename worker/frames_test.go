@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"image"
+	"image/color"
 	"image/png"
 	"io"
 	"math/rand/v2"
@@ -186,6 +187,23 @@ func testFrames(t *testing.T, s *street) {
 			b.wantColor(img, 100, 3075, green)
 			b.wantColor(img, 250, 3050, blue)
 			b.wantColor(img, 10, 3150, red)
+		}
+	})
+	t.Run("names in the way of our scripts", func(t *testing.T) {
+		const images = `<img name=%s style="display:none">`
+		page, low := "", `<body style="background:#ff0000">`
+		for _, name := range []string{"querySelectorAll", "elementFromPoint", "documentElement", "images", "readyState", "fonts"} {
+			page += fmt.Sprintf(images, name)
+			low += fmt.Sprintf(images, name)
+		}
+		// The way up from the first frame goes from the form to its input, and back.
+		page += `<form><input type=hidden name=parentElement>` + frame + `</form><div style="height:3000px"></div>` + frame
+		b, img := shown(t, s.embed(t, "names", page, low, func(spec *job.Spec) { spec.FullPage = true }))
+		if img.Bounds() != image.Rect(0, 0, 320, 3200) {
+			t.Fatalf("the picture is %v", img.Bounds())
+		}
+		for y, want := range map[int]color.RGBA{50: red, 150: blue, 3050: blue, 3150: red} {
+			b.wantColor(img, 10, y, want)
 		}
 	})
 	t.Run("what was not had", func(t *testing.T) {

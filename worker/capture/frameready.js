@@ -1,6 +1,9 @@
 async budget => {
   // Called in a frame that has a process of its own: wait until what it shows in
   // view is drawn. One that is out of view is not, and is not waited for.
+  // Getters are taken from the prototype, because an image may stand in the place
+  // of a property of its name.
+  const get = name => Object.getOwnPropertyDescriptor(Document.prototype, name).get.call(document);
   const end = performance.now() + budget;
   const within = (p, most) => {
     let timer;
@@ -9,7 +12,7 @@ async budget => {
   let watch;
   const seen = await within(new Promise(done => {
     watch = new IntersectionObserver(list => done(list.at(-1).isIntersecting));
-    watch.observe(document.documentElement);
+    watch.observe(get('documentElement'));
   }), 500);
   watch.disconnect();
   if (!seen) return false;
@@ -17,14 +20,14 @@ async budget => {
     const r = image.getBoundingClientRect();
     return r.bottom >= 0 && r.right >= 0 && r.top < innerHeight && r.left < innerWidth && image.checkVisibility();
   };
-  await within(Promise.all([...document.images].filter(shown).map(async image => {
+  await within(Promise.all([...get('images')].filter(shown).map(async image => {
     if (!image.complete) await new Promise(done => {
       image.addEventListener('load', done, {once: true});
       image.addEventListener('error', done, {once: true});
     });
     await image.decode().catch(() => {});
   })), Infinity);
-  if (document.readyState === 'complete') await within(document.fonts.ready, Infinity);
+  if (get('readyState') === 'complete') await within(get('fonts').ready, Infinity);
   const frame = () => new Promise(done => requestAnimationFrame(() => done()));
   await within(frame().then(frame), 1000);
   // The first paint is told when it is on the screen.
