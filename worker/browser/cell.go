@@ -107,7 +107,7 @@ func (c command) inUserNamespace(cmd *exec.Cmd) {
 // left.
 func (b *Browser) spawn(cmd *exec.Cmd, prepare func() error) error {
 	cmd.Dir = b.folder.path
-	cmd.Env = environment(b.folder.path)
+	cmd.Env = append(cmd.Env, environment(b.folder.path)...)
 	cmd.Stderr = b.last
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr.Setpgid = true

@@ -264,6 +264,32 @@ func TestHelperSaysWhy(t *testing.T) {
 	}
 }
 
+// TestHelperEnvironment: what the helper is told is not for what it becomes.
+func TestHelperEnvironment(t *testing.T) {
+	cfg, id, err := Config{Dir: openDir(t), Bin: "/bin/sh", ways: []way{byHelper}}.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := openParent(cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	f, err := newFolder(cfg.Dir, "env", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.remove()
+	b := &Browser{folder: f, last: newTailWriter(), exited: make(chan struct{})}
+	c := command{argv: []string{"/bin/sh", "-c", "env >&2"}, id: id, listeners: 1, files: []*os.File{os.Stdin, os.Stdin}}
+	if err := b.confine(t.Context(), cfg, c); err != nil {
+		t.Fatal(err)
+	}
+	defer b.closeListeners()
+	<-b.exited
+	if said := b.last.String(); !strings.Contains(said, "HOME="+f.path) || strings.Contains(said, helperEnv) {
+		t.Errorf("its environment is %s", said)
+	}
+}
+
 // BenchmarkCell is what a namespace costs: the time from nothing to a program
 // that ran in one and has ended.
 func BenchmarkCell(b *testing.B) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -25,7 +26,8 @@ const (
 	helperName    = "tintype-cell"
 	helperControl = 5 // the descriptor it answers on, after the browser's two
 	helperLimit   = 20 * time.Second
-	maxRights     = 200 // descriptors in one message; the kernel takes 253
+	helperEnv     = "GOGC=off" // all that it does is start: what packages make then is not worth collecting
+	maxRights     = 200        // descriptors in one message; the kernel takes 253
 )
 
 // A helper never gets to main: what a test binary or another program that
@@ -67,7 +69,8 @@ func help(listeners string, argv []string) error {
 	if err := dropCapabilities(); err != nil {
 		return err
 	}
-	return fmt.Errorf("exec %s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return v == helperEnv })
+	return fmt.Errorf("exec %s: %w", argv[0], syscall.Exec(argv[0], argv, env))
 }
 
 func listenRaw() (int, error) {
@@ -111,6 +114,7 @@ func byHelper(ctx context.Context, b *Browser, c command) ([]net.Listener, error
 
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{helperName, strconv.Itoa(c.listeners)}, limited(c.argv, true)...)
+	cmd.Env = []string{helperEnv}
 	cmd.ExtraFiles = append(c.files[:len(c.files):len(c.files)], theirs)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: c.id.credential(), Cloneflags: syscall.CLONE_NEWNET, AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
