@@ -45,6 +45,7 @@ type turn struct {
 	cpu    float64            // seconds a render
 	by     map[string]float64 // the same by name of the process
 	others float64            // cores that were busy with something else
+	failed []string           // renders without a picture
 }
 
 // renderReport is one line of JSON.
@@ -72,7 +73,8 @@ type renderedBy struct {
 	By       map[string]float64 `json:"cpu_s_by_process"`
 	Peak     float64            `json:"peak_mib"` // in a turn of its own, before the first
 	Others   float64            `json:"foreign_cores"`
-	Wrong    []string           `json:"wrong,omitempty"` // pictures that lack something
+	Wrong    []string           `json:"wrong,omitempty"`  // pictures that lack something
+	Failed   []string           `json:"failed,omitempty"` // renders without a picture; their time counts
 	Rounds   []round            `json:"rounds"`
 }
 
@@ -83,7 +85,8 @@ type round struct {
 	Others float64 `json:"foreign_cores"`
 }
 
-// Run takes turns and reports. It fails when a render failed.
+// Run takes turns and reports. It fails when a render of the farm failed: a
+// peer's failures are what it shows.
 func (c *render) Run(ctx context.Context) error {
 	pages, err := c.pages()
 	if err != nil {
@@ -122,7 +125,15 @@ func (c *render) Run(ctx context.Context) error {
 		out.Subjects = append(out.Subjects, run.sum(m.name, makers[0].name))
 	}
 	printTable(os.Stderr, out)
-	return report(out)
+	if err := report(out); err != nil {
+		return err
+	}
+	for _, s := range out.Subjects {
+		if n := len(s.Failed); n > 0 && strings.HasPrefix(s.Name, "farm") {
+			return fmt.Errorf("%s: %d renders failed", s.Name, n)
+		}
+	}
+	return nil
 }
 
 func (c *render) pages() ([]corpus.Page, error) {
@@ -201,7 +212,11 @@ func (t *contest) turn(ctx context.Context, m maker, n int) (err error) {
 	}
 	for _, p := range t.pages {
 		file := filepath.Join(dir, p.Name+".png")
-		if err := s.render(ctx, t.site+p.Path(), file); err != nil {
+		err := s.render(ctx, t.site+p.Path(), file)
+		if err != nil { // each browser fails now and then; what fails twice is broken
+			err = s.render(ctx, t.site+p.Path(), file)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 		if n == 0 {
@@ -218,11 +233,8 @@ func (t *contest) turn(ctx context.Context, m maker, n int) (err error) {
 	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	if n == 0 {
 		on := weigh(s.pid())
-		_, err := renderAll(ctx, s, list, t.Clients)
+		renderAll(ctx, s, list, t.Clients)
 		t.peaks[m.name] = on.most()
-		if err != nil {
-			return err
-		}
 	}
 	got, err := measureTurn(ctx, s, list, t.Clients)
 	t.turns[m.name] = append(t.turns[m.name], got)
@@ -261,18 +273,18 @@ func measureTurn(ctx context.Context, s runner, list []string, clients int) (tur
 	took, failed := renderAll(ctx, s, list, clients)
 	wall := time.Since(began)
 	use, err := m.stop()
-	out := turn{took: took, others: use.others, by: map[string]float64{}}
+	out := turn{took: took, failed: failed, others: use.others, by: map[string]float64{}}
 	out.rps = float64(len(list)) / wall.Seconds()
 	out.cpu = use.cpu.Seconds() / float64(len(list))
 	for name, d := range use.by {
 		out.by[name] = d.Seconds() / float64(len(list))
 	}
-	return out, errors.Join(failed, err)
+	return out, err
 }
 
 // renderAll renders the list with so many clients and tells how long each
-// render took.
-func renderAll(ctx context.Context, s runner, list []string, clients int) (took []time.Duration, failed error) {
+// render took, and what the failed ones were.
+func renderAll(ctx context.Context, s runner, list []string, clients int) (took []time.Duration, failed []string) {
 	todo := make(chan string, len(list))
 	for _, url := range list {
 		todo <- url
@@ -288,7 +300,7 @@ func renderAll(ctx context.Context, s runner, list []string, clients int) (took 
 				mu.Lock()
 				took = append(took, time.Since(start))
 				if err != nil {
-					failed = errors.Join(failed, fmt.Errorf("%s: %w", url, err))
+					failed = append(failed, fmt.Sprintf("%s: %v", url, err))
 				}
 				mu.Unlock()
 			}
@@ -302,6 +314,9 @@ func renderAll(ctx context.Context, s runner, list []string, clients int) (took 
 func (t *contest) sum(name, first string) renderedBy {
 	mine, theirs := t.turns[name], t.turns[first]
 	out := renderedBy{Name: name, Wrong: t.wrong[name]}
+	for _, n := range mine {
+		out.Failed = append(out.Failed, n.failed...)
+	}
 	var rps, ratio, p50, cpu, cpuRatio, others []float64
 	var all []time.Duration
 	var added []float64
@@ -350,7 +365,7 @@ func printTable(w *os.File, r renderReport) {
 			}
 			fmt.Fprintln(w)
 		}
-		for _, wrong := range s.Wrong {
+		for _, wrong := range slices.Concat(s.Wrong, s.Failed) {
 			fmt.Fprintf(w, "    %s\n", wrong)
 		}
 	}

@@ -23,7 +23,7 @@ func TestRender(t *testing.T) {
 		t.Fatalf("render printed %+v", out)
 	}
 	for _, s := range out.Subjects {
-		if s.RPS <= 0 || s.Ratio <= 0 || s.CPU <= 0 || s.Peak <= 0 || s.Took.P50 <= 0 || len(s.Wrong) > 0 {
+		if s.RPS <= 0 || s.Ratio <= 0 || s.CPU <= 0 || s.Peak <= 0 || s.Took.P50 <= 0 || len(s.Wrong)+len(s.Failed) > 0 {
 			t.Errorf("render printed %+v", s)
 		}
 		if _, err := os.Stat(pictures + "/" + s.Name + "-images.png"); err != nil {
