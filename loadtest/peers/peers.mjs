@@ -60,6 +60,8 @@ async function playwright() {
       const page = await context.newPage();
       await page.goto(url);
       if (!settings.fast) return await page.screenshot();
+      // Without a frame Chromium has nothing to capture; its own call waits for one, too.
+      await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
       const cdp = await context.newCDPSession(page);
       const {data} = await cdp.send('Page.captureScreenshot', {format: 'png', optimizeForSpeed: true});
       return Buffer.from(data, 'base64');
