@@ -154,7 +154,7 @@ func visit(t *testing.T, b *Browser, port int, guarded bool, query string, done 
 		if err != nil {
 			t.Fatal(err)
 		}
-		tab = &Tab{browser: b, context: made.BrowserContextID, crashed: make(chan struct{}), known: make(chan struct{})}
+		tab = newTab(b, made.BrowserContextID)
 		if err := tab.open(ctx, root); err != nil {
 			t.Fatal(err)
 		}

@@ -59,12 +59,17 @@ func (b *Browser) NewTab(ctx context.Context, proxyPort int) (*Tab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new browser context: %w", err)
 	}
-	t := &Tab{browser: b, context: made.BrowserContextID, crashed: make(chan struct{}), known: make(chan struct{})}
-	t.follower.tab = t
+	t := newTab(b, made.BrowserContextID)
 	if err := t.open(ctx, root); err != nil {
 		return nil, errors.Join(err, t.Close(ctx))
 	}
 	return t, nil
+}
+
+func newTab(b *Browser, in proto.BrowserBrowserContextID) *Tab {
+	t := &Tab{browser: b, context: in, crashed: make(chan struct{}), known: make(chan struct{})}
+	t.follower.tab = t
+	return t
 }
 
 func (t *Tab) open(ctx context.Context, root proto.Client) error {
@@ -87,7 +92,7 @@ func (t *Tab) open(ctx context.Context, root proto.Client) error {
 	t.mu.Lock()
 	t.session = attached.SessionID
 	t.mu.Unlock()
-	t.browser.client.on(string(t.session), func(e event) { t.deliver(e) })
+	t.browser.client.on(string(t.session), t.hear)
 	// The browser takes calls in order: the last answer stands for all.
 	t.Post(proto.PageEnable{})
 	t.Post(proto.PageSetLifecycleEventsEnabled{Enabled: true})
@@ -120,6 +125,14 @@ func (t *Tab) Listen(f func(method string, params json.RawMessage)) {
 	t.listen, t.fulls = f, t.browser.last.count()
 }
 
+// hear takes an event of the page's own session. What the browser tells all its
+// tabs is none: the next job's page, which is made while this one ends, is
+// another target that was attached, and not this page's to follow.
+func (t *Tab) hear(e event) {
+	t.follower.hear(e)
+	t.deliver(e)
+}
+
 func (t *Tab) deliver(e event) {
 	if e.Method == (proto.InspectorTargetCrashed{}).ProtoEvent() {
 		t.die(Crash{Status: "crashed"}, false)
@@ -127,7 +140,6 @@ func (t *Tab) deliver(e event) {
 	t.mu.Lock()
 	f := t.listen
 	t.mu.Unlock()
-	t.follower.hear(e)
 	if f != nil {
 		f(e.Method, e.Params)
 	}

@@ -20,8 +20,8 @@ func newTestTab() *Tab {
 		client: &client{pending: map[int]*pending{}, sessions: map[string]func(event){}, done: make(chan struct{})}, last: newTailWriter(),
 		tabs: map[proto.TargetTargetID]*Tab{}, dead: map[proto.TargetTargetID]Crash{},
 	}
-	t := &Tab{browser: b, target: "T", session: "S", crashed: make(chan struct{}), known: make(chan struct{})}
-	t.follower.tab = t
+	t := newTab(b, "C")
+	t.target, t.session = "T", "S"
 	b.addTab(t)
 	return t
 }
@@ -60,11 +60,11 @@ func TestFollowEndsWithTheBrowser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tab := newTestTab()
 		tab.Follow(func(Kind) []proto.Request { return nil })
-		tab.deliver(event{Method: "Target.attachedToTarget", Params: []byte(`{"sessionId":"S","targetInfo":{"targetId":"F","type":"iframe"}}`)})
+		tab.hear(event{Method: "Target.attachedToTarget", Params: []byte(`{"sessionId":"S","targetInfo":{"targetId":"F","type":"iframe"}}`)})
 		if frames := tab.Frames(); len(frames) != 1 || frames[0].ID != "F" {
 			t.Errorf("its frames are %+v", frames)
 		}
-		tab.deliver(event{Method: "Target.detachedFromTarget", Params: []byte(`{"sessionId":"S"}`)})
+		tab.hear(event{Method: "Target.detachedFromTarget", Params: []byte(`{"sessionId":"S"}`)})
 		if frames := tab.Frames(); len(frames) != 0 {
 			t.Errorf("its frames are %+v", frames)
 		}
@@ -77,6 +77,21 @@ func TestFollowEndsWithTheBrowser(t *testing.T) {
 			tab.follower.stop()
 		}
 	})
+}
+
+// TestNextTabIsNotFollowed: the page of the next job is attached before this
+// one's has gone, and does not lose its events to that.
+func TestNextTabIsNotFollowed(t *testing.T) {
+	tab := newTestTab()
+	tab.Follow(func(Kind) []proto.Request { return nil })
+	heard := 0
+	tab.browser.client.on("next", func(event) { heard++ })
+	tab.browser.deliver(event{Method: "Target.attachedToTarget", Params: []byte(`{"sessionId":"next","targetInfo":{"targetId":"N","type":"page"}}`)})
+	tab.follower.stop()
+	tab.browser.client.tell("next", event{Method: "Page.loadEventFired"})
+	if heard != 1 {
+		t.Errorf("the next page's session heard %d events", heard)
+	}
 }
 
 // TestConsoleForgesNothing has a page write Chromium's own words for a full
