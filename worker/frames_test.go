@@ -233,6 +233,22 @@ func testFrames(t *testing.T, s *street) {
 			t.Errorf("%d are told of: %v, %v", n, e.FailedResources, e.BlockedRequests)
 		}
 	})
+	t.Run("network idle", func(t *testing.T) {
+		const asking = `<script>fetch('/held.svg');parent.postMessage('asked','*')</script>`
+		out := s.embed(t, "asks", frame, asking, func(spec *job.Spec) { spec.WaitUntil, spec.TimeoutMS = job.NetworkIdle0, 3000 })
+		if shown(t, out); fmt.Sprint(out.Evidence.TimedOut) != "[networkidle]" {
+			t.Errorf("timed out: %v", out.Evidence.TimedOut)
+		}
+		out = s.embed(t, "asks-two", frame, asking, func(spec *job.Spec) { spec.WaitUntil, spec.TimeoutMS = job.NetworkIdle2, 15000 })
+		if shown(t, out); len(out.Evidence.TimedOut) > 0 {
+			t.Errorf("one request, networkidle2: timed out: %v", out.Evidence.TimedOut)
+		}
+		out = s.embed(t, "asks-and-goes", frame+`<script>onmessage=()=>document.querySelector('iframe').remove()</script>`, asking,
+			func(spec *job.Spec) { spec.WaitUntil, spec.TimeoutMS = job.NetworkIdle0, 15000 })
+		if shown(t, out); len(out.Evidence.TimedOut) > 0 {
+			t.Errorf("the frame that asked is gone: timed out: %v", out.Evidence.TimedOut)
+		}
+	})
 	t.Run("a frame that is an error page", func(t *testing.T) {
 		out := s.embed(t, "gone", `<iframe src="`+s.two+`/nowhere"></iframe>`, "", nil)
 		if e := out.Evidence; len(e.FailedResources) != 1 || e.FailedResources[0] != (job.Resource{URL: s.two + "/nowhere", Reason: "404"}) {

@@ -135,21 +135,21 @@ func (f *follower) hear(e event) {
 		return
 	}
 	f.sessions[to.Session] = a
-	f.tab.browser.client.on(to.Session, f.pass)
+	f.tab.browser.client.on(to.Session, func(e event) { f.pass(to.Session, e) })
 }
 
-// pass takes the events of a target that belongs to the tab: of its network the
-// tab's listener hears as well.
-func (f *follower) pass(e event) {
+// pass takes the events of a target that belongs to the tab: of its network, and
+// of the end of those below it, the tab's listener hears as well.
+func (f *follower) pass(session string, e event) {
 	f.hear(e)
-	if !strings.HasPrefix(e.Method, "Network.") {
+	if !strings.HasPrefix(e.Method, "Network.") && e.Method != (proto.TargetDetachedFromTarget{}).ProtoEvent() {
 		return
 	}
 	f.tab.mu.Lock()
 	listen := f.tab.listen
 	f.tab.mu.Unlock()
 	if listen != nil {
-		listen(e.Method, e.Params)
+		listen(session, e.Method, e.Params)
 	}
 }
 

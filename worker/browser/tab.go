@@ -27,15 +27,15 @@ type Tab struct {
 	session proto.TargetSessionID
 
 	mu       sync.Mutex
-	listen   func(method string, params json.RawMessage) // guarded by mu
-	pause    func(params json.RawMessage)                // guarded by mu; see Pause
-	pausing  bool                                        // guarded by mu; the browser holds requests
-	follower follower                                    // of what belongs to the page
-	fulls    int                                         // heaps that were full before Listen; guarded by mu
-	crash    *Crash                                      // guarded by mu
-	crashed  chan struct{}                               // closed when the renderer died
-	known    chan struct{}                               // closed when it is known how
-	tell     sync.Once                                   // closes known
+	listen   func(session, method string, params json.RawMessage) // guarded by mu
+	pause    func(params json.RawMessage)                         // guarded by mu; see Pause
+	pausing  bool                                                 // guarded by mu; the browser holds requests
+	follower follower                                             // of what belongs to the page
+	fulls    int                                                  // heaps that were full before Listen; guarded by mu
+	crash    *Crash                                               // guarded by mu
+	crashed  chan struct{}                                        // closed when the renderer died
+	known    chan struct{}                                        // closed when it is known how
+	tell     sync.Once                                            // closes known
 }
 
 // A Crash says how a renderer ended.
@@ -116,10 +116,10 @@ func (t *Tab) Session() proto.TargetSessionID { return t.session }
 
 // Listen sets who hears of the tab's events and of the browser's own, and
 // begins what the tab is charged with: a full heap before that was another
-// page's. f runs
-// on the goroutine that reads the browser's pipe: it must be quick and must
-// not call the browser.
-func (t *Tab) Listen(f func(method string, params json.RawMessage)) {
+// page's. session is empty unless the event is of a frame in a process of its
+// own, of which the network alone is told. f runs on the goroutine that reads
+// the browser's pipe: it must be quick and must not call the browser.
+func (t *Tab) Listen(f func(session, method string, params json.RawMessage)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.listen, t.fulls = f, t.browser.last.count()
@@ -141,7 +141,7 @@ func (t *Tab) deliver(e event) {
 	f := t.listen
 	t.mu.Unlock()
 	if f != nil {
-		f(e.Method, e.Params)
+		f("", e.Method, e.Params)
 	}
 }
 

@@ -127,7 +127,7 @@ func TestConsoleForgesNothing(t *testing.T) {
 	if err := tab.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	next.Listen(func(string, json.RawMessage) {})
+	next.Listen(func(string, string, json.RawMessage) {})
 	next.Post(proto.PageCrash{})
 	<-next.Crashed()
 	if c := next.Crash(); c == nil || c.Full {

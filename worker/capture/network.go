@@ -13,7 +13,7 @@ import (
 
 // network follows the requests: the main document's closely, the others only
 // as far as they fail.
-func (t *tracker) network(method string, params json.RawMessage) {
+func (t *tracker) network(session, method string, params json.RawMessage) {
 	var e struct {
 		RequestID string            `json:"requestId"`
 		LoaderID  string            `json:"loaderId"`
@@ -40,9 +40,9 @@ func (t *tracker) network(method string, params json.RawMessage) {
 	main := e.FrameID == t.frame && e.RequestID == e.LoaderID && e.Type == "Document"
 	switch method {
 	case "Network.requestWillBeSent":
-		t.urls[e.RequestID] = cut(e.Request.URL)
+		t.requests[e.RequestID] = request{url: cut(e.Request.URL), frame: e.FrameID, session: session}
 		if e.Type == "Document" && !main && (len(t.frames) < maxTracked || t.frames[e.FrameID] != "") {
-			t.frames[e.FrameID] = t.urls[e.RequestID]
+			t.frames[e.FrameID] = t.requests[e.RequestID].url
 		}
 		if main {
 			if e.Redirect != nil && len(t.redirects) < maxNoted {
@@ -63,14 +63,14 @@ func (t *tracker) network(method string, params json.RawMessage) {
 			t.note(&t.failed, e.Response.URL, strconv.Itoa(e.Response.Status))
 		}
 	case "Network.loadingFailed":
-		url := t.urls[e.RequestID]
-		delete(t.urls, e.RequestID)
+		url := t.requests[e.RequestID].url
+		delete(t.requests, e.RequestID)
 		if e.RequestID == t.requestID {
 			t.docError = e.ErrorText
 		}
 		t.lost(url, e.ErrorText, e.Blocked, e.Canceled)
 	case "Network.loadingFinished":
-		delete(t.urls, e.RequestID)
+		delete(t.requests, e.RequestID)
 	}
 }
 

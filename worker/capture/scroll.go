@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -136,28 +135,4 @@ func literal(s string) string {
 		panic("capture: a text is always JSON: " + err.Error())
 	}
 	return string(b)
-}
-
-// inFlight are the requests that have no answer yet.
-func (t *tracker) inFlight() map[string]string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return maps.Clone(t.urls)
-}
-
-// since reports whether a request is on its way that was not among before.
-func (t *tracker) since(before map[string]string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.newer(before)
-}
-
-// newer is since, under mu.
-func (t *tracker) newer(before map[string]string) bool {
-	for id := range t.urls {
-		if _, old := before[id]; !old {
-			return true
-		}
-	}
-	return false
 }

@@ -286,26 +286,6 @@ func (a *attempt) unready(ctx context.Context, err error) *job.Failure {
 	return nil
 }
 
-// quiet waits until the network is as quiet as the job asks.
-func (a *attempt) quiet(ctx, waits context.Context) *job.Failure {
-	phase := map[job.WaitUntil]string{job.NetworkIdle0: "networkIdle", job.NetworkIdle2: "networkAlmostIdle"}[a.spec.WaitUntil]
-	if phase == "" {
-		return nil
-	}
-	if a.track.wait(waits, a.tab, func(t *tracker) bool { return t.reached(phase) }) {
-		return nil
-	}
-	if fail := a.ended(ctx, job.StageWait); fail != nil {
-		return fail
-	}
-	if a.spec.FailOnTimeout {
-		return job.Fail(job.WaitTimeout, job.StageWait, "the network was not quiet (%s) within %s and fail_on_timeout is set",
-			a.spec.WaitUntil, a.loadEnd.Sub(a.start).Round(time.Millisecond))
-	}
-	a.late("networkidle")
-	return nil
-}
-
 // pause waits the job's delay and reports whether anything may have changed
 // since the page was ready.
 func (a *attempt) pause(ctx, waits context.Context) (bool, *job.Failure) {

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,11 +52,19 @@ type tracker struct {
 	leaving   bool // the main frame asked for another document that has not come yet
 	events    int
 	asked     int                          // dialogs that were opened
-	urls      map[string]string            // requests in flight
+	requests  map[string]request           // under way, by id
+	quiet     [3]time.Time                 // since when so many are under way at most; zero when there are more
 	frames    map[proto.PageFrameID]string // what was asked for as document of a frame, by frame
 	failed    []job.Resource
 	blocked   []job.Resource
 	console   []string // errors that scripts of the page left there
+}
+
+// A request is one under way.
+type request struct {
+	url     string
+	frame   proto.PageFrameID // that it is made for
+	session string            // of that frame, when that has a process of its own
 }
 
 // A response is the head of an answer to a main document's request.
@@ -73,8 +82,8 @@ type dialog struct {
 func newTracker(frame proto.PageFrameID) *tracker {
 	return &tracker{
 		frame: frame, changed: make(chan struct{}), dialogs: make(chan dialog, 8), paused: make(chan proto.FetchRequestID, 8),
-		phases: map[string]map[string]time.Time{}, documents: map[string]response{}, urls: map[string]string{},
-		frames: map[proto.PageFrameID]string{},
+		phases: map[string]map[string]time.Time{}, documents: map[string]response{}, requests: map[string]request{},
+		frames: map[proto.PageFrameID]string{}, quiet: [3]time.Time{time.Now(), time.Now(), time.Now()},
 	}
 }
 
@@ -104,8 +113,9 @@ func (t *tracker) wait(ctx context.Context, tab *browser.Tab, cond func(*tracker
 // lifecycle event. Called under mu.
 func (t *tracker) reached(phase string) bool { return !t.phases[t.loader][phase].IsZero() }
 
-// handle takes one event of the tab or of the browser.
-func (t *tracker) handle(method string, params json.RawMessage) {
+// handle takes one event of the tab, of the session of one of its frames, or of
+// the browser.
+func (t *tracker) handle(session, method string, params json.RawMessage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
@@ -156,7 +166,17 @@ func (t *tracker) handle(method string, params json.RawMessage) {
 		}
 	case "Network.requestWillBeSent", "Network.responseReceived", "Network.loadingFailed", "Network.loadingFinished":
 		if t.events++; t.events <= maxEvents {
-			t.network(method, params)
+			t.network(session, method, params)
+			t.count()
+		}
+	case "Target.detachedFromTarget":
+		var e struct {
+			Session string            `json:"sessionId"`
+			Target  proto.PageFrameID `json:"targetId"` // of a frame in a process of its own that is its id
+		}
+		if json.Unmarshal(params, &e) == nil && e.Session != "" { // nobody tells how what it asked for ends
+			maps.DeleteFunc(t.requests, func(_ string, r request) bool { return r.session == e.Session || r.frame == e.Target })
+			t.count()
 		}
 	default:
 		return
