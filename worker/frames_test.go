@@ -189,6 +189,33 @@ func testFrames(t *testing.T, s *street) {
 			b.wantColor(img, 10, 3150, red)
 		}
 	})
+	t.Run("out of view, in tiles", func(t *testing.T) {
+		const far = `<header style="position:sticky;top:0;height:60px;background:#000000"></header><div style="height:100vh"></div><div style="height:17000px"></div>FRAMES<div style="height:20000px"></div>FRAMES<div style="height:100px;background:#ff0000"></div>`
+		const low = `<style>body{background:#00ff00}</style><img src="/red.svg" style="display:block">`
+		out := s.embed(t, "far", strings.ReplaceAll(far, "FRAMES", frame), low, func(spec *job.Spec) { spec.FullPage, spec.TimeoutMS = true, 60_000 })
+		b, img := shown(t, out)
+		view := img.Bounds().Dy() - 60 - 17_000 - 20_000 - 3*100
+		if view < 100 || view > 1000 {
+			t.Fatalf("the picture is %v", img.Bounds())
+		}
+		for _, y := range []int{60 + view + 17_000, 60 + view + 17_000 + 100 + 20_000} {
+			b.wantColor(img, 10, y-10, blue)
+			b.wantColor(img, 10, y+10, red)
+			b.wantColor(img, 150, y+80, green)
+			b.wantColor(img, 250, y+50, blue)
+		}
+		b.wantColor(img, 10, img.Bounds().Dy()-50, red)
+		b.wantColor(img, 10, view, blue)
+	})
+	t.Run("out of view, in a frame of the page's own site", func(t *testing.T) {
+		const inner = `<div style="height:3000px"></div><iframe style="height:150px" srcdoc='<style>body{margin:0}iframe{border:0;display:block;width:150px;height:100px}</style><iframe FRAME></iframe>'></iframe>`
+		out := s.embed(t, "inner", inner, `<body style="background:#ff0000">`, func(spec *job.Spec) { spec.FullPage = true })
+		b, img := shown(t, out)
+		b.wantColor(img, 10, 2990, blue)
+		b.wantColor(img, 10, 3050, red)
+		b.wantColor(img, 140, 3090, red)
+		b.wantColor(img, 210, 3050, blue)
+	})
 	t.Run("names in the way of our scripts", func(t *testing.T) {
 		const images = `<img name=%s style="display:none">`
 		page, low := "", `<body style="background:#ff0000">`

@@ -1,6 +1,7 @@
-async budget => {
+async (budget, patience) => {
   // Called in a frame that has a process of its own: wait until what it shows in
-  // view is drawn. One that is out of view is not, and is not waited for.
+  // view is drawn. One that is out of view is not, and is not waited for, but for
+  // patience where it should come into view: it learns of that later than the page.
   // Getters are taken from the prototype, because an image may stand in the place
   // of a property of its name.
   const get = name => Object.getOwnPropertyDescriptor(Document.prototype, name).get.call(document);
@@ -11,9 +12,9 @@ async budget => {
   };
   let watch;
   const seen = await within(new Promise(done => {
-    watch = new IntersectionObserver(list => done(list.at(-1).isIntersecting));
+    watch = new IntersectionObserver(list => (list.at(-1).isIntersecting || !patience) && done(list.at(-1).isIntersecting));
     watch.observe(get('documentElement'));
-  }), 500);
+  }), patience || 500);
   watch.disconnect();
   if (!seen) return false;
   const shown = image => {

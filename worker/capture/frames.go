@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-rod/rod/lib/proto"
@@ -18,9 +19,10 @@ import (
 // Chromium does not draw a frame of another origin while it is out of view,
 // and a camera that no page notices does not bring it there: it would be a
 // hole in every picture of a full page. Such frames are captured by themselves,
-// in a viewport that is high enough for all of them, and put into their places.
-// The page has been captured by then, so that it may notice. Nobody pays for it
-// whose page has no such frame.
+// in a viewport that is high enough for many of them, and put into their places.
+// The page notices that: it is captured before, unless its picture is one that is
+// put together and written as it comes. Nobody pays for it whose page has no such
+// frame.
 
 // framesScript is called in our world with nothing and returns what frame
 // describes, of each frame of the document in its order.
@@ -31,6 +33,8 @@ var framesScript string
 const (
 	maxFrames   = 50              // of one page that are put in
 	framesLimit = 2 * time.Second // for one question about them
+	viewLimit   = time.Second     // for one to notice that it came into view
+	overhead    = 300             // CSS pixels above one, for what stands still at the top of the view
 )
 
 // A frame is where one of another origin shows what is in it, in CSS pixels of
@@ -54,7 +58,7 @@ func (a *attempt) frames(ctx context.Context) (list []frame, err error) {
 // holes lists the frames of the page, when some will be missing in a picture of
 // the region.
 func (a *attempt) holes(ctx context.Context, r region) (list []frame) {
-	if !a.framed || r.viewport || r.zoom != 1 || !r.oneShot() {
+	if !a.framed || r.viewport || r.zoom != 1 {
 		return nil
 	}
 	list, err := a.frames(ctx)
@@ -66,9 +70,23 @@ func (a *attempt) holes(ctx context.Context, r region) (list []frame) {
 
 func (f frame) missing(r region) bool { return f.Far && f.in(r).Overlaps(image.Rect(0, 0, r.w, r.h)) }
 
-// fill draws the frames that are missing in the picture of a region. What cannot
-// be had stays as it is.
-func (a *attempt) fill(ctx context.Context, r region, all *image.NRGBA, before []frame) *job.Failure {
+// A patch is the picture of a frame.
+type patch struct {
+	index int         // of the frame among those of the page
+	at    image.Point // where it stands in the region
+	img   *image.NRGBA
+}
+
+// mend draws the patches into rows of a region's picture, from row y on.
+func mend(rows *image.NRGBA, y int, patches []patch) {
+	for _, p := range patches {
+		draw.Draw(rows, p.img.Rect.Add(p.at).Sub(image.Pt(0, y)), p.img, image.Point{}, draw.Src)
+	}
+}
+
+// patches captures the frames that are missing in a picture of the region. What
+// cannot be had by until is left out. The page's viewport is another afterwards.
+func (a *attempt) patches(ctx context.Context, r region, before []frame, until time.Time) (got []patch, fail *job.Failure) {
 	m := a.screen()
 	for _, f := range before {
 		if f.missing(r) {
@@ -78,55 +96,121 @@ func (a *attempt) fill(ctx context.Context, r region, all *image.NRGBA, before [
 	a.hold(ctx)
 	m.Height = min(m.Height, int(job.MaxSide/a.spec.DeviceScaleFactor))
 	m.ScreenWidth, m.ScreenHeight = nil, nil // a screen is never smaller than what is shown on it
-	limit := max(min(time.Until(a.end)/2, framesLimit), 50*time.Millisecond)
+	limit := max(min(time.Until(until)/2, framesLimit), 50*time.Millisecond)
 	if err := m.Call(a.tab.Within(ctx, limit)); err != nil {
-		return a.ended(ctx, job.StageCapture)
+		return nil, a.ended(ctx, job.StageCapture)
 	}
-	half := time.Now().Add(time.Until(a.end) / 2)        // the rest is for the captures
-	if _, err := a.stand(ctx, 0, half, ""); err != nil { // what comes into view loads, and is drawn
-		return a.ended(ctx, job.StageCapture)
-	}
-	a.framesReady(ctx, max(min(time.Until(a.end)/4, framesLimit), 50*time.Millisecond))
-	after, err := a.frames(ctx)
-	if err != nil {
-		return a.ended(ctx, job.StageCapture)
-	}
-	for i, f := range before {
-		if i >= min(len(after), maxFrames) || time.Until(a.end) < limit/2 {
-			break
+	half := time.Now().Add(time.Until(until) / 2) // the rest is for the captures
+	now, top, pixels := before, 0.0, 0
+	done := make([]bool, len(before))
+	for next := -1; ; {
+		if next >= 0 {
+			top = max(0, now[next].Y-overhead)
 		}
-		to, now := f.in(r), after[i]
-		from := now.in(r)
-		if !f.missing(r) || now.Far || now.Covered || from.Size() != to.Size() {
-			continue
+		at, err := a.stand(ctx, top, half, "") // what comes into view loads, and is drawn
+		if err != nil {
+			return got, a.ended(ctx, job.StageCapture)
 		}
-		tile, fail := a.tile(ctx, r, from.Min.X, from.Min.Y, from.Dx(), from.Dy())
-		switch {
-		case fail == nil:
-		case fail.Code == job.CaptureTimeout: // the page itself was captured in time
-			return nil
-		default:
-			return fail
+		near := 0
+		if now, err = a.frames(ctx); err == nil {
+			for _, f := range now {
+				if !f.Far {
+					near++
+				}
+			}
 		}
-		draw.Draw(all, to, tile, image.Point{}, draw.Src)
+		a.framesReady(ctx, max(min(time.Until(until)/2, framesLimit), 50*time.Millisecond), near)
+		if now, err = a.frames(ctx); err != nil || len(now) < len(before) {
+			return got, a.ended(ctx, job.StageCapture)
+		}
+		for i, f := range before {
+			to, from := f.in(r), now[i].in(r)
+			switch {
+			case done[i]:
+				continue
+			case !f.missing(r), from.Size() != to.Size(), len(got) == maxFrames, pixels+to.Dx()*to.Dy() > maxOne:
+				done[i] = true
+				continue
+			case i != next && (now[i].Y < at.Top || now[i].Y+now[i].Height > at.Top+at.View):
+				continue // it is for another turn
+			}
+			done[i] = true
+			if now[i].Far || now[i].Covered {
+				continue
+			}
+			if time.Until(until) < limit/2 {
+				return got, nil
+			}
+			img, fail := a.tile(ctx, r, from.Min.X, from.Min.Y, from.Dx(), from.Dy())
+			switch {
+			case fail == nil:
+			case fail.Code == job.CaptureTimeout: // the page itself is to be had
+				return got, nil
+			default:
+				return got, fail
+			}
+			got = append(got, patch{index: i, at: to.Min, img: img})
+			pixels += to.Dx() * to.Dy()
+		}
+		if next = slices.Index(done, false); next < 0 || time.Until(until) < limit/2 {
+			return got, nil
+		}
 	}
-	return nil
 }
 
-// frameReadyScript is called with a budget in ms in the world of a frame that
-// has a process of its own, and returns whether it is in view.
+// patchesFirst captures the frames that are missing in a picture which is
+// written while it is captured, and brings the page back to where it was: the
+// region may be another then.
+func (a *attempt) patchesFirst(ctx context.Context, r region, before []frame) (region, []patch, *job.Failure) {
+	got, fail := a.patches(ctx, r, before, time.Now().Add(time.Until(a.end)/3))
+	if fail != nil {
+		return r, nil, fail
+	}
+	if err := a.screen().Call(a.tab.Within(ctx, framesLimit)); err != nil {
+		return r, nil, a.broken(ctx, job.StageCapture, err)
+	}
+	if _, err := a.stand(ctx, 0, time.Now().Add(framesLimit), ""); err != nil {
+		if fail := a.unready(ctx, err); fail != nil {
+			return r, nil, fail
+		}
+	}
+	if r, fail = a.region(ctx); fail != nil {
+		return r, nil, fail
+	}
+	after, err := a.frames(ctx)
+	if err != nil || len(after) != len(before) {
+		return r, nil, a.ended(ctx, job.StageCapture)
+	}
+	got = slices.DeleteFunc(got, func(p patch) bool { return after[p.index].in(r).Size() != p.img.Rect.Size() })
+	for i := range got {
+		got[i].at = after[got[i].index].in(r).Min
+	}
+	return r, got, nil
+}
+
+// frameReadyScript is called with a budget and a patience in ms in the world of a
+// frame that has a process of its own, and returns whether it is in view.
 //
 //go:embed frameready.js
 var frameReadyScript string
 
 // framesReady waits until the frames of the page that have processes of their
-// own have drawn what is in view: the page knows of their load and no more.
-func (a *attempt) framesReady(ctx context.Context, budget time.Duration) {
+// own have drawn what is in view: the page knows of their load and no more. near
+// is how many of the page's frames have just come into view: so many are given
+// patience to notice it.
+func (a *attempt) framesReady(ctx context.Context, budget time.Duration, near int) {
 	list := a.tab.Frames()
 	if len(list) > maxFrames {
 		list = list[:maxFrames]
 	}
+	patience := time.Duration(0)
+	if near > 0 {
+		patience = min(viewLimit, budget)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
+	var drawn atomic.Int64
 	for _, f := range list {
 		wg.Go(func() {
 			c := a.tab.WithinFrame(ctx, f, budget+500*time.Millisecond)
@@ -135,9 +219,12 @@ func (a *attempt) framesReady(ctx context.Context, budget time.Duration) {
 				return
 			}
 			// One that does not answer is shown as it is.
-			_, _ = proto.RuntimeEvaluate{
-				Expression: calling(frameReadyScript, budget.Milliseconds()), ContextID: world.ExecutionContextID, AwaitPromise: true, ReturnByValue: true,
+			seen, err := proto.RuntimeEvaluate{
+				Expression: calling(frameReadyScript, budget.Milliseconds(), patience.Milliseconds()), ContextID: world.ExecutionContextID, AwaitPromise: true, ReturnByValue: true,
 			}.Call(c)
+			if err == nil && seen.Result != nil && seen.Result.Value.Bool() && drawn.Add(1) == int64(near) {
+				cancel() // the others are out of view
+			}
 		})
 	}
 	wg.Wait()

@@ -227,7 +227,7 @@ func (a *attempt) ready(ctx context.Context) (look, error) {
 	began := time.Now()
 	seen, err := a.ask(ctx, max(budget, 100*time.Millisecond))
 	if left := budget - time.Since(began); err == nil && seen.Framed && left > 0 {
-		a.framesReady(ctx, min(left, framesLimit))
+		a.framesReady(ctx, min(left, framesLimit), 0)
 	}
 	return seen, err
 }

@@ -35,7 +35,17 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	if !stitch {
 		missing = a.holes(ctx, r)
 	}
-	if !stitch && fit == nil && missing == nil && (r.oneShot() || a.spec.Format == job.WebP) {
+	var patches []patch
+	if missing != nil && !r.oneShot() {
+		if r, patches, fail = a.patchesFirst(ctx, r, missing); fail != nil {
+			return nil, fail
+		}
+		if size, fit, fail = a.fit(r); fail != nil {
+			return nil, fail
+		}
+		missing = nil
+	}
+	if !stitch && fit == nil && missing == nil && patches == nil && (r.oneShot() || a.spec.Format == job.WebP) {
 		return a.once(ctx, r)
 	}
 	to := a.file(r.w, r.h)
@@ -45,7 +55,7 @@ func (a *attempt) shoot(ctx context.Context) (*Artifact, *job.Failure) {
 	if stitch {
 		fail = a.stitch(ctx, r, to)
 	} else {
-		fail = a.pixels(ctx, r, to, missing)
+		fail = a.pixels(ctx, r, to, missing, patches)
 	}
 	if fail != nil {
 		return nil, fail

@@ -40,16 +40,17 @@ func (r region) tile() (w, h int) {
 
 // pixels captures the region and writes its pixels, tile by tile. While a band
 // of tiles is written, the next is captured. missing are the page's frames, if
-// some are to be put in.
-func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer, missing []frame) *job.Failure {
+// some are to be put in yet; patches are pictures of those that were captured.
+func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer, missing []frame, patches []patch) *job.Failure {
 	if r.oneShot() {
 		all, fail := a.tile(ctx, r, 0, 0, r.w, r.h)
 		if fail == nil && missing != nil {
-			fail = a.fill(ctx, r, all, missing)
+			patches, fail = a.patches(ctx, r, missing, a.end)
 		}
 		if fail != nil {
 			return fail
 		}
+		mend(all, 0, patches)
 		return a.unwritten(to.Write(all))
 	}
 	a.hold(ctx) // a tile of another document would not fit
@@ -60,6 +61,7 @@ func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer, missi
 			if fail != nil {
 				return fail
 			}
+			mend(band, y, patches)
 			if !write(band) {
 				break
 			}
