@@ -296,25 +296,3 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
-
-// TestLeavesInTheCapture: a page that leaves for an error page of Chromium's
-// while it is captured never ends as a picture of that.
-func TestLeavesInTheCapture(t *testing.T) {
-	b := newBench(t, nil)
-	<-b.seat.Ready()
-	for after := 0; after <= 152; after += 4 {
-		out := b.render(func(s *job.Spec) {
-			s.HTML = fmt.Sprintf(`<body style="margin:0;background:#00ff00"><script>onload=()=>setTimeout(()=>{location='http://127.0.0.1:1/'},%d)</script>`, after)
-		})
-		if out.Failure != nil {
-			if out.Failure.Code != job.AddressRefused {
-				t.Errorf("after %d ms: %v", after, out.Failure)
-			}
-			continue
-		}
-		b.wantColor(decode(b, out), 10, 10, green)
-		if out.Evidence.FinalURL != "" { // that of markup is not shown
-			t.Errorf("after %d ms: final url %s", after, out.Evidence.FinalURL)
-		}
-	}
-}

@@ -129,7 +129,7 @@ func (b *bench) render(change func(*job.Spec)) capture.Outcome {
 	spec.Width, spec.Height, spec.TimeoutMS = 320, 200, 8000
 	change(&spec)
 	for again := 0; ; again++ {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), max(20*time.Second, time.Duration(spec.TimeoutMS+5000)*time.Millisecond))
 		out := b.seat.Render(ctx, job.NewID(), &spec)
 		cancel()
 		if out.Failure == nil || out.Failure.Detail != "no browser was ready in time" || again == 5 {

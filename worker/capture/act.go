@@ -310,7 +310,7 @@ func (a *attempt) mouse(ctx context.Context, at acted, events ...proto.InputDisp
 
 // waitFor waits until the selector finds something to see, or nothing.
 func (a *attempt) waitFor(ctx, waits context.Context, what, option, selector string) *job.Failure {
-	limit, name := time.Until(a.loadEnd), "timeout_ms"
+	limit, name := max(time.Until(a.loadEnd), 0), "timeout_ms"
 	if own := time.Duration(a.spec.WaitTimeoutMS) * time.Millisecond; own > 0 && own < limit {
 		limit, name = own, "wait_timeout_ms"
 	}

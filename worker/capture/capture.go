@@ -67,6 +67,8 @@ type attempt struct {
 	waited    time.Time // zero until the waits were over
 	framed    bool      // the page has frames
 	isHeld    bool      // the page may not move on to another document
+	replaced  bool      // what failed did so because the page moved on to another document
+	pieces    bool      // what is captured is put together of more than one capture
 	acting    bool      // something is to be done to the page yet, after which it comes to rest again
 	closers   []func()  // what the stages began, to be ended with the attempt
 	thrown    []string  // what the document threw and nobody caught, when it was last asked
@@ -126,23 +128,47 @@ func (a *attempt) run(ctx context.Context) (*Artifact, *job.Failure) {
 	if fail := a.settle(ctx); fail != nil {
 		return nil, fail
 	}
-	if fail := a.judge(ctx); fail != nil {
-		return nil, fail
+	return a.captureOne(ctx)
+}
+
+// captureOne holds one document against the job's rules and captures it. When the
+// page replaced it meanwhile, the other might be in the picture or in the
+// evidence: that one is judged and captured, then.
+func (a *attempt) captureOne(ctx context.Context) (*Artifact, *job.Failure) {
+	const maxTries = 3
+	for try := 1; ; try++ {
+		before := a.track.documentCount()
+		a.replaced, a.pieces = false, false
+		if fail := a.judge(ctx); fail != nil {
+			return nil, fail
+		}
+		a.describe(ctx)
+		a.waited = time.Now()
+		art, fail := a.capture(ctx)
+		last := try == maxTries || time.Until(a.end) <= 0
+		switch {
+		case fail != nil && (last || !a.replaced):
+			return nil, fail
+		case fail != nil:
+		// The browser tells of a new document before it answers with a capture of
+		// it: if there was none, the one that stands there was captured.
+		case a.track.endAt(before), last && !a.pieces:
+			a.track.end()
+			return art, a.ownPage()
+		case last:
+			return nil, a.restless(job.StageCapture)
+		}
+		a.hold(ctx)
+		if a.pieces { // the viewport may be another
+			_ = a.screen().Call(a.tab.Within(ctx, framesLimit))
+		}
+		rest, cancel := context.WithTimeout(ctx, max(min(heldLimit, time.Until(a.end)/4), 0))
+		a.track.wait(rest, a.tab, func(t *tracker) bool { return t.reached("load") })
+		cancel()
+		if fail := a.ownPage(); fail != nil {
+			return nil, fail
+		}
 	}
-	a.describe(ctx)
-	a.waited = time.Now()
-	art, fail := a.capture(ctx)
-	if fail != nil {
-		return nil, fail
-	}
-	// What was captured is the document that stands there now, or one before
-	// it: the browser tells of a new document before it answers with a capture
-	// of it.
-	a.track.end()
-	if fail := a.ownPage(); fail != nil {
-		return nil, fail
-	}
-	return art, nil
 }
 
 func (a *attempt) capture(ctx context.Context) (*Artifact, *job.Failure) {
@@ -244,12 +270,25 @@ func (a *attempt) broken(ctx context.Context, stage job.Stage, err error) *job.F
 		return job.Fail(job.PageTooLarge, stage, "what the page holds came to more than can be taken from a browser at once: ask for less of it, by selector, clip or max_height, or for another format")
 	case ctx.Err() != nil:
 		return job.Fail(job.Internal, stage, "the attempt was called off")
+	case errors.Is(err, errMoved):
+		return a.restless(stage)
 	case errors.Is(err, browser.ErrUnanswered):
 		a.odd = "unanswered"
 		return job.Fail(job.CaptureTimeout, stage, "the page kept its process busy and could not be captured in time")
 	}
 	a.odd = "protocol"
 	return job.Fail(job.Internal, stage, "the browser refused a call: %v", err)
+}
+
+// restless is the failure of a page that moved on to another document wherever
+// it was looked at.
+func (a *attempt) restless(stage job.Stage) *job.Failure {
+	a.replaced = true
+	code := job.CaptureTimeout
+	if stage != job.StageCapture {
+		code = job.LoadTimeout
+	}
+	return job.Fail(code, stage, "the page goes on replacing its document and never stands still")
 }
 
 // refine gives a failure the cause that stands behind it: the wall, a crash,
@@ -268,10 +307,17 @@ func (a *attempt) refine(ctx context.Context, f *job.Failure) *job.Failure {
 		}
 		return job.Fail(job.PageCrashed, f.Stage, "the page's process crashed")
 	}
-	if a.wall && (f.Code.Timeout() || errors.Is(ctx.Err(), context.DeadlineExceeded)) {
+	if a.wall && (f.Code.Timeout() && a.outOfTime(f.Stage) || errors.Is(ctx.Err(), context.DeadlineExceeded)) {
 		return job.Fail(job.WallTimeout, f.Stage, "the attempt used up its wall budget: %s", f.Detail)
 	}
 	return f
+}
+
+// outOfTime tells a time-out of the whole attempt from one by a limit of the job's
+// own, or from a page that was given up before.
+func (a *attempt) outOfTime(stage job.Stage) bool {
+	const late = 50 * time.Millisecond // timers are a little early or late
+	return !a.replaced && (stage == job.StageCapture || time.Until(a.loadEnd) < late)
 }
 
 // testify fills the evidence with what was seen.

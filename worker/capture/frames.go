@@ -93,6 +93,7 @@ func (a *attempt) patches(ctx context.Context, r region, before []frame, until t
 			m.Height = max(m.Height, int(math.Ceil(f.Y+f.Height)))
 		}
 	}
+	a.pieces = true
 	a.hold(ctx)
 	m.Height = min(m.Height, int(job.MaxSide/a.spec.DeviceScaleFactor))
 	m.ScreenWidth, m.ScreenHeight = nil, nil // a screen is never smaller than what is shown on it

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -38,6 +39,9 @@ func (t *tracker) network(session, method string, params json.RawMessage) {
 		return
 	}
 	main := e.FrameID == t.frame && e.RequestID == e.LoaderID && e.Type == "Document"
+	if t.events > maxEvents && !main && e.RequestID != t.requestID {
+		return
+	}
 	switch method {
 	case "Network.requestWillBeSent":
 		t.requests[e.RequestID] = request{url: cut(e.Request.URL), frame: e.FrameID, session: session}
@@ -72,6 +76,15 @@ func (t *tracker) network(session, method string, params json.RawMessage) {
 	case "Network.loadingFinished":
 		delete(t.requests, e.RequestID)
 	}
+}
+
+// isMain reports whether an event may be of the main document's request, without
+// reading it: of so many others none is looked at any more.
+func (t *tracker) isMain(method string, params json.RawMessage) bool {
+	if method == "Network.loadingFailed" || method == "Network.loadingFinished" {
+		return bytes.Contains(params, []byte(strconv.Quote(t.requestID)))
+	}
+	return bytes.Contains(params, []byte(`"type":"Document"`)) && bytes.Contains(params, []byte(strconv.Quote(string(t.frame))))
 }
 
 // lost files a request that failed. What its page gave up itself is no fault.

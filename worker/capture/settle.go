@@ -154,6 +154,7 @@ func (a *attempt) load(ctx, waits context.Context) *job.Failure {
 		return fail
 	}
 	if held {
+		a.replaced = true
 		return job.Fail(job.LoadTimeout, job.StageWait, "the page goes on replacing its document before it has loaded")
 	}
 	a.track.mu.Lock()
@@ -187,16 +188,19 @@ func (a *attempt) ended(ctx context.Context, stage job.Stage) *job.Failure {
 	return nil
 }
 
-// ownPage refuses what is not the page's: Chromium's error pages and answers
-// of the egress proxy.
+// ownPage refuses what is not the page's: Chromium's error pages and empty ones,
+// and answers of the egress proxy.
 func (a *attempt) ownPage() *job.Failure {
 	if fail := a.marked(); fail != nil {
 		return fail
 	}
 	t := a.track
 	t.mu.Lock()
-	isError, text, url := t.errorPage, t.docError, t.requested
+	isError, text, url, stands := t.errorPage, t.docError, t.requested, t.url
 	t.mu.Unlock()
+	if strings.HasPrefix(stands, "about:") {
+		return job.Fail(job.EmptyResponse, job.StageWait, "the page went on to %s, where nothing is to be seen", stands)
+	}
 	if !isError {
 		return nil
 	}

@@ -200,7 +200,7 @@ func (a *attempt) insist(ctx context.Context, call func(ctx context.Context, lim
 			a.stopScripts(ctx)
 			a.stopLoading(ctx)
 		case (errors.Is(err, errMoved) || notActive(err)) && over:
-			return nil, job.Fail(job.CaptureTimeout, job.StageCapture, "the page goes on replacing its document and never stands still")
+			return nil, a.restless(job.StageCapture)
 		case errors.Is(err, errMoved): // it is held now
 		case notActive(err), isEmpty(err) && empty < maxEmpty && !over:
 			a.hold(ctx)

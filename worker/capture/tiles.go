@@ -53,6 +53,7 @@ func (a *attempt) pixels(ctx context.Context, r region, to picture.Writer, missi
 		mend(all, 0, patches)
 		return a.unwritten(to.Write(all))
 	}
+	a.pieces = true
 	a.hold(ctx) // a tile of another document would not fit
 	width, height := r.tile()
 	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {
@@ -161,6 +162,7 @@ func (a *attempt) unwritten(err error) *job.Failure {
 // stitch scrolls through the page and captures it view by view, for pages that
 // have only what is in view. What stands still is in the first view alone.
 func (a *attempt) stitch(ctx context.Context, r region, to picture.Writer) *job.Failure {
+	a.pieces = true
 	a.hold(ctx)
 	height := a.spec.DevicePixels(float64(a.spec.Height))
 	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {

@@ -165,7 +165,7 @@ func (t *tracker) handle(session, method string, params json.RawMessage) {
 			t.download = true
 		}
 	case "Network.requestWillBeSent", "Network.responseReceived", "Network.loadingFailed", "Network.loadingFinished":
-		if t.events++; t.events <= maxEvents {
+		if t.events++; t.events <= maxEvents || t.isMain(method, params) {
 			t.network(session, method, params)
 			t.count()
 		}
@@ -191,6 +191,15 @@ func (t *tracker) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
+}
+
+// endAt ends the looking if no other document has come since there were so many,
+// and reports whether it did.
+func (t *tracker) endAt(commits int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = t.over || t.commits == commits
+	return t.over
 }
 
 func (t *tracker) lifecycle(params json.RawMessage) {

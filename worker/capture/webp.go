@@ -27,6 +27,7 @@ func (a *attempt) webp(ctx context.Context, png []byte) ([]byte, *job.Failure) {
 		return nil, job.Fail(job.PageTooLarge, job.StageCapture, "the picture has too much detail to be put together as webp: give max_height, or ask for format png or jpeg")
 	}
 	var text string
+	a.hold(ctx) // what is written is ours, but the page lends its process
 	err := a.evaluate(ctx, fmt.Sprintf("(%s)(%q, %g)", strings.TrimSpace(webpScript), base64.StdEncoding.EncodeToString(png), float64(a.spec.Quality)/100),
 		time.Duration(math.MaxInt64), &text)
 	if err != nil {
