@@ -189,6 +189,30 @@ func testFrames(t *testing.T, s *street) {
 			b.wantColor(img, 10, 3150, red)
 		}
 	})
+	t.Run("out of view, beside what stands still", func(t *testing.T) {
+		const bars = `<div style="position:fixed;%s:0;left:0;right:0;height:40px;background:#000000"></div>`
+		for name, page := range map[string]string{
+			"bottom": `<div style="height:1637px"></div>` + frame + `<div style="height:3000px"></div>` + fmt.Sprintf(bars, "bottom"),
+			"top":    `<div style="height:1637px"></div>` + frame + `<div style="height:3000px"></div>` + fmt.Sprintf(bars, "top"),
+			"hero":   `<div style="height:100vh"></div><div style="height:1437px"></div>` + frame + `<div style="height:100vh"></div>` + frame,
+		} {
+			for _, clip := range []string{"", "0,1600,320,200"} {
+				out := s.embed(t, "still-"+name+clip, page, `<body style="background:#ff0000">`, func(spec *job.Spec) { spec.FullPage, spec.Clip = clip == "", clip })
+				b, img := shown(t, out)
+				top := 0
+				if clip != "" {
+					top = 1600
+				}
+				b.wantColor(img, 10, 1630-top, blue)
+				b.wantColor(img, 10, 1645-top, red)
+				b.wantColor(img, 190, 1730-top, red)
+				b.wantColor(img, 250, 1680-top, blue)
+				if name == "hero" && clip == "" {
+					b.wantColor(img, 10, img.Bounds().Dy()-50, red)
+				}
+			}
+		}
+	})
 	t.Run("out of view, in tiles", func(t *testing.T) {
 		const far = `<header style="position:sticky;top:0;height:60px;background:#000000"></header><div style="height:100vh"></div><div style="height:17000px"></div>FRAMES<div style="height:20000px"></div>FRAMES<div style="height:100px;background:#ff0000"></div>`
 		const low = `<style>body{background:#00ff00}</style><img src="/red.svg" style="display:block">`

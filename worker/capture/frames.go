@@ -30,11 +30,16 @@ import (
 //go:embed frames.js
 var framesScript string
 
+// roomScript is called in our world with a height in CSS pixels.
+//
+//go:embed room.js
+var roomScript string
+
 const (
 	maxFrames   = 50              // of one page that are put in
 	framesLimit = 2 * time.Second // for one question about them
 	viewLimit   = time.Second     // for one to notice that it came into view
-	overhead    = 300             // CSS pixels above one, for what stands still at the top of the view
+	overhead    = 300             // CSS pixels above and below one, for what stands still at the ends of the view
 )
 
 // A frame is where one of another origin shows what is in it, in CSS pixels of
@@ -90,7 +95,7 @@ func (a *attempt) patches(ctx context.Context, r region, before []frame, until t
 	m := a.screen()
 	for _, f := range before {
 		if f.missing(r) {
-			m.Height = max(m.Height, int(math.Ceil(f.Y+f.Height)))
+			m.Height = max(m.Height, int(math.Ceil(f.Y+f.Height))+overhead)
 		}
 	}
 	a.pieces = true
@@ -99,6 +104,9 @@ func (a *attempt) patches(ctx context.Context, r region, before []frame, until t
 	m.ScreenWidth, m.ScreenHeight = nil, nil // a screen is never smaller than what is shown on it
 	limit := max(min(time.Until(until)/2, framesLimit), 50*time.Millisecond)
 	if err := m.Call(a.tab.Within(ctx, limit)); err != nil {
+		return nil, a.ended(ctx, job.StageCapture)
+	}
+	if err := a.evaluate(ctx, calling(roomScript, m.Height), framesLimit, new(any)); err != nil {
 		return nil, a.ended(ctx, job.StageCapture)
 	}
 	half := time.Now().Add(time.Until(until) / 2) // the rest is for the captures
@@ -170,7 +178,11 @@ func (a *attempt) patchesFirst(ctx context.Context, r region, before []frame) (r
 	if err := a.screen().Call(a.tab.Within(ctx, framesLimit)); err != nil {
 		return r, nil, a.broken(ctx, job.StageCapture, err)
 	}
-	if _, err := a.stand(ctx, 0, time.Now().Add(framesLimit), ""); err != nil {
+	err := a.evaluate(ctx, calling(roomScript, 0), framesLimit, new(any))
+	if err == nil {
+		_, err = a.stand(ctx, 0, time.Now().Add(framesLimit), "")
+	}
+	if err != nil {
 		if fail := a.unready(ctx, err); fail != nil {
 			return r, nil, fail
 		}
