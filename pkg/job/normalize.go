@@ -65,6 +65,7 @@ var rows = func() (list []*row) {
 // TimeoutMS.
 func (s *Spec) Normalize(wallMS int) []*FieldError {
 	errs := s.checkSource()
+	sized := s.PDFPageSize != "" // before the default is taken for none
 	at := reflect.ValueOf(s).Elem()
 	var said []*row
 	for _, r := range rows {
@@ -82,6 +83,9 @@ func (s *Spec) Normalize(wallMS int) []*FieldError {
 		}
 	}
 	errs = append(errs, s.checkTogether(at, said)...)
+	if sized { // it goes before them
+		s.PDFPageWidth, s.PDFPageHeight = "", ""
+	}
 	for _, own := range [][]*FieldError{s.checkSize(), s.checkActs(), s.checkDocument(), s.checkNetwork(), s.checkSecrets()} {
 		errs = preferring(errs, own)
 	}

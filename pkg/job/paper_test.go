@@ -20,6 +20,9 @@ func TestSheet(t *testing.T) {
 		"size first": {func(s *Spec) {
 			s.PDFMargin, s.PDFPageSize, s.PDFPageWidth, s.PDFPageHeight = "none", "A6", "10in", "10in"
 		}, Sheet{Width: 4.13, Height: 5.83}},
+		"default size first": {func(s *Spec) {
+			s.PDFMargin, s.PDFPageSize, s.PDFPageWidth, s.PDFPageHeight = "none", "a4", "10in", "10in"
+		}, Sheet{Width: 8.27, Height: 11.69}},
 		"small units": {func(s *Spec) { s.PDFMargin, s.PDFPageWidth, s.PDFPageHeight = "none", "720pt", "12pc" }, Sheet{Width: 10, Height: 2}},
 	} {
 		s := Defaults()
