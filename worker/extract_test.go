@@ -96,6 +96,28 @@ func TestWords(t *testing.T) {
 			t.Errorf("text: %q", got)
 		}
 	})
+	t.Run("text of open shadow trees", func(t *testing.T) {
+		page := html(`<!doctype html><body><h1>Head</h1> <p>a <x-in></x-in>
+			b <i>c </i><x-in></x-in></p><x-card>mid <b slot=end>end</b><u>to no slot</u> <p hidden>unseen</p></x-card><div>after<br>it</div>
+			<svg><title>no</title></svg><form><input name=shadowRoot><input name=childNodes>in a form</form><script>
+			customElements.define('x-in', class extends HTMLElement { connectedCallback() { this.attachShadow({mode:'open'}).innerHTML = '<style>i{}</style><span style="text-transform:uppercase">price  42</span>' } });
+			document.querySelector('u').remove();
+			const card = document.querySelector('x-card');
+			card.attachShadow({mode:'open'}).innerHTML = '<h2>in</h2><pre>  p\n  q</pre><div><slot></slot></div><p><slot name=end></slot></p><p style="visibility:hidden">hid</p><slot name=other>fallback</slot><x-deep></x-deep><table><tr><td>1<td><slot name=none>2</slot></table>';
+			card.append(Object.assign(document.createElement('u'), {slot:'nowhere', textContent:'to no slot'}));
+			card.shadowRoot.querySelector('x-deep').attachShadow({mode:'open'}).innerHTML = '<div>deep</div>'</script>`)
+		want := "Head\n\na PRICE 42 b c PRICE 42\n\nin\n  p\n  q\nmid\n\nend\n\nfallback\ndeep\n1\t2\nafter\nit\nin a form"
+		if got := document(t, job.PlainText, page); got != want {
+			t.Errorf("text: %q, want %q", got, want)
+		}
+		for _, rule := range []func(*job.Spec){
+			func(s *job.Spec) { s.FailIfContentMissing = []string{"PRICE 42", "deep"} },
+			func(s *job.Spec) { s.FailIfContentContains = []string{"to no slot", "unseen"} },
+		} {
+			document(t, job.PlainText, func(s *job.Spec) { page(s); rule(s) })
+		}
+		b.wantFailure(job.FailOn, func(s *job.Spec) { page(s); s.FailIfContentContains = []string{"PRICE 42"} })
+	})
 	t.Run("markdown of a page", func(t *testing.T) {
 		want := "# Head\n\nwritten by a script\n\n![a red one](" + site + "/red.svg)\n"
 		if got := document(t, job.Markdown, article); got != want {

@@ -12,8 +12,13 @@ import (
 	"github.com/tintype/tintype/pkg/job"
 )
 
+// shownScript is a function of the page's text as one sees it.
+//
+//go:embed shown.js
+var shownScript string
+
 // extractScript is called with (what, most characters, whether the page's host
-// is made up) and returns an extract, or a job.Page for what "about". It is the
+// is made up, shownScript) and returns an extract, or a job.Page for what "about". It is the
 // page's own process that walks the page: that one has bounds of its own, and
 // knows what is shown.
 //
@@ -32,7 +37,7 @@ const maxText = 10_000_000
 
 // extractCall is the expression that runs extractScript.
 func (a *attempt) extractCall(what string) string {
-	return fmt.Sprintf("(%s\n)(%q, %d, %t)", strings.TrimSpace(extractScript), what, maxText, a.spec.URL == "")
+	return fmt.Sprintf("(%s\n)(%q, %d, %t, %s)", strings.TrimSpace(extractScript), what, maxText, a.spec.URL == "", strings.TrimSpace(shownScript))
 }
 
 // write makes a document of the page's markup or words.

@@ -1,7 +1,7 @@
 // What a page is besides its look: markup, text, Markdown, or what it says of
 // itself. It runs in a world of its own; getters are taken from the prototypes,
 // because a form or an image may stand in the place of a property of its name.
-(what, most, own) => {
+(what, most, own, plain) => {
   const getter = (type, name) => { const g = Object.getOwnPropertyDescriptor(type.prototype, name).get; return node => g.call(node); };
   const root = getter(Document, 'documentElement')(document), body = getter(Document, 'body')(document) || root;
   const kind = getter(Node, 'nodeType'), kidsOf = getter(Node, 'childNodes'), textOf = getter(Node, 'textContent');
@@ -28,8 +28,6 @@
     const shell = getter(Element, 'outerHTML')(Node.prototype.cloneNode.call(root, false)), end = shell.lastIndexOf('</');
     return head + shell.slice(0, end) + Element.prototype.getHTML.call(root, {shadowRoots: shadows}) + shell.slice(end);
   };
-
-  const plain = () => body instanceof HTMLElement ? getter(HTMLElement, 'innerText')(body) : textOf(root);
 
   const markdown = () => {
     const BREAK = '\u0000'; // a <br>, until blanks have been made one

@@ -10,9 +10,9 @@ import (
 	"github.com/tintype/tintype/pkg/job"
 )
 
-// judgeScript is called in our world with (a selector that must find nothing,
-// texts that must not be there, texts that must) and returns what verdict
-// describes.
+// judgeScript is called in our world with (shownScript, a selector that must
+// find nothing, texts that must not be there, texts that must) and returns what
+// verdict describes.
 //
 //go:embed judge.js
 var judgeScript string
@@ -127,7 +127,7 @@ func (a *attempt) judgeDocument(ctx context.Context) *job.Failure {
 	for range maxMoves {
 		before := a.track.mark()
 		limit := min(inputLimit, max(time.Until(a.end)/4, 50*time.Millisecond))
-		err = a.evaluate(ctx, calling(judgeScript, s.FailIfSelectorPresent, some(s.FailIfContentContains), some(s.FailIfContentMissing)), limit, &v)
+		err = a.evaluate(ctx, calling(judgeScript, code(shownScript), s.FailIfSelectorPresent, some(s.FailIfContentContains), some(s.FailIfContentMissing)), limit, &v)
 		if !errors.Is(err, errMoved) {
 			break
 		}
