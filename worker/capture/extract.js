@@ -39,9 +39,11 @@
       if (kind(node) !== 1) return [...kidsOf(node)];
       const shadow = shadowOf(node);
       if (shadow) return [...kidsOf(shadow)];
+      if (nameOf(node) === 'details' && attribute(node, 'open') === null) return all(node, ':scope > summary').slice(0, 1);
       if (node instanceof HTMLSlotElement) { const given = node.assignedNodes({flatten: true}); if (given.length) return given; }
       return [...kidsOf(node)];
     };
+    const currentOf = e => e instanceof HTMLImageElement ? getter(HTMLImageElement, 'currentSrc')(e) : '';
     const style = e => getComputedStyle(e);
     const shown = e => !gone.has(nameOf(e)) && style(e).display !== 'none';
     const isInline = e => { const d = style(e).display; return d.startsWith('inline') || d === 'contents' || d.startsWith('ruby'); };
@@ -68,7 +70,7 @@
       if (name === 'br') return BREAK;
       if (name === 'wbr') return '';
       if (name === 'img') {
-        const alt = escaped((attribute(node, 'alt') || '').replace(/\s+/g, ' ').trim()), src = absolute(attribute(node, 'src') || '');
+        const alt = escaped((attribute(node, 'alt') || '').replace(/\s+/g, ' ').trim()), src = absolute((attribute(node, 'src') || '').trim() || currentOf(node)); // an empty one would be the page itself
         return count(src && !src.startsWith('data:') && !src.startsWith('blob:') ? '![' + alt + '](' + address(src) + ')' : alt);
       }
       if (name === 'input') return attribute(node, 'type') === 'checkbox' && at.item ? (node.checked ? '[x] ' : '[ ] ') : '';
@@ -132,7 +134,8 @@
       return blocks(e, at);
     };
     const list = (e, name, at) => {
-      let n = parseInt(attribute(e, 'start') || '1') || 1, tight = true;
+      const from = parseInt(attribute(e, 'start'));
+      let n = from >= 0 && from <= 999999999 ? from : 1, tight = true; // others are no marks
       const items = [];
       for (const c of children(e)) {
         if (kind(c) !== 1 || !shown(c)) continue;
@@ -143,6 +146,10 @@
         items.push([mark, parts]);
       }
       return items.length ? [items.map(([mark, parts]) => mark + parts.join(tight ? '\n' : '\n\n').replace(/\n(?=[^\n])/g, '\n' + ' '.repeat(mark.length))).join(tight ? '\n' : '\n\n')] : [];
+    };
+    const side = cell => {
+      const {textAlign, direction} = style(cell), end = direction === 'rtl' ? 'left' : 'right';
+      return {center: ':---:', left: ':---', right: '---:'}[textAlign === 'end' ? end : textAlign.replace('-webkit-', '')] || '---';
     };
     const table = (e, at) => {
       const sub = {...at, depth: at.depth + 1}, rows = [], out = [];
@@ -159,14 +166,22 @@
       const width = Math.max(0, ...rows.map(r => r.length));
       // One column, or a table in the table: it is there for the looks.
       if (width < 2 || has(e, 'table')) { for (const r of rows) for (const cell of r) out.push(...blocks(cell, sub)); return out; }
-      const texts = rows.map(r => r.flatMap(cell => {
-        const span = Math.min(Math.max(parseInt(attribute(cell, 'colspan') || '1') || 1, 1), 50);
-        return [lines(flow(cell, sub), '<br>').replace(/\|/g, '\\|'), ...Array(span - 1).fill('')];
-      }));
+      // A column is aligned as its first cell that is no head, which is centered
+      // by itself.
+      const sides = [];
+      const texts = rows.map(r => {
+        const row = [];
+        for (const cell of r) {
+          if (nameOf(cell) === 'td') sides[row.length] ??= side(cell);
+          const span = Math.min(Math.max(parseInt(attribute(cell, 'colspan') || '1') || 1, 1), 50);
+          row.push(lines(flow(cell, sub), '<br>').replace(/\|/g, '\\|'), ...Array(span - 1).fill(''));
+        }
+        return row;
+      });
       const columns = Math.max(...texts.map(r => r.length));
       if (!rows[0].some(cell => nameOf(cell) === 'th')) texts.unshift([]);
       const line = r => '|' + Array.from({length: columns}, (_, i) => count(' ' + (r[i] || '') + ' |')).join('');
-      return [...out, [line(texts[0]), '|' + ' --- |'.repeat(columns), ...texts.slice(1).map(line)].join('\n')];
+      return [...out, [line(texts[0]), line(Array.from({length: columns}, (_, i) => sides[i] || '---')), ...texts.slice(1).map(line)].join('\n')];
     };
     return blocks(body, {depth: 0}).join('\n\n') + '\n';
   };
