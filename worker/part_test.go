@@ -5,6 +5,7 @@ import (
 	"image"
 	"image/color"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,7 +142,12 @@ func TestPartOfAPage(t *testing.T) {
 			spec.FullPage, spec.SkipScroll, spec.Width, spec.DeviceScaleFactor = true, true, 1000, 1
 		})
 		if out.Failure == nil || out.Failure.Code != job.CaptureTimeout || time.Since(begin) > 15*time.Second {
-			t.Errorf("after %v: %v", time.Since(begin), out.Failure)
+			t.Fatalf("after %v: %v", time.Since(begin), out.Failure)
+		}
+		for _, part := range []string{"1000 by 200000 device pixels", " of its rows", "timeout_ms", "max_height"} {
+			if !strings.Contains(out.Failure.Detail, part) {
+				t.Errorf("%q says nothing of %s", out.Failure.Detail, part)
+			}
 		}
 	})
 }

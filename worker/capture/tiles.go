@@ -125,15 +125,17 @@ func (a *attempt) bands(to picture.Writer, each func(write func(*image.NRGBA) bo
 // tile captures a part of a region: of the viewport always all.
 func (a *attempt) tile(ctx context.Context, r region, x, y, w, h int) (*image.NRGBA, *job.Failure) {
 	if time.Until(a.end) <= 0 {
-		return nil, job.Fail(job.CaptureTimeout, job.StageCapture,
-			"the picture is %d by %d device pixels, and %d rows were captured in the time: raise timeout_ms, or give max_height", r.w, r.h, y)
+		return nil, a.tooSlow(r, y)
 	}
 	clip := r.clip(x, y, w, h)
 	if r.viewport {
 		clip = nil
 	}
 	body, fail := a.snap(ctx, job.PNG, clip, false)
-	if fail != nil {
+	switch {
+	case fail != nil && fail.Code == job.CaptureTimeout && a.pieces && !a.replaced:
+		return nil, a.tooSlow(r, y) // most often it is the number of the tiles that takes so long
+	case fail != nil:
 		return nil, fail
 	}
 	img, err := png.Decode(bytes.NewReader(body))
@@ -145,6 +147,22 @@ func (a *attempt) tile(ctx context.Context, r region, x, y, w, h int) (*image.NR
 		return nil, job.Fail(job.Internal, job.StageCapture, "the browser sent %d by %d pixels for a tile of %d by %d", got.Dx(), got.Dy(), w, h)
 	}
 	return picture.Pixels(img), nil
+}
+
+// tooSlow is the end of a picture of which that many rows were captured when
+// the time was over.
+func (a *attempt) tooSlow(r region, rows int) *job.Failure {
+	out := "raise timeout_ms, or capture less of the page: "
+	switch s := a.spec; {
+	case r.whole && !s.SkipScroll && s.FullPageMode != "stitch":
+		out += "give max_height, or skip_scroll, which leaves more of the time"
+	case r.whole:
+		out += "give max_height"
+	default:
+		out += "lower device_scale_factor, or choose a smaller part"
+	}
+	return job.Fail(job.CaptureTimeout, job.StageCapture,
+		"the picture is %d by %d device pixels, and %d of its rows were captured when the time was over: %s", r.w, r.h, rows, out)
 }
 
 // unwritten is a failure to put a picture together.
