@@ -1219,7 +1219,7 @@ type JobRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
-	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
 
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
@@ -1905,7 +1905,7 @@ type PdfRequest struct {
 	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
 	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
-	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
@@ -2415,7 +2415,7 @@ type ScreenshotRequest struct {
 	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
 
-	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
 
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
@@ -2477,7 +2477,7 @@ type ScrollDelayMs = int
 // ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
 type ScrollIncrementPx = int
 
-// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top. At most 1024 characters.
+// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 type ScrollTo = string
 
 // Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.

@@ -70,7 +70,7 @@ var stateOptions = []Option{
 	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Doc: "Hide what this CSS selector finds; a comma separates several. What frames hold stays."},
 	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Doc: "Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`."},
 	{Name: "hover", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Hold the mouse over the first element that this CSS selector finds, as for `click`."},
-	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top."},
+	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit."},
 	{Name: "dark_mode", Group: State, Kind: Flag, Default: false, Doc: "Tell the page that dark colours are preferred."},
 	{Name: "reduced_motion", Group: State, Kind: Flag, Default: false, Doc: "Tell the page that less motion is preferred."},
 	{Name: "media", Group: State, Kind: Text, Enum: []string{"screen", "print"}, Doc: "Which styles apply; by itself `print` for a PDF and `screen` for the rest."},
