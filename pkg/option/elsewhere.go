@@ -77,7 +77,7 @@ var renamed = map[string]string{
 	"adblock": "block_ads", "ad_block": "block_ads", "scale": "pdf_scale, or device_scale_factor of a picture", "pdf_width": "pdf_page_width", "pdf_height": "pdf_page_height",
 	"block_images": "block_resources, with image", "block_scripts": "block_resources, with script", "block_fonts": "block_resources, with font",
 	"block_medias": "block_resources, with media", "block_styles": "block_resources, with stylesheet", "block_fetch": "block_resources, with fetch",
-	"block_xhr": "block_resources, with xhr", "block_sockets": "block_resources, with websocket",
+	"block_xhr": "block_resources, with xhr", "block_sockets": "block_resources, with websocket", "block_frames": "block_resources, with frame",
 }
 
 // refused are options of other services for which there is nothing here. A

@@ -113,6 +113,7 @@ var typesOf = map[string][]proto.NetworkResourceType{
 	"eventsource": {proto.NetworkResourceTypeXHR, proto.NetworkResourceTypeEventSource},
 	"manifest":    {}, // headless browsers ask for none
 	"ping":        {proto.NetworkResourceTypePing, proto.NetworkResourceTypeCSPViolationReport},
+	"frame":       {proto.NetworkResourceTypeDocument}, // the page itself is spared by judge
 	"other":       {proto.NetworkResourceTypeOther},
 }
 
