@@ -129,12 +129,12 @@ func (s *Spec) checkSource() (errs []*FieldError) {
 	case len(given) > 1:
 		errs = append(errs, &FieldError{Field: given[1], Detail: "give " + given[0] + " or " + given[1] + ", not both"})
 	}
-	if s.URL == "" || len(given) > 1 {
+	if s.URL == "" {
 		return errs
 	}
 	u, err := CheckURL(s.URL)
-	if err != nil {
-		errs = append(errs, err)
+	if err != nil { // it stays, or others would say that there is none
+		return append(errs, err)
 	}
 	s.URL = u
 	return errs

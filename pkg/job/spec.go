@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	whatwgerr "github.com/nlnwa/whatwg-url/errors"
 	whatwg "github.com/nlnwa/whatwg-url/url"
 
 	"github.com/tintype/tintype/pkg/option"
@@ -282,7 +283,7 @@ func CheckURL(raw string) (string, *FieldError) {
 	}
 	u, err := urls.Parse(raw)
 	if err != nil {
-		return refuse("is not an absolute URL: give one such as https://example.com/")
+		return refuse("%s", whyNoURL(err))
 	}
 	switch u.Scheme() {
 	case "http", "https":
@@ -296,9 +297,37 @@ func CheckURL(raw string) (string, *FieldError) {
 		return refuse("has a host with a *, which Chromium spells in another way than the standard") // it escapes it
 	}
 	if u.Username() != "" || u.Password() != "" {
-		return refuse("holds credentials; they would end up in logs and results")
+		return refuse("holds credentials, which would end up in logs and results; leave them out of it and give basic_auth")
 	}
 	return u.Href(false), nil
+}
+
+// whyNoURL says what keeps a text from being a URL. The parser's own words are
+// about code points, and repeat the text, which may hold a password.
+func whyNoURL(err error) string {
+	const own = "is not a URL: "
+	switch fault := whatwgerr.Type(err); fault {
+	case whatwgerr.PortOutOfRange:
+		return own + "its port is not one of 1 to 65535"
+	case whatwgerr.PortInvalid:
+		return own + "what stands behind the colon of its host is no port, a number from 1 to 65535 (an IPv6 address stands in brackets)"
+	case whatwgerr.HostMissing:
+		return own + "it has no host (an IPv6 address stands in brackets)"
+	case whatwgerr.IPv6Unclosed:
+		return own + "its host begins with [ and has no ]; an IPv6 address stands in brackets, such as http://[2001:db8::1]/"
+	case whatwgerr.DomainInvalidCodePoint:
+		return own + "its host has a space or another character that no host has"
+	case whatwgerr.DomainToASCII:
+		return own + "its host is no name of a host (IDNA)"
+	default:
+		switch name := string(fault); {
+		case strings.Contains(name, "IPv6 address"):
+			return own + "the brackets of its host hold no IPv6 address"
+		case strings.Contains(name, "IPv4 address"):
+			return own + "its host ends in a number as an IPv4 address does, and is none"
+		}
+	}
+	return "is not an absolute URL: give one such as https://example.com/"
 }
 
 // Host is the lower-case host of the page, without its port, or "" for html.

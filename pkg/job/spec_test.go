@@ -46,6 +46,31 @@ func TestCheckURL(t *testing.T) {
 	}
 }
 
+// What is wrong with a URL is told by its rule and never by its text, which may
+// hold a password.
+func TestWhyNoURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"http://127.0.0.1:99999/": "65535", "http://exa mple.com": "a space", "http://[::1": "no ]", "http://[::g]/": "no IPv6 address", "http://1.2.3.400/": "IPv4",
+		"http://1.2.3.4.5/": "IPv4", "http://a:b/": "no port", "http://::1/": "brackets", "http://xn--a/": "IDNA", "example.com": "absolute", "http://bob:secret@a b/": "a space",
+		"http://bob:secret@example.com/": "give basic_auth", "http://bob:secret@x:0x/": "no port", "": "absolute", "http://[1.2.3]/": "no IPv6 address",
+	} {
+		if _, err := CheckURL(raw); err == nil || !strings.Contains(err.Detail, want) || strings.Contains(err.Detail, "secret") {
+			t.Errorf("%q: %v, want %q", raw, err, want)
+		}
+	}
+	// Two sources, and one that is no URL: both are told, and what goes with a URL
+	// is not said to lack one.
+	s := Defaults()
+	s.URL, s.HTML, s.Secrets.BasicAuth = "x", "y", "a:b"
+	var told []string
+	for _, e := range s.Normalize(60_000) {
+		told = append(told, e.Error())
+	}
+	if len(told) != 2 || !strings.Contains(told[0], "not both") || !strings.Contains(told[1], "url: is not an absolute URL") {
+		t.Errorf("%q", told)
+	}
+}
+
 func FuzzCheckURL(f *testing.F) {
 	for _, s := range []string{"https://example.com/", "file:///etc/passwd", `http:\\127.1`, "java\nscript:1"} {
 		f.Add(s)
@@ -76,7 +101,7 @@ func TestNormalizeNamesEveryFault(t *testing.T) {
 			t.Errorf("%s: no words", e.Field)
 		}
 	}
-	const want = "html format quality width height device_scale_factor wait_until delay_ms timeout_ms"
+	const want = "html url format quality width height device_scale_factor wait_until delay_ms timeout_ms"
 	if got := strings.Join(fields, " "); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
