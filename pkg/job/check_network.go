@@ -159,6 +159,9 @@ func ParseUpstream(text string) (*Upstream, error) {
 		}
 		up.User, up.Password, text = user, password, text[at+1:]
 	}
+	if strings.ContainsAny(text, "/?#") {
+		return nil, fmt.Errorf("%s, and nothing behind the port: it has a path or a query there", form)
+	}
 	colon := strings.LastIndexByte(text, ':')
 	if colon < 1 {
 		return nil, fmt.Errorf("%s: the port is missing", form)

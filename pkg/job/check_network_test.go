@@ -102,6 +102,13 @@ func TestParseUpstream(t *testing.T) {
 			t.Errorf("the error repeats the option: %v", err)
 		}
 	}
+	for text, want := range map[string]string{
+		"http://a:b@x:3128/p": "nothing behind the port", "x:3128?q": "nothing behind the port", "x:3128/": "nothing behind the port", "x:99999": "1 to 65535", "x": "port is missing",
+	} {
+		if _, err := ParseUpstream(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
 }
 
 // TestNetworkRules: which fields are refused, and that no value of a secret is
