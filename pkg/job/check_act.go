@@ -82,8 +82,8 @@ func notSelector(text string) string {
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	var open []rune // brackets that wait for their end
 	var quote rune
-	empty := true   // nothing of the present selector of the list so far
-	last := rune(0) // character that is no blank
+	empty := true            // nothing of the present selector of the list so far
+	last := rune(0)          // character that is no blank
 	escaped, hex := false, 0 // a backslash was before; hex digits of an escape that may follow, and 1 for its blank
 	var before [2]rune       // the two characters before, escapes as x
 	for _, c := range text {
