@@ -154,7 +154,7 @@ func (p *Proxy) serve(nc net.Conn) {
 // hangUp ends a connection whose request was not read to its end. Closed at
 // once it would be reset, and the answer lost before the browser has read it.
 func (c *conn) hangUp() {
-	if t, ok := c.Conn.(*net.TCPConn); ok {
+	if t, ok := c.Conn.(halfCloser); ok {
 		t.CloseWrite()
 	}
 	c.SetReadDeadline(time.Now().Add(time.Second))

@@ -155,7 +155,7 @@ func (navigation) ProtoReq() string { return "Page.navigate" }
 // anew runs the named test in a process of its own, as attr makes it.
 func anew(t *testing.T, name string, attr *syscall.SysProcAttr, env ...string) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+name+"$", "-test.v", "-test.timeout=120s")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+name+"$", "-test.v", "-test.timeout=5m", "-test.parallel=4")
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = attr
