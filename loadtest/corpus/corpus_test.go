@@ -196,12 +196,15 @@ func walk(b *bench, first, n int) {
 				if out.Failure != nil {
 					code = string(out.Failure.Code)
 				}
-				if slices.Contains(trap.Ends, code) || !job.Code(code).Timeout() {
+				if slices.Contains(trap.Ends, code) && (!trap.Cut || wasCut(out)) || code != "" && !job.Code(code).Timeout() {
 					break
 				}
 			}
 			if !slices.Contains(trap.Ends, code) {
 				t.Errorf("ended with %v, want one of %q", out.Failure, trap.Ends)
+			}
+			if trap.Cut && !wasCut(out) {
+				t.Errorf("the cap of bytes did not cut it: blocked_requests are %v", out.Evidence.BlockedRequests)
 			}
 			if out.Failure == nil && trap.Options["format"] == nil {
 				if err := corpus.CheckTrap(b.decode(out)); err != nil {
@@ -214,6 +217,11 @@ func walk(b *bench, first, n int) {
 			b.wantPage(trivial)
 		})
 	}
+}
+
+// wasCut tells of a request that the job's cap of bytes ended.
+func wasCut(out capture.Outcome) bool {
+	return slices.ContainsFunc(out.Evidence.BlockedRequests, func(r job.Resource) bool { return r.Reason == "over_limit" })
 }
 
 func atRest(s *job.Spec) {

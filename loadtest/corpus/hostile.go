@@ -10,7 +10,6 @@ import (
 	"image"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +21,8 @@ import (
 type Trap struct {
 	Name    string
 	Options map[string]any // of the request, beside url; the names of the contract
-	Ends    []string       // codes that are right; "" is a picture, or a document, of the page
+	Ends    []string       // codes that are right; "" is a picture, or a document, of the page. More than one says why
+	Cut     bool           // it never ends by itself: the evidence must say that the job's cap of bytes ended it
 }
 
 // TrapWidth and TrapHeight are the viewport for traps.
@@ -49,54 +49,56 @@ func CheckTrap(img image.Image) error {
 func Traps() []Trap {
 	soon := func(ms int) map[string]any { return map[string]any{"timeout_ms": ms} }
 	shown := []string{""}
-	memory := []string{"", "out_of_memory", "page_crashed"}
-	// These take more of the processors than there is: how far they come by
-	// their deadline is the machine's affair.
-	hog := []string{"", "load_timeout", "capture_timeout"}
 	return []Trap{
 		// the server
-		{"silent", soon(1500), []string{"navigation_timeout"}},
-		{"drip-headers", soon(1500), []string{"navigation_timeout"}},
-		{"drip-body", soon(3000), shown},
-		{"endless-body", soon(3000), shown},
-		{"truncated", nil, shown},
-		{"header-flood", nil, []string{"empty_response"}},
-		{"no-content", nil, []string{"empty_response"}},
-		{"download", nil, []string{"download"}},
-		{"redirects", nil, []string{"redirect_loop"}},
-		{"pending-image", soon(3000), shown},
-		{"pending-font", soon(3000), shown},
-		{"pending-script", soon(1500), []string{"load_timeout"}},
-		{"endless-image", soon(8000), hog},
-		{"vast-image", soon(8000), memory}, // its bitmap is more than a file may hold
-		{"gzip-bomb", soon(4000), append(hog, memory...)},
+		{Name: "silent", Options: soon(1500), Ends: []string{"navigation_timeout"}},
+		{Name: "drip-headers", Options: soon(1500), Ends: []string{"navigation_timeout"}},
+		{Name: "drip-body", Options: soon(3000), Ends: shown},
+		{Name: "endless-body", Options: soon(3000), Ends: shown},
+		{Name: "truncated", Ends: shown},
+		{Name: "header-flood", Ends: []string{"empty_response"}},
+		{Name: "no-content", Ends: []string{"empty_response"}},
+		{Name: "download", Ends: []string{"download"}},
+		{Name: "redirects", Ends: []string{"redirect_loop"}},
+		{Name: "pending-image", Options: soon(3000), Ends: shown},
+		{Name: "pending-font", Options: soon(3000), Ends: shown},
+		{Name: "pending-script", Options: soon(1500), Ends: []string{"load_timeout"}},
+		{Name: "endless-image", Options: soon(8000), Ends: shown, Cut: true},
+		{Name: "big-html", Options: soon(8000), Ends: shown, Cut: true},
+		{Name: "vast-image", Options: soon(8000), Ends: []string{"page_crashed"}}, // its bitmap is more than a file may hold
+		// It is read until its time is over, and then captured as far as it came
+		// if its process finds a moment for that; where it is read faster its
+		// memory is over first.
+		{Name: "gzip-bomb", Options: soon(4000), Ends: []string{"", "capture_timeout", "out_of_memory"}},
 		// the page's process
-		{"busy-parse", soon(1500), []string{"load_timeout"}},
-		{"busy-load", soon(4000), shown},
-		{"busy-workers", soon(4000), hog},
-		{"heap", soon(10000), []string{"out_of_memory"}},
-		{"buffers", soon(8000), memory},
-		{"canvases", soon(5000), append(hog, memory...)},
-		{"dom", soon(4000), append(hog, memory...)},
-		{"frames", soon(10000), hog},
+		{Name: "busy-parse", Options: soon(1500), Ends: []string{"load_timeout"}},
+		{Name: "busy-load", Options: soon(4000), Ends: shown},
+		{Name: "busy-workers", Options: soon(4000), Ends: []string{"", "capture_timeout"}}, // the page gets a turn beside 64 of them, or none,
+		{Name: "heap", Options: soon(10000), Ends: []string{"out_of_memory"}},
+		{Name: "buffers", Options: soon(8000), Ends: shown}, // it is told that there is no more, and goes on,
+		{Name: "canvases", Options: soon(5000), Ends: shown},
+		{Name: "dom", Options: soon(4000), Ends: []string{"load_timeout", "out_of_memory"}}, // its time or its memory is over first,
+		{Name: "frames", Options: soon(10000), Ends: shown},
 		// the browser
-		{"alerts", soon(5000), hog},
-		{"popups", nil, shown},
-		{"reloads", soon(4000), []string{"load_timeout"}},
-		{"refreshes", soon(4000), shown},
-		{"closes", nil, shown},
-		{"prints", soon(5000), shown},
-		{"console", soon(8000), hog},
-		{"requests", soon(8000), shown},
-		{"history", soon(8000), shown},
-		{"title", nil, shown},
-		{"poison", nil, shown},
-		{"leaves", nil, shown},
+		{Name: "alerts", Options: soon(5000), Ends: shown},
+		{Name: "popups", Ends: shown},
+		{Name: "reloads", Options: soon(4000), Ends: []string{"load_timeout"}},
+		{Name: "refreshes", Options: soon(4000), Ends: shown},
+		{Name: "closes", Ends: shown},
+		{Name: "prints", Options: soon(5000), Ends: shown},
+		{Name: "console", Options: soon(8000), Ends: shown},
+		{Name: "requests", Options: soon(8000), Ends: shown},
+		{Name: "history", Options: soon(8000), Ends: shown},
+		{Name: "title", Ends: shown},
+		{Name: "poison", Ends: shown},
+		{Name: "leaves", Ends: shown},
 		// sizes
-		{"huge-canvas", nil, shown},
-		{"huge-images", soon(10000), shown},
-		{"tall", map[string]any{"timeout_ms": 8000, "full_page": true}, []string{"page_too_large"}},
-		{"breaks", map[string]any{"timeout_ms": 5000, "format": "pdf"}, []string{"page_too_large", "capture_timeout", "load_timeout", "out_of_memory"}},
+		{Name: "huge-canvas", Ends: shown},
+		{Name: "huge-images", Options: soon(10000), Ends: shown},
+		{Name: "tall", Options: map[string]any{"timeout_ms": 8000, "full_page": true}, Ends: []string{"page_too_large"}},
+		// A machine that lays it out in time is told of too many pages; others do
+		// not come to the load, or not to the end of the print.
+		{Name: "breaks", Options: map[string]any{"timeout_ms": 5000, "format": "pdf"}, Ends: []string{"page_too_large", "capture_timeout", "load_timeout"}},
 	}
 }
 
@@ -175,11 +177,8 @@ func traps(m *http.ServeMux) {
 			w.Header().Set("Content-Type", "image/png")
 			w.Write(hugeImage())
 		},
-		"gzip-bomb": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/html")
-			w.Header().Set("Content-Encoding", "gzip")
-			w.Write(gzipBomb())
-		},
+		"gzip-bomb": gzipBomb,
+		"big-html":  bigHTML,
 	} {
 		m.HandleFunc("GET /t/"+name, serve)
 	}
@@ -267,21 +266,50 @@ var hugeImage = sync.OnceValue(func() []byte {
 	return b.Bytes()
 })
 
-// gzipBomb is a page of half a gigabyte. One block is compressed once and stands
-// there again and again: it refers to nothing before it. The check sum is
-// missing, which comes too late to matter.
-var gzipBomb = sync.OnceValue(func() []byte {
-	var block bytes.Buffer
-	z, err := flate.NewWriter(&block, flate.BestCompression)
-	if err != nil {
-		return nil
+// bigHTML is a page of a gigabyte, sent as fast as it is read.
+func bigHTML(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	w.Header().Set("Content-Length", strconv.Itoa(1<<30))
+	io.WriteString(w, blueGround)
+	// Comments, which are read and not laid out.
+	block := bytes.Repeat([]byte("<!-- "+strings.Repeat("x", 1015)+"-->\n"), 1<<10)
+	for range 1 << 10 {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
 	}
-	z.Write(bytes.Repeat([]byte("<p>x</p> "), 100_000))
-	z.Flush()
-	var ground bytes.Buffer
-	z.Reset(&ground)
-	io.WriteString(z, blueGround)
-	z.Flush()
-	head := []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255} // RFC 1952, 2.3
-	return slices.Concat(head, ground.Bytes(), bytes.Repeat(block.Bytes(), 600))
+}
+
+// bombPart is what the page of gzipBomb consists of.
+var bombPart = bytes.Repeat([]byte("<p>x</p> "), 100_000)
+
+// gzipBomb is a page of ten gigabytes, in some ten megabytes. One block is
+// compressed once and sent again and again: it refers to nothing before it. The
+// check sum is missing, which comes too late to matter.
+func gzipBomb(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	w.Header().Set("Content-Encoding", "gzip")
+	b := bombBlocks()
+	w.Write(b.head)
+	for range 10 << 30 / len(bombPart) {
+		if _, err := w.Write(b.block); err != nil {
+			return
+		}
+	}
+}
+
+var bombBlocks = sync.OnceValue(func() (b struct{ head, block []byte }) {
+	deflated := func(text []byte) []byte {
+		var out bytes.Buffer
+		z, err := flate.NewWriter(&out, flate.BestCompression)
+		if err != nil {
+			panic(err) // of the level, which is one
+		}
+		z.Write(text)
+		z.Flush()
+		return out.Bytes()
+	}
+	b.head = append([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}, deflated([]byte(blueGround))...) // RFC 1952, 2.3
+	b.block = deflated(bombPart)
+	return b
 })
