@@ -49,6 +49,7 @@ type commands struct {
 	Refold   refold    `cmd:"" help:"How long a scheduler that starts cold takes to lead, and what a waiting job takes of its memory."`
 	Chaos    chaos     `cmd:"" help:"Kill the parts of a farm while it works, and audit what is left."`
 	Subject  subject   `cmd:"" hidden:"" help:"The bare driver in a process of its own."`
+	Reaper   reaper    `cmd:"" hidden:"" help:"A command, with whatever it leaves behind."`
 	Store    storeCmd  `cmd:"" hidden:"" help:"One embedded store in a process of its own."`
 	Tier     tier      `cmd:"" hidden:"" passthrough:"" help:"A mode of tintype in this program."`
 	Up       up        `cmd:"" passthrough:"" help:"tintype up with seats that render nothing: --null or --null=noupload."`

@@ -103,9 +103,9 @@ func (s *scale) most() int64 {
 	return <-s.ended
 }
 
-// heldBy is the memory of a process and all below it, in bytes: what several
-// of them share counts once (Pss), and what the kernel does not tell us of
-// counts as what the process holds for itself.
+// heldBy is the memory of a process and all below it, in bytes, a reaper's own
+// left out: what several of them share counts once (Pss), and what the kernel
+// does not tell us of counts as what the process holds for itself.
 func heldBy(root int) (sum int64) {
 	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
 	parents := map[int]int{}
@@ -122,7 +122,9 @@ func heldBy(root int) (sum int64) {
 	for pid := range parents {
 		for at := pid; at > 1; at = parents[at] {
 			if at == root {
-				sum += pssOf(pid)
+				if pid != root || !isReaper(root) {
+					sum += pssOf(pid)
+				}
 				break
 			}
 		}

@@ -168,6 +168,10 @@ func (t *contest) peer(p peer) (runner, error) {
 	cmd.Dir = dir // browserless looks for its modules from here
 	cmd.Env = []string{"HOME=" + home, "TMPDIR=" + home, "PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+	// browserless kills each browser once it has its picture.
+	if cmd, err = reaped(cmd); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(home))
+	}
 	h, err := startHand(cmd)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(home))
