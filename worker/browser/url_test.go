@@ -3,6 +3,7 @@ package browser
 import (
 	"bufio"
 	"encoding/json"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -58,8 +59,10 @@ func webPlatformURLs(t *testing.T) (cases []urlCase) {
 	for _, p := range parses {
 		c := urlCase{raw: p.Input, href: p.Href}
 		if p.Base != nil {
-			// Without its base it is another test, whose result the browser tells.
+			// Without its base it is another test, whose result the browser tells;
+			// with it, it is what came of it.
 			c.href = "?"
+			cases = append(cases, urlCase{raw: p.Href, href: p.Href})
 		}
 		cases = append(cases, c)
 	}
@@ -73,6 +76,36 @@ func webPlatformURLs(t *testing.T) (cases []urlCase) {
 			cases = append(cases, urlCase{raw: "https://" + h.Input + "/x", href: "?"})
 		}
 	}
+	// What comes of setting a part of a URL is a URL again.
+	var setters map[string]json.RawMessage
+	b, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "testdata", "setters_tests.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &setters)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(setters, "comment")
+	n := 0
+	for _, part := range slices.Sorted(maps.Keys(setters)) {
+		var tests []struct {
+			Href     string
+			Expected struct{ Href string }
+		}
+		if err := json.Unmarshal(setters[part], &tests); err != nil {
+			t.Fatalf("setters of %s: %v", part, err)
+		}
+		for _, s := range tests {
+			n++
+			cases = append(cases, urlCase{raw: s.Href, href: "?"})
+			if h := s.Expected.Href; h != "" {
+				cases = append(cases, urlCase{raw: h, href: h})
+			}
+		}
+	}
+	if n < 200 {
+		t.Fatalf("only %d tests of setters", n)
+	}
 	for _, s := range spellings {
 		cases = append(cases, urlCase{raw: "http://" + s + "/", href: "?"}, urlCase{raw: "http:" + s, href: "?"}, urlCase{raw: `http:\\` + s + `\x`, href: "?"})
 	}
@@ -85,7 +118,7 @@ func webPlatformURLs(t *testing.T) (cases []urlCase) {
 func TestURLs(t *testing.T) {
 	needtest.Browser(t)
 	cases := webPlatformURLs(t)
-	if len(cases) < 2500 {
+	if len(cases) < 3300 {
 		t.Fatalf("only %d cases", len(cases))
 	}
 	b := launch(t, Config{Dir: openDir(t), Listeners: 1})
