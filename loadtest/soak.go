@@ -12,6 +12,7 @@ import (
 	"image/png"
 	"io"
 	"maps"
+	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,12 +34,14 @@ type soak struct {
 	Every   int    `default:"250" help:"Renders between two looks at a farm that has come to rest."`
 	State   string `help:"File that each look is added to. A run that was interrupted goes on behind the last of them." placeholder:"FILE"`
 	Calm    int    `default:"2" help:"Looks at the start of a run that count as warm-up."`
+	Seed    uint64 `help:"Of the order of the hostile pages; 0: that of their list. A state file goes on with its own."`
 }
 
 // look is what there was of a farm at rest.
 type look struct {
-	Run        string         `json:"run"`  // names one process
-	Done       int            `json:"done"` // renders since the first run
+	Run        string         `json:"run"`            // names one process
+	Done       int            `json:"done"`           // renders since the first run
+	Seed       uint64         `json:"seed,omitempty"` // of the order of the hostile pages
 	At         string         `json:"at"`
 	RSS        float64        `json:"rss_mib"` // of the farm's own process
 	FDs        int            `json:"fds"`     // of that process
@@ -55,6 +58,7 @@ type look struct {
 type soakReport struct {
 	Renders int            `json:"renders"`
 	Hostile int            `json:"hostile"`
+	Seed    uint64         `json:"seed"`
 	Runs    int            `json:"runs"`
 	Ends    map[string]int `json:"ends"` // traps by how they ended; pages are one
 	First   look           `json:"first"`
@@ -71,7 +75,7 @@ func (c *soak) Run(ctx context.Context) error {
 	}
 	done := 0
 	if len(looks) > 0 {
-		done = looks[len(looks)-1].Done
+		done, c.Seed = looks[len(looks)-1].Done, looks[0].Seed
 		fmt.Fprintf(os.Stderr, "going on behind %d renders\n", done)
 	}
 	var wrong []string
@@ -82,7 +86,7 @@ func (c *soak) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	out := soakReport{Ends: map[string]int{}, Wrong: wrong, Grown: grown(looks, c.Calm)}
+	out := soakReport{Seed: c.Seed, Ends: map[string]int{}, Wrong: wrong, Grown: grown(looks, c.Calm)}
 	runs := map[string]bool{}
 	for _, l := range looks {
 		runs[l.Run] = true
@@ -243,7 +247,7 @@ func (s *soaking) stretch(ctx context.Context, from, to int) error {
 
 // one renders page number i of the whole, and checks how that ended.
 func (s *soaking) one(ctx context.Context, i int) {
-	pages, traps := corpus.Pages(), corpus.Traps()
+	pages, traps := corpus.Pages(), s.traps()
 	hostile := s.Hostile > 0 && (i+1)*s.Hostile/100 > i*s.Hostile/100
 	if !hostile {
 		p := pages[i%len(pages)]
@@ -287,6 +291,16 @@ func (s *soaking) one(ctx context.Context, i int) {
 		}
 	}
 	s.note(ctx, i, trap.Name, cmp.Or(code, "ok"), err)
+}
+
+// traps are the hostile pages in the order of the seed.
+func (c *soak) traps() []corpus.Trap {
+	traps := corpus.Traps()
+	if c.Seed != 0 {
+		order := mathrand.New(mathrand.NewPCG(c.Seed, 0))
+		order.Shuffle(len(traps), func(i, j int) { traps[i], traps[j] = traps[j], traps[i] })
+	}
+	return traps
 }
 
 // note counts an end, and keeps what was wrong with the first few.
@@ -344,7 +358,7 @@ func (s *soaking) ask(ctx context.Context, path string, options map[string]any) 
 // look waits until the farm has come to rest, with a browser ready in each
 // seat, and counts what there is of it.
 func (s *soaking) look(ctx context.Context, done int) (look, error) {
-	l := look{Run: s.name, Done: done, At: time.Now().UTC().Format(time.RFC3339)}
+	l := look{Run: s.name, Done: done, Seed: s.Seed, At: time.Now().UTC().Format(time.RFC3339)}
 	pid := s.farm.pid()
 	// It is at rest when the counts of two looks in a row are the same.
 	var last [4]int

@@ -2,13 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tintype/tintype/loadtest/corpus"
 	"github.com/tintype/tintype/pkg/needtest"
 )
 
@@ -18,12 +22,18 @@ func TestSoak(t *testing.T) {
 	tmp := ownFarm(t)
 	needtest.Browser(t)
 	state := filepath.Join(t.TempDir(), "soak.jsonl")
+	// So few are other hostile pages each time.
+	seed := strconv.FormatUint(uint64(rand.Uint32()), 10)
+	t.Logf("its hostile pages again: go run ./loadtest soak --renders 20 --hostile 20 --seats 1 --every 5 --seed %s", seed)
 	var out soakReport
-	program(t, tmp, &out, "soak", "--renders", "10", "--every", "10", "--hostile", "20", "--seats", "1", "--state", state)
+	program(t, tmp, &out, "soak", "--renders", "10", "--every", "10", "--hostile", "20", "--seats", "1", "--state", state, "--seed", seed)
 	if out.Renders != 10 || out.Hostile != 2 || out.Runs != 1 || out.Ends["page=ok"] != 8 {
 		t.Errorf("soak printed %+v", out)
 	}
 	program(t, tmp, &out, "soak", "--renders", "20", "--every", "5", "--hostile", "20", "--seats", "1", "--state", state)
+	if strconv.FormatUint(out.Seed, 10) != seed {
+		t.Errorf("the second run went on with seed %d, want %s", out.Seed, seed)
+	}
 	if out.Renders != 20 || out.Hostile != 4 || out.Runs != 2 || out.Ends["page=ok"] != 16 || out.Last.Zombies != 0 || out.Last.Goroutines == 0 || out.Last.Processes == 0 || out.Last.Folders == 0 {
 		t.Errorf("soak printed %+v", out)
 	}
@@ -31,6 +41,34 @@ func TestSoak(t *testing.T) {
 	program(t, tmp, &out, "soak", "--renders", "20", "--state", state)
 	if out.Renders != 20 || out.Runs != 2 {
 		t.Errorf("soak printed %+v", out)
+	}
+}
+
+// A seed gives an order of its own, with every hostile page in it, and gives it
+// again.
+func TestSoakOrder(t *testing.T) {
+	names := func(seed uint64) (list []string) {
+		for _, trap := range (&soak{Seed: seed}).traps() {
+			list = append(list, trap.Name)
+		}
+		return list
+	}
+	list := names(0)
+	for i, trap := range corpus.Traps() {
+		if list[i] != trap.Name {
+			t.Fatalf("without a seed the order is %q", list)
+		}
+	}
+	for seed := range uint64(3) {
+		seed++
+		order := names(seed)
+		if slices.Equal(order, list) || !slices.Equal(order, names(seed)) || slices.Equal(order, names(seed+1)) {
+			t.Errorf("seed %d: %q", seed, order)
+		}
+		slices.Sort(order)
+		if !slices.Equal(order, slices.Sorted(slices.Values(list))) {
+			t.Errorf("seed %d leaves some out: %q", seed, order)
+		}
 	}
 }
 
