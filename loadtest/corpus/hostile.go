@@ -67,9 +67,9 @@ func Traps() []Trap {
 		{Name: "big-html", Options: soon(8000), Ends: shown, Cut: true},
 		{Name: "vast-image", Options: soon(8000), Ends: []string{"page_crashed"}}, // its bitmap is more than a file may hold
 		// It is read until its time is over, and then captured as far as it came
-		// if its process finds a moment for that; where it is read faster its
-		// memory is over first.
-		{Name: "gzip-bomb", Options: soon(4000), Ends: []string{"", "capture_timeout", "out_of_memory"}},
+		// if its process finds a moment for that, and had found one to paint; where
+		// it is read faster its memory is over first.
+		{Name: "gzip-bomb", Options: soon(4000), Ends: []string{"", "load_timeout", "capture_timeout", "out_of_memory"}},
 		// the page's process
 		{Name: "busy-parse", Options: soon(1500), Ends: []string{"load_timeout"}},
 		{Name: "busy-load", Options: soon(4000), Ends: shown},
