@@ -191,6 +191,19 @@ func TestFullPage(t *testing.T) {
 		s.wantSize(img, 320, 1000)
 		near(t, img, 100, 950, stripe(9), webpRoom)
 	})
+	t.Run("what is as high as the view while views are put together", func(t *testing.T) {
+		s := all.with(t)
+		// In a closed tree: what is fixed there stays as it is.
+		const page = `<style>div{height:100vh;background:#0000ff}i{display:block;height:20px}</style><div></div><i></i><div></div><span id=host></span><div></div><script>
+			host.attachShadow({mode: 'closed'}).innerHTML = '<p style="margin:0;height:130px;background:linear-gradient(#00ff00,#00ff00) fixed">'</script>`
+		for _, scale := range []float64{1, 1.5} {
+			img := s.show(page, full(func(spec *job.Spec) { spec.FullPageMode, spec.DeviceScaleFactor = "stitch", scale }))
+			s.wantSize(img, up(320*scale), up(750*scale))
+			for y, want := range map[float64]color.RGBA{10: blue, 195: blue, 210: white, 225: blue, 415: blue, 425: green, 480: green, 545: green, 555: blue, 745: blue} {
+				s.wantColor(img, 10, int(y*scale), want)
+			}
+		}
+	})
 	t.Run("too large", func(t *testing.T) {
 		s := all.with(t)
 		for _, test := range []struct {

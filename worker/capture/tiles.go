@@ -6,6 +6,7 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"math"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
@@ -184,24 +185,50 @@ func (a *attempt) stitch(ctx context.Context, r region, to picture.Writer) *job.
 	a.hold(ctx)
 	height := a.spec.DevicePixels(float64(a.spec.Height))
 	return a.bands(to, func(write func(*image.NRGBA) bool) *job.Failure {
-		for y := 0; y < r.h; y += height {
+		for y := 0; y < r.h; {
 			view := "once"
 			if y == 0 {
 				view = ""
 			}
-			if _, err := a.stand(ctx, float64(y)/r.scale, a.end, view); err != nil {
+			at, err := a.stand(ctx, float64(y)/r.scale, a.end, view)
+			if err != nil {
 				if fail := a.unready(ctx, err); fail != nil {
 					return fail
 				}
 			}
-			band, fail := a.band(ctx, r, y, min(height, r.h-y), tileSide)
+			rows := min(height, r.h-y)
+			band, fail := a.view(ctx, r, y, rows, int(math.Round(float64(y)-at.Top*r.scale)))
+			if fail == nil && band == nil {
+				band, fail = a.band(ctx, r, y, rows, tileSide)
+			}
 			if fail != nil {
 				return fail
 			}
 			if !write(band) {
 				break
 			}
+			y += band.Rect.Dy()
 		}
 		return nil
 	})
+}
+
+// view captures rows of a region from y on as the viewport shows them, below of
+// them beneath its top; nil when it does not show them as they are. Of a clip the
+// browser makes a view that is as high as the clip's end, if that is higher: what
+// is as high as the view can grow under it, and what is fixed can be gone.
+func (a *attempt) view(ctx context.Context, r region, y, rows, below int) (*image.NRGBA, *job.Failure) {
+	w, h := a.spec.DevicePixels(float64(a.spec.Width)), a.spec.DevicePixels(float64(a.spec.Height))
+	if scale := a.spec.DeviceScaleFactor; float64(w) != float64(a.spec.Width)*scale || float64(h) != float64(a.spec.Height)*scale {
+		return nil, nil // by itself the browser leaves out what is less than a pixel
+	}
+	if r.w != w || r.zoom != 1 || w*h > maxOne || below < 0 || below+rows > h {
+		return nil, nil
+	}
+	r.viewport = true
+	all, fail := a.tile(ctx, r, 0, y, w, h)
+	if fail != nil {
+		return nil, fail
+	}
+	return &image.NRGBA{Pix: all.Pix[below*all.Stride:], Stride: all.Stride, Rect: image.Rect(0, 0, w, rows)}, nil
 }
