@@ -191,6 +191,53 @@ func TestFullPage(t *testing.T) {
 		s.wantSize(img, 320, 1000)
 		near(t, img, 100, 950, stripe(9), webpRoom)
 	})
+	t.Run("backgrounds that are fixed to the viewport", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<style>
+			p{margin:0;height:100px;background:linear-gradient(#00ff00,#00ff00) fixed no-repeat}
+			i{display:block;height:100px}
+			i::before{content:'';display:block;height:100px;background:linear-gradient(#00ff00,#00ff00) fixed}
+			#hero{background:linear-gradient(#ff0000 100px,#00ff00 0) fixed}
+			</style><div style="height:80px"></div><p id=hero></p><div style="height:220px"></div><p id=far></p><i></i><span id=host></span><div style="height:300px"></div><script>
+			host.attachShadow({mode: 'open'}).innerHTML = '<p style="margin:0;height:100px;background:linear-gradient(#00ff00,#00ff00) fixed">'</script>`
+		rows := map[int]color.RGBA{40: white, 90: red, 110: green, 170: green, 190: white, 390: white, 410: green, 490: green, 510: green, 590: green, 610: green, 690: green, 710: white}
+		for name, change := range map[string]func(*job.Spec){
+			"plain": nil, "native": func(spec *job.Spec) { spec.FullPageMode = "native" },
+			"stitch":        func(spec *job.Spec) { spec.FullPageMode = "stitch" },
+			"skip_scroll":   func(spec *job.Spec) { spec.SkipScroll = true },
+			"deterministic": func(spec *job.Spec) { spec.Deterministic = true },
+		} {
+			t.Run(name, func(t *testing.T) {
+				s := s.with(t)
+				img := s.show(page, full(change))
+				s.wantSize(img, 320, 1000)
+				for y, want := range rows {
+					s.wantColor(img, 100, y, want)
+				}
+			})
+		}
+		clip := s.show(page, func(spec *job.Spec) { spec.Clip = "0,300,320,400" })
+		for _, y := range []int{110, 190, 210, 290, 310, 390} {
+			s.wantColor(clip, 100, y, green)
+		}
+		far := s.show(page, func(spec *job.Spec) { spec.Selector = "#far" })
+		s.wantColor(far, 100, 50, green)
+		// The page's own, and a part of it as it is seen.
+		const own = `<body style="background:linear-gradient(#00ff00 50px,#0000ff 0) fixed"><div style="height:1000px"></div>`
+		img := s.show(own, full(nil))
+		s.wantColor(img, 100, 10, green)
+		s.wantColor(img, 100, 190, blue)
+		s.wantColor(img, 100, 900, blue)
+		for _, change := range []func(*job.Spec){
+			func(spec *job.Spec) { spec.Clip = "0,0,320,150" },
+			func(spec *job.Spec) { spec.Selector = "b" },
+		} {
+			img := s.show(`<style>body{background:linear-gradient(#00ff00 50%,#0000ff 0) fixed}</style><b style="display:block;height:150px"></b><div style="height:1000px"></div>`, change)
+			s.wantSize(img, 320, 150)
+			s.wantColor(img, 100, 90, green)
+			s.wantColor(img, 100, 110, blue)
+		}
+	})
 	t.Run("what is as high as the view while views are put together", func(t *testing.T) {
 		s := all.with(t)
 		// In a closed tree: what is fixed there stays as it is.

@@ -15,7 +15,7 @@ import (
 )
 
 // readyScript is called with (budget in ms, every image or those in view, wait
-// at all) and returns what look describes.
+// at all, what beyond gives) and returns what look describes.
 //
 //go:embed ready.js
 var readyScript string
@@ -244,26 +244,42 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	limit := budget + 500*time.Millisecond
 	all := a.spec.FullPage || a.spec.Format == job.PDF || a.spec.Format == job.MHTML || a.spec.Deterministic
 	var l look
-	err := a.evaluate(ctx, readyCall(budget, all, string(a.tab.Session())), limit, &l)
+	err := a.evaluate(ctx, readyCall(budget, all, a.beyond(), string(a.tab.Session())), limit, &l)
 	return l, err
+}
+
+// beyond says whether the camera will stand beyond the viewport: it is a
+// selector when that depends on where its element is.
+func (a *attempt) beyond() any {
+	s := a.spec
+	switch {
+	case !s.Format.Picture():
+		return false
+	case s.Selector != "":
+		return s.Selector
+	case s.Clip != "":
+		x, y, w, h, _ := job.ParseClip(s.Clip)
+		return x+w > float64(s.Width) || y+h > float64(s.Height)
+	}
+	return s.FullPage
 }
 
 // readyCall is the readiness script with its arguments. It also asks for errors,
 // if there is a key that they are known by, so that these take no call of their
 // own.
-func readyCall(budget time.Duration, all bool, key string) string {
+func readyCall(budget time.Duration, all bool, beyond any, key string) string {
 	errors := "[]"
 	if key != "" {
 		errors = calling(askedScript, key)
 	}
-	return fmt.Sprintf("(%s)(%d, %t, %t).then(seen => Object.assign(seen, {missing: (%s)(%q), errors: %s}))",
-		strings.TrimSpace(readyScript), budget.Milliseconds(), all, budget > 0, strings.TrimSpace(glyphsScript), font.KnownClass(), errors)
+	return fmt.Sprintf("%s.then(seen => Object.assign(seen, {missing: (%s)(%q), errors: %s}))",
+		calling(readyScript, budget.Milliseconds(), all, budget > 0, beyond), strings.TrimSpace(glyphsScript), font.KnownClass(), errors)
 }
 
 // ReadyExpression is the readiness rule for a picture of the viewport, as the
 // page evaluates it: whoever measures a bare driver beside this package lets it
 // wait for the same.
-func ReadyExpression(budget time.Duration) string { return readyCall(budget, false, "") }
+func ReadyExpression(budget time.Duration) string { return readyCall(budget, false, false, "") }
 
 // movedOr tells a document that was replaced under the script from an error.
 func movedOr(err error) error {
