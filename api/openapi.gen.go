@@ -787,7 +787,7 @@ type Evidence struct {
 	// StatusCode HTTP status of the page; an error page is rendered like any other.
 	StatusCode *int `json:"status_code"`
 
-	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `scroll` (the walk through a full page), `js`, `mouse`, `clock` (of a deterministic page), `networkidle`, `delay`.
+	// TimedOut Waits that ended by their deadline: `load` (or `domcontentloaded`), `frame`, `images`, `fonts`, `animations` (those that come to an end), `scroll` (the walk through a full page), `js`, `mouse`, `clock` (of a deterministic page), `networkidle`, `delay`.
 	TimedOut []string `json:"timed_out"`
 
 	// Timings When the page got how far, in milliseconds from the start of the attempt; null is never.

@@ -191,6 +191,66 @@ func TestFullPage(t *testing.T) {
 		s.wantSize(img, 320, 1000)
 		near(t, img, 100, 950, stripe(9), webpRoom)
 	})
+	t.Run("what moves when it comes into view", func(t *testing.T) {
+		s := all.with(t)
+		const sheet = `<style>p{margin:0;height:300px;opacity:0;transform:translateX(-200px);transition:all 0.6s;background:#00ff00}
+			.in{opacity:1;transform:none}</style><p></p><p></p><p></p><p></p>`
+		const once = sheet + `<script>const o = new IntersectionObserver(list => { for (const e of list) if (e.isIntersecting) e.target.classList.add('in') })
+			for (const p of document.querySelectorAll('p')) o.observe(p)</script>`
+		const again = sheet + `<script>const o = new IntersectionObserver(list => { for (const e of list) e.target.classList.toggle('in', e.isIntersecting) })
+			for (const p of document.querySelectorAll('p')) o.observe(p)</script>`
+		for name, c := range map[string]struct {
+			page   string
+			change func(*job.Spec)
+		}{
+			"whole":       {once, nil},
+			"stitch":      {again, func(spec *job.Spec) { spec.FullPageMode = "stitch" }},
+			"skip_scroll": {sheet + `<script>document.querySelectorAll('p').forEach(p => { p.clientTop; p.classList.add('in') })</script>`, func(spec *job.Spec) { spec.SkipScroll = true }},
+			"in a shadow tree, and what follows": {`<div id=host></div><script>const root = host.attachShadow({mode: 'open'})
+				root.innerHTML = '<style>p{margin:0;height:1200px;background:#0000ff;transition:background 0.5s}</style><p></p>'
+				const p = root.querySelector('p'); p.clientTop; p.style.background = '#ff0000'
+				p.ontransitionend = () => { p.style.background = '#00ff00' }</script>`, nil},
+		} {
+			t.Run(name, func(t *testing.T) {
+				s := s.with(t)
+				img, e := s.picture(full(func(spec *job.Spec) {
+					spec.HTML = `<!doctype html><style>body{margin:0}</style>` + c.page
+					if c.change != nil {
+						c.change(spec)
+					}
+				}))
+				s.wantSize(img, 320, 1200)
+				for y := 50; y < 1200; y += 100 {
+					s.wantColor(img, 10, y, green)
+				}
+				if len(e.TimedOut) > 0 {
+					t.Errorf("timed out: %v", e.TimedOut)
+				}
+			})
+		}
+		moving := func(timing, more string) string {
+			return `<p>x</p><script>const a = document.querySelector('p').animate({opacity: [0, 1]}, ` + timing + `);` + more + `</script>`
+		}
+		// It never has less than eight seconds to go, but is one that ends.
+		long := moving("8000", "setInterval(() => { a.currentTime = 0 }, 50)")
+		for _, c := range []struct{ page, mode, want string }{
+			{long, "", "[animations]"},
+			{long, "stitch", "[animations]"},
+			{moving("8000", "a.reverse();setInterval(() => { a.currentTime = 8000 }, 50)"), "", "[animations]"},
+			{moving("8000", "a.pause()"), "", "[]"},
+			{moving("600000", ""), "", "[]"},
+			{moving("{duration: 1000, iterations: Infinity}", ""), "", "[]"},
+		} {
+			_, e := s.picture(full(func(spec *job.Spec) { spec.HTML, spec.FullPageMode = c.page, c.mode }))
+			if fmt.Sprint(e.TimedOut) != c.want {
+				t.Errorf("%s, %q: timed out: %v, want %s", c.page, c.mode, e.TimedOut, c.want)
+			}
+		}
+		_, e := s.picture(func(spec *job.Spec) { spec.HTML = long })
+		if len(e.TimedOut) > 0 {
+			t.Errorf("the viewport alone: timed out: %v", e.TimedOut)
+		}
+	})
 	t.Run("backgrounds that are fixed to the viewport", func(t *testing.T) {
 		s := all.with(t)
 		const page = `<style>

@@ -1,7 +1,7 @@
 // Waits for what a page still shows too little of. Getters are taken from the
 // prototypes, because a form or an image may stand in the place of a property of
 // its name.
-async (budget, all, wait, beyond) => {
+async (budget, all, wait, beyond, calm) => {
   const get = name => Object.getOwnPropertyDescriptor(Document.prototype, name).get.call(document);
   const of = (type, name, node) => Object.getOwnPropertyDescriptor(type.prototype, name).get.call(node);
   const end = performance.now() + budget, late = [];
@@ -36,6 +36,7 @@ async (budget, all, wait, beyond) => {
       }))),
       within('fonts', fonts()),
     ]);
+    if (calm && !await calm(Math.min(2000, left()))) late.push('animations');
   }
   // A background that is fixed to the viewport is drawn there and nowhere else:
   // one that a camera beyond sees goes with its element.

@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/go-rod/rod/lib/proto"
@@ -18,6 +17,9 @@ const (
 	// stepLimit is how long one step waits for what came into view, beside the
 	// browser's own work; a stream that never ends costs one.
 	stepLimit = 1500 * time.Millisecond
+	// calmLimit is how long a page, or a view of it, may take until what moves in
+	// it has ended.
+	calmLimit = 2 * time.Second
 	// maxGrowth is how far, in CSS pixels, a page is followed that grows while it
 	// is walked through: one without an end is left there.
 	maxGrowth = 20_000
@@ -31,6 +33,7 @@ type place struct {
 	Top    float64 `json:"top"`
 	Height float64 `json:"height"` // of the document
 	View   float64 `json:"view"`   // height of the viewport
+	Still  bool    `json:"still"`  // nothing moves that was waited for
 }
 
 // walk goes through the page from its top to its end and back, so that it loads
@@ -71,12 +74,22 @@ func (a *attempt) walk(ctx context.Context) error {
 
 // stand scrolls to top and waits there until what came into view has come. view
 // is "once" when what stands still is not to be seen again.
-func (a *attempt) stand(ctx context.Context, top float64, end time.Time, view string) (at place, err error) {
-	to := fmt.Sprint(top)
+func (a *attempt) stand(ctx context.Context, top float64, end time.Time, view string) (place, error) {
+	return a.standCalm(ctx, top, end, view, 0)
+}
+
+// standCalm is stand that also waits, for calm at most, until what begins to move
+// when it comes into view has ended.
+func (a *attempt) standCalm(ctx context.Context, top float64, end time.Time, view string, calm time.Duration) (at place, err error) {
+	var to, waits any = top, nil
+	if calm > 0 {
+		waits = code(calmScript)
+	}
 	pause := a.spec.ScrollDelayMS
 	for range 3 { // what was asked for may ask for more
 		before := a.track.inFlight()
-		err := a.evaluate(ctx, fmt.Sprintf("(%s)(%s, %d, %q)", strings.TrimSpace(scrollScript), to, pause, view), stepLimit+time.Duration(pause)*time.Millisecond+3*time.Second, &at)
+		call := calling(scrollScript, to, pause, view, waits, calm.Milliseconds())
+		err := a.evaluate(ctx, call, stepLimit+time.Duration(pause)*time.Millisecond+calm+3*time.Second, &at)
 		if err != nil {
 			return at, err
 		}
@@ -89,7 +102,7 @@ func (a *attempt) stand(ctx context.Context, top float64, end time.Time, view st
 		if !answered {
 			break
 		}
-		to, pause = "null", 0
+		to, pause = nil, 0
 	}
 	return at, nil
 }

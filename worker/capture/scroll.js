@@ -1,4 +1,4 @@
-async (top, pause, view) => {
+async (top, pause, view, calm, limit) => {
   // One step of a walk through the page: stand at top, let what comes into view
   // begin to load, and wait for its images. Who walks watches the network.
   // A form or an image may stand in the place of a property of its name, so they
@@ -41,5 +41,6 @@ async (top, pause, view) => {
     }
     await within(frame());
   }
-  return {top: get(Element, 'scrollTop', root), height: Math.max(get(Element, 'scrollHeight', root), body ? get(Element, 'scrollHeight', body) : 0), view: innerHeight};
+  const still = !calm || await calm(limit);
+  return {still, top: get(Element, 'scrollTop', root), height: Math.max(get(Element, 'scrollHeight', root), body ? get(Element, 'scrollHeight', body) : 0), view: innerHeight};
 }

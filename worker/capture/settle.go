@@ -15,10 +15,16 @@ import (
 )
 
 // readyScript is called with (budget in ms, every image or those in view, wait
-// at all, what beyond gives) and returns what look describes.
+// at all, what beyond gives, calmScript or null) and returns what look describes.
 //
 //go:embed ready.js
 var readyScript string
+
+// calmScript is called with a limit in ms and returns whether what moves and ends
+// has ended by then. It is handed to the scripts that wait for that.
+//
+//go:embed calm.js
+var calmScript string
 
 // glyphsScript is called with what a character class of known characters holds
 // and returns how many characters of the page have no glyph.
@@ -31,7 +37,7 @@ type look struct {
 	Title    string   `json:"title"`
 	Unloaded int      `json:"unloaded"` // images that should show and do not
 	Missing  int      `json:"missing"`  // characters that no font has
-	Late     []string `json:"late"`     // waits that ended by the budget: frame, images, fonts
+	Late     []string `json:"late"`     // waits that ended by the budget: frame, images, fonts, animations
 	Errors   []string `json:"errors"`   // what its scripts threw and nobody caught
 	Framed   bool     `json:"framed"`   // it has frames
 }
@@ -244,7 +250,7 @@ func (a *attempt) ask(ctx context.Context, budget time.Duration) (look, error) {
 	limit := budget + 500*time.Millisecond
 	all := a.spec.FullPage || a.spec.Format == job.PDF || a.spec.Format == job.MHTML || a.spec.Deterministic
 	var l look
-	err := a.evaluate(ctx, readyCall(budget, all, a.beyond(), string(a.tab.Session())), limit, &l)
+	err := a.evaluate(ctx, readyCall(budget, all, a.beyond(), a.calms(), string(a.tab.Session())), limit, &l)
 	return l, err
 }
 
@@ -264,22 +270,35 @@ func (a *attempt) beyond() any {
 	return s.FullPage
 }
 
+// calms says whether what moves is waited for: where more is seen than the
+// viewport, things were just made to move by coming into view.
+func (a *attempt) calms() bool {
+	if a.acting || a.spec.Deterministic { // there is more to come; what moves is brought to its end
+		return false
+	}
+	return a.spec.FullPage && a.spec.Format.Picture() || a.spec.Format == job.PDF || a.spec.Format == job.MHTML
+}
+
 // readyCall is the readiness script with its arguments. It also asks for errors,
 // if there is a key that they are known by, so that these take no call of their
 // own.
-func readyCall(budget time.Duration, all bool, beyond any, key string) string {
+func readyCall(budget time.Duration, all bool, beyond any, calms bool, key string) string {
 	errors := "[]"
+	var calm any
+	if calms {
+		calm = code(calmScript)
+	}
 	if key != "" {
 		errors = calling(askedScript, key)
 	}
 	return fmt.Sprintf("%s.then(seen => Object.assign(seen, {missing: (%s)(%q), errors: %s}))",
-		calling(readyScript, budget.Milliseconds(), all, budget > 0, beyond), strings.TrimSpace(glyphsScript), font.KnownClass(), errors)
+		calling(readyScript, budget.Milliseconds(), all, budget > 0, beyond, calm), strings.TrimSpace(glyphsScript), font.KnownClass(), errors)
 }
 
 // ReadyExpression is the readiness rule for a picture of the viewport, as the
 // page evaluates it: whoever measures a bare driver beside this package lets it
 // wait for the same.
-func ReadyExpression(budget time.Duration) string { return readyCall(budget, false, false, "") }
+func ReadyExpression(budget time.Duration) string { return readyCall(budget, false, false, false, "") }
 
 // movedOr tells a document that was replaced under the script from an error.
 func movedOr(err error) error {

@@ -190,11 +190,19 @@ func (a *attempt) stitch(ctx context.Context, r region, to picture.Writer) *job.
 			if y == 0 {
 				view = ""
 			}
-			at, err := a.stand(ctx, float64(y)/r.scale, a.end, view)
-			if err != nil {
+			var calm time.Duration
+			if !a.spec.Deterministic { // then nothing moves
+				views := (r.h - y + height - 1) / height
+				calm = min(calmLimit, max(time.Until(a.end)/time.Duration(2*views), 0))
+			}
+			at, err := a.standCalm(ctx, float64(y)/r.scale, a.end, view, calm)
+			switch {
+			case err != nil:
 				if fail := a.unready(ctx, err); fail != nil {
 					return fail
 				}
+			case !at.Still:
+				a.late("animations")
 			}
 			rows := min(height, r.h-y)
 			band, fail := a.view(ctx, r, y, rows, int(math.Round(float64(y)-at.Top*r.scale)))
