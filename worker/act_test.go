@@ -36,7 +36,7 @@ func stage() *http.ServeMux {
 	page("/acts", `<style>
 		* {margin:0;border:0;padding:0}
 		button, a, i {position:absolute;display:block;width:100px;height:50px;background:#ff0000}
-		#hover:hover {background:#00ff00}
+		@media (hover:hover) {#hover:hover {background:#00ff00}}
 		</style>
 		<button id=one onclick="trusted=event.isTrusted;style.background='#00ff00'"></button>
 		<button id=two style="top:50px" onclick="if(trusted)style.background='#00ff00'"></button>

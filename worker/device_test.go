@@ -50,6 +50,43 @@ func TestDevices(t *testing.T) {
 		s.wantColor(img, 500, 900, green)
 		wantPicture(t, img, "landscape")
 	})
+	t.Run("mouse or finger", func(t *testing.T) {
+		s := all.with(t)
+		yes := true
+		const mouse = `matchMedia('(hover:hover) and (pointer:fine) and (any-hover:hover) and (any-pointer:fine)').matches && !matchMedia('(any-pointer:coarse)').matches`
+		const finger = `matchMedia('(hover:none) and (pointer:coarse) and (any-hover:none) and (any-pointer:coarse)').matches && !matchMedia('(any-pointer:fine)').matches`
+		s.page(m, "/mouse", greenIf(mouse))
+		s.page(m, "/finger", greenIf(finger))
+		frame := func(path string) string {
+			return `<meta name=viewport content="width=device-width, initial-scale=1"><iframe src="` + path + `" style="border:0;width:300px;height:150px"></iframe>`
+		}
+		s.page(m, "/framed-mouse", frame("/mouse"))
+		s.page(m, "/framed-finger", frame("/finger"))
+		s.page(m, "/moved-mouse", `<script>location = '/mouse'</script>`)
+		s.page(m, "/moved-finger", `<script>location = '/finger'</script>`)
+		for name, c := range map[string]struct {
+			change func(*job.Spec)
+			kind   string
+		}{
+			"desktop":        {nil, "mouse"},
+			"Desktop Chrome": {wearing("Desktop Chrome", nil), "mouse"},
+			"iPhone 15":      {wearing("iPhone 15", nil), "finger"},
+			"touch":          {func(spec *job.Spec) { spec.Touch = &yes }, "finger"},
+		} {
+			for _, way := range []string{"", "framed-", "moved-"} {
+				t.Run(name+way, func(t *testing.T) {
+					s := s.with(t)
+					img, _ := s.picture(func(spec *job.Spec) {
+						spec.URL = s.site + "/" + way + c.kind
+						if c.change != nil {
+							c.change(spec)
+						}
+					})
+					s.wantColor(img, 100, 100, green)
+				})
+			}
+		}
+	})
 	t.Run("touch", func(t *testing.T) {
 		s := all.with(t)
 		for _, touch := range []bool{false, true} {

@@ -40,6 +40,8 @@ func args(dir string) []string {
 		"--js-flags=--max-old-space-size=" + strconv.Itoa(HeapMB),
 		"--disable-gpu", "--mute-audio", "--hide-scrollbars", "--font-render-hinting=none",
 		"--window-size=1280,1024",
+		// A mouse, which headless Chromium does not see on a machine without one.
+		"--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 		"--accept-lang=en-US", // else no request has an Accept-Language, and some servers send none such away
 		// A seat shows one page: nothing is ever in the background, and a page
 		// that hangs is ended by its deadline and not by a monitor.
