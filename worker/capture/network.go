@@ -44,7 +44,8 @@ func (t *tracker) network(session, method string, params json.RawMessage) {
 	}
 	switch method {
 	case "Network.requestWillBeSent":
-		t.requests[e.RequestID] = request{url: cut(e.Request.URL), frame: e.FrameID, session: session}
+		t.finish(e.RequestID) // a redirect is the same one again
+		t.begin(e.RequestID, request{url: cut(e.Request.URL), frame: e.FrameID, session: session, endless: e.LoaderID == ""})
 		if e.Type == "Document" && !main && (len(t.frames) < maxTracked || t.frames[e.FrameID] != "") {
 			t.frames[e.FrameID] = t.requests[e.RequestID].url
 		}
@@ -68,13 +69,13 @@ func (t *tracker) network(session, method string, params json.RawMessage) {
 		}
 	case "Network.loadingFailed":
 		url := t.requests[e.RequestID].url
-		delete(t.requests, e.RequestID)
+		t.finish(e.RequestID)
 		if e.RequestID == t.requestID {
 			t.docError = e.ErrorText
 		}
 		t.lost(url, e.ErrorText, e.Blocked, e.Canceled)
 	case "Network.loadingFinished":
-		delete(t.requests, e.RequestID)
+		t.finish(e.RequestID)
 	}
 }
 

@@ -56,12 +56,27 @@ func (a *attempt) quiet(ctx, waits context.Context) *job.Failure {
 	return nil
 }
 
+// begin and finish keep what is under way. Called under mu.
+func (t *tracker) begin(id string, r request) {
+	t.requests[id] = r
+	if !r.endless {
+		t.busy++
+	}
+}
+
+func (t *tracker) finish(id string) {
+	if r, known := t.requests[id]; known && !r.endless {
+		t.busy--
+	}
+	delete(t.requests, id)
+}
+
 // count notes how quiet the network is, after what is under way has changed.
 // Called under mu.
 func (t *tracker) count() {
 	for most := range t.quiet {
 		switch {
-		case len(t.requests) > most:
+		case t.busy > most:
 			t.quiet[most] = time.Time{}
 		case t.quiet[most].IsZero():
 			t.quiet[most] = time.Now()

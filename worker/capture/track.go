@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"encoding/json"
-	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,7 +52,8 @@ type tracker struct {
 	events    int
 	asked     int                          // dialogs that were opened
 	requests  map[string]request           // under way, by id
-	quiet     [3]time.Time                 // since when so many are under way at most; zero when there are more
+	busy      int                          // how many of them end
+	quiet     [3]time.Time                 // since when so many of these are under way at most; zero when there are more
 	frames    map[proto.PageFrameID]string // what was asked for as document of a frame, by frame
 	failed    []job.Resource
 	blocked   []job.Resource
@@ -65,6 +65,7 @@ type request struct {
 	url     string
 	frame   proto.PageFrameID // that it is made for
 	session string            // of that frame, when that has a process of its own
+	endless bool              // its end is told to a worker alone, whose script it is
 }
 
 // A response is the head of an answer to a main document's request.
@@ -175,7 +176,11 @@ func (t *tracker) handle(session, method string, params json.RawMessage) {
 			Target  proto.PageFrameID `json:"targetId"` // of a frame in a process of its own that is its id
 		}
 		if json.Unmarshal(params, &e) == nil && e.Session != "" { // nobody tells how what it asked for ends
-			maps.DeleteFunc(t.requests, func(_ string, r request) bool { return r.session == e.Session || r.frame == e.Target })
+			for id, r := range t.requests {
+				if r.session == e.Session || r.frame == e.Target {
+					t.finish(id)
+				}
+			}
 			t.count()
 		}
 	default:
