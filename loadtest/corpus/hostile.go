@@ -64,7 +64,7 @@ func Traps() []Trap {
 		{Name: "pending-font", Options: soon(3000), Ends: shown},
 		{Name: "pending-script", Options: soon(1500), Ends: []string{"load_timeout"}},
 		{Name: "endless-image", Options: soon(8000), Ends: shown, Cut: true},
-		{Name: "big-html", Options: soon(8000), Ends: shown, Cut: true},
+		{Name: "big-html", Options: soon(10000), Ends: shown, Cut: true},
 		{Name: "vast-image", Options: soon(8000), Ends: []string{"page_crashed"}}, // its bitmap is more than a file may hold
 		// It is read until its time is over, and then captured as far as it came
 		// if its process finds a moment for that, and had found one to paint; where
@@ -76,11 +76,11 @@ func Traps() []Trap {
 		{Name: "busy-workers", Options: soon(4000), Ends: []string{"", "capture_timeout"}}, // the page gets a turn beside 64 of them, or none,
 		{Name: "heap", Options: soon(10000), Ends: []string{"out_of_memory"}},
 		{Name: "buffers", Options: soon(8000), Ends: shown}, // it is told that there is no more, and goes on,
-		{Name: "canvases", Options: soon(5000), Ends: shown},
+		{Name: "canvases", Options: soon(10000), Ends: shown},
 		{Name: "dom", Options: soon(4000), Ends: []string{"load_timeout", "out_of_memory"}}, // its time or its memory is over first,
 		{Name: "frames", Options: soon(10000), Ends: shown},
 		// the browser
-		{Name: "alerts", Options: soon(5000), Ends: shown},
+		{Name: "alerts", Options: soon(8000), Ends: shown},
 		{Name: "popups", Ends: shown},
 		{Name: "reloads", Options: soon(4000), Ends: []string{"load_timeout"}},
 		{Name: "refreshes", Options: soon(4000), Ends: shown},
