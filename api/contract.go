@@ -138,8 +138,11 @@ func words(e *openapi3.SchemaError) string {
 	if form == "" { // of a parameter, say, which describes itself elsewhere
 		form = s.Pattern
 	}
-	return "does not have the form it must have: " + form
+	return formless + form
 }
+
+// formless begins what is said of a text that its pattern does not match.
+const formless = "does not have the form it must have: "
 
 func kindOf(s *openapi3.Schema) string {
 	switch {

@@ -219,10 +219,13 @@ func (in *input) check(schema *openapi3.Schema) {
 			path[i] = escape(path[i])
 		}
 		at := in.prefix + strings.Join(path, "/")
+		if e.SchemaField == "pattern" && e.Value == "" && e.Schema.MinLength > 0 {
+			continue // that it is empty is told
+		}
 		if e.SchemaField == "required" && in.has(at) {
 			continue // it was given, and taken out
 		}
-		in.add(at, words(e))
+		in.add(at, in.words(path, e))
 	}
 	for name, v := range in.members {
 		s := schema.Properties[name].Value
@@ -245,6 +248,17 @@ func (in *input) check(schema *openapi3.Schema) {
 			}
 		}
 	}
+}
+
+// words says what a violation of the member that path leads to means.
+func (in *input) words(path []string, e *openapi3.SchemaError) string {
+	if len(path) != 1 {
+		return words(e)
+	}
+	if o := option.Find(path[0]); o != nil && o.Form != "" && e.SchemaField == "pattern" {
+		return formless + o.Form
+	}
+	return words(e)
 }
 
 func (in *input) has(pointer string) bool {

@@ -122,6 +122,26 @@ func TestNotOffered(t *testing.T) {
 	}
 }
 
+// A text that has not its form is told the form, and an empty one is told once.
+func TestFormIsTold(t *testing.T) {
+	f := newFarm(t)
+	for _, c := range []struct{ body, want string }{
+		{`"user_agent":"a\nb"`, "user_agent: does not have the form it must have: ASCII letters, digits, signs and blanks"},
+		{`"user_agent":"ü"`, "user_agent: does not have the form it must have: ASCII letters"},
+		{`"user_agent":""`, "user_agent: must not be empty"},
+		{`"custom_id":""`, "custom_id: must not be empty"},
+		{`"format":"pdf","pdf_page_range":""`, "pdf_page_range: must not be empty"},
+		{`"format":"pdf","pdf_margin_top":"1e2mm"`, "pdf_margin_top: does not have the form it must have: a number without an exponent, with mm"},
+		{`"basic_auth":"nocolon"`, "basic_auth: does not have the form it must have: user:password"},
+		{`"clip":""`, "clip: does not have the form it must have: four numbers"},
+	} {
+		p := f.do("POST", "/v1/jobs", `{"url":"https://example.com/",`+c.body+`}`).problem(t, 400, "invalid_input")
+		if !strings.HasPrefix(p.Detail, c.want) || len(*p.Errors) != 1 {
+			t.Errorf("%s: %s (%d problems), want %s", c.body, p.Detail, len(*p.Errors), c.want)
+		}
+	}
+}
+
 // All that is wrong with headers and cookies is told, each by its own pointer.
 func TestWrongHeadersAndCookies(t *testing.T) {
 	f := newFarm(t)

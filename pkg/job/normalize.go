@@ -269,7 +269,7 @@ func (r *row) wrongText(text string) string {
 	case r.Max > 0 && n > int(r.Max):
 		return fmt.Sprintf("must be at most %d characters long, not %d", int(r.Max), n)
 	case r.pattern != nil && !r.pattern.MatchString(text):
-		return formless + r.Doc
+		return formless + r.Form
 	}
 	return ""
 }

@@ -56,6 +56,7 @@ type Option struct {
 	Min, Max float64
 	Each     int      // most characters of an entry of a List, or of a value of an Object
 	Pattern  string   // of a Text; empty: any
+	Form     string   // what Pattern wants, in words
 	Unit     string   // of a number, such as "milliseconds"
 	Default  any      // what its absence means, as in JSON; nil: nothing is done
 	For      []string // formats it is offered for; nil: every one

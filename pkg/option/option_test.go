@@ -24,6 +24,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s is %v by itself, which it cannot be", o.Name, o.Default)
 		case o.Kind == Flag && o.Default == nil && o.Name != "mobile" && o.Name != "touch":
 			t.Errorf("%s does not say what it is by itself", o.Name)
+		case (o.Pattern == "") != (o.Form == ""):
+			t.Errorf("%s does not say in words what form it has", o.Name)
 		case strings.HasSuffix(o.Name, "_ms") && o.Unit != "milliseconds":
 			t.Errorf("%s is in milliseconds", o.Name)
 		}

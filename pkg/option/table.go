@@ -56,12 +56,12 @@ var sizeOptions = []Option{
 	{Name: "full_width", Group: WholePage, Kind: Flag, Default: false, For: Pictures, Needs: []string{"full_page"}, Doc: "As wide as the page scrolls, not as the viewport is."},
 
 	{Name: "selector", Group: Part, Kind: Text, Min: 1, Max: 1024, For: Pictures, Doc: "Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first."},
-	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, For: Pictures, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white."},
+	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, Form: "four numbers with commas between them, x,y,width,height, such as 0,100,800,600", For: Pictures, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white."},
 	{Name: "thumb_width", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Doc: "Make the captured picture this wide; alone, the height follows."},
 	{Name: "thumb_height", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Doc: "Make the captured picture this high; alone, the width follows."},
 	{Name: "img_fit", Group: Part, Kind: Text, Enum: []string{"cover", "contain", "fill", "inside", "outside"}, For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "cover", Doc: "How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them."},
 	{Name: "img_position", Group: Part, Kind: Text, Enum: []string{"center", "top", "right top", "right", "right bottom", "bottom", "left bottom", "left", "left top", "north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest", "entropy", "attention"}, For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "center", Doc: "Which part `cover` keeps, or where `contain` puts it. `entropy` keeps the part with most detail, `attention` that with most colour and contrast."},
-	{Name: "img_bg", Group: Part, Kind: Text, Pattern: `^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})$`, For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "ffffff", Doc: "Colour that `contain` pads with, in hex: RGB, RRGGBB or RRGGBBAA."},
+	{Name: "img_bg", Group: Part, Kind: Text, Pattern: `^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})$`, Form: "a colour in hex, RGB, RRGGBB or RRGGBBAA, such as 336699", For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "ffffff", Doc: "Colour that `contain` pads with, in hex: RGB, RRGGBB or RRGGBBAA."},
 }
 
 var stateOptions = []Option{
@@ -102,33 +102,33 @@ var networkOptions = []Option{
 	{Name: "block_urls", Group: Blocking, Kind: List, Max: 100, Each: 1024, Doc: "Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known."},
 	{Name: "block_resources", Group: Blocking, Kind: List, Max: 14, Enum: []string{"stylesheet", "image", "media", "font", "script", "texttrack", "xhr", "fetch", "eventsource", "websocket", "manifest", "ping", "frame", "other"}, Doc: "Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame` is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays."},
 
-	{Name: "user_agent", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[\x20-\x7E]+$`, Doc: "What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name."},
+	{Name: "user_agent", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[\x20-\x7E]+$`, Form: "ASCII letters, digits, signs and blanks, without line breaks, tabs, accents or other letters", Doc: "What the browser says it is: in the header, to scripts and, where it is a Chromium, in the client hints. Service workers go on to see its own name."},
 	{Name: "headers", Group: Request, Kind: Object, Max: 50, Each: 8192, Secret: true, Doc: "Request headers, for the page's own origin alone, or the same host over TLS where the URL is plain `http`; a redirect to another origin goes without them. In a query: `headers=Name: value`, once for each."},
 	{Name: "cookies", Group: Request, Kind: List, Max: 100, Each: 4096, Secret: true, Doc: "Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host."},
 	{Name: "authorization", Group: Request, Kind: Text, Min: 1, Max: 8192, Secret: true, Doc: "The `Authorization` header, for the page's own origin alone."},
-	{Name: "basic_auth", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[^:\x00-\x1F\x7F]+:[^\x00-\x1F\x7F]*$`, Secret: true, Doc: "`user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it."},
+	{Name: "basic_auth", Group: Request, Kind: Text, Min: 1, Max: 1024, Pattern: `^[^:\x00-\x1F\x7F]+:[^\x00-\x1F\x7F]*$`, Form: "user:password, without control characters, and none of the user's is a colon", Secret: true, Doc: "`user:password` for HTTP basic authentication at the page's own origin. `authorization` goes before it."},
 	{Name: "proxy", Group: Request, Kind: Text, Min: 1, Max: 1024, Secret: true, Doc: "An HTTP proxy of your own to go through: `[user:password@]host:port`. Its address is held to the same rules as a page's, and its port is one of 80, 443, 3128, 8000, 8080, 8081, 8118, 8443 and 8888, unless the operator allows another. What pages may ask of it are names, on the ports that pages may reach, and no private address."},
 	{Name: "latitude", Group: Request, Kind: Number, Min: -90, Max: 90, Unit: "degrees", Needs: []string{"longitude"}, Doc: "Where the browser is, for pages that ask. They are allowed to; browsers tell pages over `https` alone."},
 	{Name: "longitude", Group: Request, Kind: Number, Min: -180, Max: 180, Unit: "degrees", Needs: []string{"latitude"}, Doc: "With `latitude`."},
 	{Name: "accuracy", Group: Request, Kind: Number, Min: 0, Max: 100_000, Unit: "metres", Needs: []string{"latitude"}, Default: 10, Doc: "Of that place."},
 	{Name: "tz", Group: Request, Kind: Text, Min: 1, Max: 64, Default: "UTC", Doc: "Time zone of the browser, by its IANA name, such as `Europe/Berlin`."},
-	{Name: "accept_lang", Group: Request, Kind: Text, Min: 2, Max: 255, Pattern: `^[A-Za-z0-9*.,;=\- ]+$`, Default: "en-US", Doc: "Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`."},
+	{Name: "accept_lang", Group: Request, Kind: Text, Min: 2, Max: 255, Pattern: `^[A-Za-z0-9*.,;=\- ]+$`, Form: "language tags as Accept-Language writes them, such as de-DE,de;q=0.9,en;q=0.8", Default: "en-US", Doc: "Languages of the browser, as `Accept-Language` writes them: for servers, for scripts and, the first, for dates and numbers. The browser gives each its own `q`."},
 }
 
 var paperOptions = []Option{
-	{Name: "pdf_page_size", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: `^([Aa][0-6]|[Ll]etter|[Ll]egal|[Tt]abloid|[Ll]edger)$`, Default: "A4", Doc: "Of the paper: `A0` to `A6`, `Letter`, `Legal`, `Tabloid` or `Ledger`. It goes before width and height."},
-	{Name: "pdf_page_width", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Needs: []string{"pdf_page_height"}, Doc: "Of the paper: a number with `mm`, `cm`, `in`, `pt`, `pc` or `px`; alone it is `px`. From 0.4 to 200 inches."},
-	{Name: "pdf_page_height", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Needs: []string{"pdf_page_width"}, Doc: "Of the paper."},
+	{Name: "pdf_page_size", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: `^([Aa][0-6]|[Ll]etter|[Ll]egal|[Tt]abloid|[Ll]edger)$`, Form: "A0 to A6, Letter, Legal, Tabloid or Ledger", Default: "A4", Doc: "Of the paper: `A0` to `A6`, `Letter`, `Legal`, `Tabloid` or `Ledger`. It goes before width and height."},
+	{Name: "pdf_page_width", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Form: lengthForm, Needs: []string{"pdf_page_height"}, Doc: "Of the paper: a number with `mm`, `cm`, `in`, `pt`, `pc` or `px`; alone it is `px`. From 0.4 to 200 inches."},
+	{Name: "pdf_page_height", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Form: lengthForm, Needs: []string{"pdf_page_width"}, Doc: "Of the paper."},
 	{Name: "pdf_orientation", Group: Paper, Kind: Text, For: []string{"pdf"}, Enum: []string{"portrait", "landscape"}, Default: "portrait", Doc: "Of the paper."},
 	{Name: "pdf_margin", Group: Paper, Kind: Text, For: []string{"pdf"}, Enum: []string{"default", "none", "minimum"}, Default: "default", Doc: "On all sides: a centimetre, nothing, or a quarter of an inch. A page's own `@page` margins go before."},
-	{Name: "pdf_margin_top", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Doc: "As `pdf_page_width` writes lengths; it goes before `pdf_margin`."},
-	{Name: "pdf_margin_right", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Doc: "Likewise."},
-	{Name: "pdf_margin_bottom", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Doc: "Likewise."},
-	{Name: "pdf_margin_left", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Doc: "Likewise."},
+	{Name: "pdf_margin_top", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Form: lengthForm, Doc: "As `pdf_page_width` writes lengths; it goes before `pdf_margin`."},
+	{Name: "pdf_margin_right", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Form: lengthForm, Doc: "Likewise."},
+	{Name: "pdf_margin_bottom", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Form: lengthForm, Doc: "Likewise."},
+	{Name: "pdf_margin_left", Group: Paper, Kind: Text, For: []string{"pdf"}, Pattern: lengthPattern, Form: lengthForm, Doc: "Likewise."},
 	{Name: "pdf_prefer_css_page_size", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: true, Doc: "A page that names its own size with `@page` gets that; otherwise it is made to fit the paper."},
 	{Name: "pdf_background", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: true, Doc: "Print background colours and images."},
 	{Name: "pdf_scale", Group: Paper, Kind: Number, For: []string{"pdf"}, Min: 0.1, Max: 2, Default: 1, Doc: "Of what is on the paper."},
-	{Name: "pdf_page_range", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 255, Pattern: `^[0-9 ,-]+$`, Doc: "Which pages, such as `1-3,7,9-`. They come in the order of the document. If it has none of them, that is `fail_on`."},
+	{Name: "pdf_page_range", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 255, Pattern: `^[0-9 ,-]+$`, Form: "pages and runs of pages with commas between them, such as 1-3,7,9-", Doc: "Which pages, such as `1-3,7,9-`. They come in the order of the document. If it has none of them, that is `fail_on`."},
 	{Name: "pdf_header", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 8 << 10, Doc: "Markup in the top margin of each page, as wide as the paper: text elements, tables, styles and `data:` images; nothing that loads or runs. Elements of class `date`, `title`, `url`, `pageNumber` and `totalPages` are filled in. The margin must have room for it."},
 	{Name: "pdf_footer", Group: Paper, Kind: Text, For: []string{"pdf"}, Min: 1, Max: 8 << 10, Doc: "Likewise in the bottom margin."},
 	{Name: "pdf_outline", Group: Paper, Kind: Flag, For: []string{"pdf"}, Default: false, Doc: "Make bookmarks of the headings. They are made of the tags."},
@@ -138,4 +138,7 @@ var paperOptions = []Option{
 }
 
 // lengthPattern is a length on paper.
-const lengthPattern = `^[0-9]+(\.[0-9]+)?(mm|cm|in|pt|pc|px)?$`
+const (
+	lengthPattern = `^[0-9]+(\.[0-9]+)?(mm|cm|in|pt|pc|px)?$`
+	lengthForm    = "a number without an exponent, with mm, cm, in, pt, pc or px, such as 2.5cm; alone it is px"
+)
