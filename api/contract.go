@@ -141,6 +141,24 @@ func words(e *openapi3.SchemaError) string {
 	return formless + form
 }
 
+// askedAt is where a format is offered that is not here; empty if it is nowhere.
+func askedAt(format any) string {
+	o := option.Find("format")
+	name, _ := format.(string)
+	if also, ok := o.Also[name]; ok {
+		name = also
+	}
+	switch {
+	case name == "pdf":
+		return "/v1/pdf or /v1/jobs"
+	case slices.Contains(option.Pictures, name):
+		return "/v1/screenshot or /v1/jobs"
+	case slices.Contains(o.Enum, name):
+		return "/v1/jobs"
+	}
+	return ""
+}
+
 // formless begins what is said of a text that its pattern does not match.
 const formless = "does not have the form it must have: "
 
@@ -171,6 +189,9 @@ func unknownName(name string, properties openapi3.Schemas) string {
 	}
 	if o := option.Find(name); o != nil && o.For != nil { // elsewhere it is
 		return "is for " + strings.Join(o.For, ", ") + " alone"
+	}
+	if option.Beside(name) {
+		return "is not offered here; POST /v1/jobs takes it"
 	}
 	if near := typo.Nearest(name, known); near != "" {
 		return "is not offered; did you mean " + near + "?"

@@ -255,6 +255,9 @@ func (in *input) words(path []string, e *openapi3.SchemaError) string {
 	if len(path) != 1 {
 		return words(e)
 	}
+	if at := askedAt(e.Value); at != "" && path[0] == "format" && e.SchemaField == "enum" {
+		return words(e) + fmt.Sprintf(" here; for %v ask %s", e.Value, at)
+	}
 	if o := option.Find(path[0]); o != nil && o.Form != "" && e.SchemaField == "pattern" {
 		return formless + o.Form
 	}

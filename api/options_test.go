@@ -122,6 +122,33 @@ func TestNotOffered(t *testing.T) {
 	}
 }
 
+// What another endpoint offers is said to be there.
+func TestOfferedElsewhere(t *testing.T) {
+	f := newFarm(t)
+	for _, c := range []struct{ target, body, want string }{
+		{"/v1/screenshot", `"format":"pdf"`, "format: must be one of png, jpeg, webp, jpg here; for pdf ask /v1/pdf or /v1/jobs"},
+		{"/v1/screenshot", `"format":"md"`, "format: must be one of png, jpeg, webp, jpg here; for md ask /v1/jobs"},
+		{"/v1/pdf", `"format":"png"`, "format: must be one of pdf here; for png ask /v1/screenshot or /v1/jobs"},
+		{"/v1/screenshot", `"format":"dxf"`, `format: must be one of png, jpeg, webp, jpg`},
+		{"/v1/screenshot", `"webhook_url":"https://example.com/"`, "webhook_url: is not offered here; POST /v1/jobs takes it"},
+		{"/v1/pdf", `"webhook_events":["job.failed"]`, "webhook_events: is not offered here; POST /v1/jobs takes it"},
+	} {
+		p := f.do("POST", c.target, `{"url":"https://example.com/",`+c.body+`}`).problem(t, 400, "invalid_input")
+		if p.Detail != c.want {
+			t.Errorf("%s %s: %s, want %s", c.target, c.body, p.Detail, c.want)
+		}
+	}
+	ops, err := loadContract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ttl_s", "webhook_url", "webhook_events", "custom_id", "metadata", "force"} {
+		if !option.Beside(name) || ops["POST /v1/jobs"].body.Properties[name] == nil {
+			t.Errorf("POST /v1/jobs does not take %s", name)
+		}
+	}
+}
+
 // A text that has not its form is told the form, and an empty one is told once.
 func TestFormIsTold(t *testing.T) {
 	f := newFarm(t)

@@ -41,7 +41,10 @@ func FormatElsewhere(format string) string {
 }
 
 // beside are fields of a request that are about the job, not about its artifact.
-var beside = []string{"ttl_s", "webhook_url", "custom_id"}
+var beside = []string{"ttl_s", "webhook_url", "webhook_events", "custom_id", "metadata", "force"}
+
+// Beside reports a field of a job that is no option of its artifact.
+func Beside(name string) bool { return slices.Contains(beside, name) }
 
 // renamed are options of other services that have another name here.
 var renamed = map[string]string{
