@@ -116,7 +116,7 @@ func TestLineErrors(t *testing.T) {
 		{"application/x-ndjson", `{"html":"x"}`, `{"url":"https://example.com/","html":"y"}`, "1:38 invalid_input /html give url or html, not both"},
 		{"application/x-ndjson", `{"width":10,"html":"x"}`, `{"retina":true,"device_scale_factor":3}`, "1:11 invalid_input /retina is device_scale_factor 2"},
 		{"text/csv", "", "url,width,full_page,metadata.a\nhttps://example.com/,12.5,,", "2:22 invalid_input /width must be a whole number, not a fraction"},
-		{"text/csv", "", "url,full_page\nhttps://example.com/,yes", "2:22 invalid_input /full_page must be true or false, not a string"},
+		{"text/csv", "", "url,full_page\nhttps://example.com/,yes", "2:22 invalid_input /full_page must be true or false, not \"yes\""},
 		{"text/csv", "", "url,metadata.a\nhttps://example.com/,\"" + strings.Repeat("x", 600) + "\"", "2:22 invalid_input /metadata/a must be at most 512 characters long"},
 		{"text/csv", "", "custom_id,width\na,100", "2:0 invalid_input /url give url, html or markdown"},
 		{"text/csv", "", "url,format\nhttps://example.com/,dxf", "2:22 invalid_input /format must be one of png, jpeg"},

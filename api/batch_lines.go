@@ -118,7 +118,7 @@ func (lr *lineReading) read(l lines.Line) batch.Line {
 
 // input is what a line says, over what the defaults do.
 func (lr *lineReading) input(l lines.Line) (*input, *batch.LineError) {
-	in := &input{prefix: "/"}
+	in := &input{prefix: "/", texts: lr.format == batch.CSV}
 	switch lr.format {
 	case batch.Text:
 		in.members = map[string]any{"url": string(bytes.TrimSpace(l.Text))}

@@ -178,23 +178,26 @@ func kindOf(s *openapi3.Schema) string {
 	return "an object"
 }
 
+// notOffered begins what is said of a name that is not known.
+const notOffered = "is not offered"
+
 // unknownName says that a name is not offered, and which one may be meant.
 func unknownName(name string, properties openapi3.Schemas) string {
 	known := slices.Collect(maps.Keys(properties))
 	if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }); i >= 0 {
-		return "is not offered; write it " + known[i]
+		return notOffered + "; write it " + known[i]
 	}
 	if way := option.Elsewhere(name); way != "" {
-		return "is not offered: " + way
+		return notOffered + ": " + way
 	}
 	if o := option.Find(name); o != nil && o.For != nil { // elsewhere it is
 		return "is for " + strings.Join(o.For, ", ") + " alone"
 	}
 	if option.Beside(name) {
-		return "is not offered here; POST /v1/jobs takes it"
+		return notOffered + " here; POST /v1/jobs takes it"
 	}
 	if near := typo.Nearest(name, known); near != "" {
-		return "is not offered; did you mean " + near + "?"
+		return notOffered + "; did you mean " + near + "?"
 	}
-	return "is not offered"
+	return notOffered
 }

@@ -36,6 +36,7 @@ type input struct {
 	problems []fault.Field
 	prefix   string // of pointers: "/" for a body, "" for a query
 	dropped  bool   // a member was taken out
+	texts    bool   // its values came as texts, as in a query
 	raw      []byte // the body as it came; nil when members were changed
 }
 
@@ -100,17 +101,32 @@ func (op *operation) decodeQuery(raw string) *input {
 		return in
 	}
 	values, err := url.ParseQuery(raw)
+	split := op.renders() && splitURL(raw)
 	if err != nil {
 		in.add("", "the query cannot be read: "+strings.TrimPrefix(err.Error(), "invalid "))
 	}
 	in.fill(values, op.query)
 	in.check(op.query)
+	for i, p := range in.problems {
+		if split && values.Has(p.Pointer) && strings.HasPrefix(p.Detail, notOffered) {
+			in.problems[i].Detail += "; if it is a part of the page's URL, percent-encode the value of url (? is %3F, & is %26)"
+		}
+	}
 	in.pairs()
 	return in
 }
 
+// splitURL reports a query whose url has a query of its own that is not
+// escaped: it ends at its first &, and the rest of it are parameters here.
+func splitURL(raw string) bool {
+	_, value, _ := strings.Cut("&"+raw, "&url=")
+	value, _, more := strings.Cut(value, "&")
+	return more && strings.Contains(value, "?")
+}
+
 // fill reads texts as members of the types that the contract says.
 func (in *input) fill(values url.Values, schema *openapi3.Schema) {
+	in.texts = true
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		texts := values[name]
 		if slices.ContainsFunc(texts, func(text string) bool { return !utf8.ValidString(text) || strings.Contains(text, "\x00") }) {
@@ -252,6 +268,9 @@ func (in *input) check(schema *openapi3.Schema) {
 
 // words says what a violation of the member that path leads to means.
 func (in *input) words(path []string, e *openapi3.SchemaError) string {
+	if text, ok := e.Value.(string); ok && in.texts && e.SchemaField == "type" {
+		return "must be " + kindOf(e.Schema) + ", not " + quotedName(text)
+	}
 	if len(path) != 1 {
 		return words(e)
 	}

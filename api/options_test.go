@@ -122,6 +122,31 @@ func TestNotOffered(t *testing.T) {
 	}
 }
 
+// Of a query, where all is text, what is wrong is told by its value; and a URL
+// that was not escaped is told of where its own query was taken for options.
+func TestWrongQueries(t *testing.T) {
+	f := newFarm(t)
+	const hint = "; if it is a part of the page's URL, percent-encode the value of url (? is %3F, & is %26)"
+	for query, want := range map[string]string{
+		"url=http://x.test/&full_page=1":              `full_page: must be true or false, not "1"`,
+		"url=http://x.test/&width=abc":                `width: must be a whole number, not "abc"`,
+		"url=http://x.test/&width=1.5":                `width: must be a whole number, not a fraction`,
+		"url=http://x.test/echo?a=1&b=2":              "b: is not offered" + hint,
+		"url=http://x.test/echo%3Fa=1&b=2":            "b: is not offered",
+		"url=http://x.test/echo%3Fa=1%26c=?&widht=20": "widht: is not offered; did you mean width?" + hint,
+		"html=?&b=2": "b: is not offered",
+		"html=y&device_scale_factor=" + strings.Repeat("x", 1000): `device_scale_factor: must be a number, not "` + strings.Repeat("x", maxPointer) + `…"`,
+	} {
+		if p := f.do("GET", "/v1/screenshot?"+query, "").problem(t, 400, "invalid_input"); p.Detail != want {
+			t.Errorf("%s: %s, want %s", query, p.Detail, want)
+		}
+	}
+	p := f.do("POST", "/v1/jobs", `{"html":"y","width":"abc"}`).problem(t, 400, "invalid_input")
+	if want := "width: must be a whole number, not a string"; p.Detail != want {
+		t.Errorf("body: %s, want %s", p.Detail, want)
+	}
+}
+
 // What another endpoint offers is said to be there.
 func TestOfferedElsewhere(t *testing.T) {
 	f := newFarm(t)
