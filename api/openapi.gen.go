@@ -635,10 +635,10 @@ type BlockTrackers = bool
 // BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 type BlockUrls = []string
 
-// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+// Click Click the first element that each CSS selector finds, in order, when the page is ready. A document that a click leads to is waited for; what its handler asks for is with `wait_until` `networkidle0` or `networkidle2`, or by a `wait_for` that it brings. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 type Click = []string
 
-// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
+// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is the page's own background, or white if it has none.
 type Clip = string
 
 // Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
@@ -823,7 +823,7 @@ type FailOnConsoleError = bool
 // FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
 type FailOnResourceError = bool
 
-// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
+// FailOnTimeout Fail also when the load (`load_timeout`), the quiet of `networkidle0` and `networkidle2` or the promise of `js` (`wait_timeout`) is overdue, instead of capturing what is there. An overdue `wait_for`, `wait_to_leave` or `navigation_timeout_ms` fails by itself: see docs/deadlines.md.
 type FailOnTimeout = bool
 
 // Failure Why there is no artifact. It says something about the page or the farm; it is a result, not an error of the request.
@@ -1012,10 +1012,10 @@ type JobRequest struct {
 	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
 
-	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. A document that a click leads to is waited for; what its handler asks for is with `wait_until` `networkidle0` or `networkidle2`, or by a `wait_for` that it brings. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
-	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
+	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is the page's own background, or white if it has none.
 	Clip *Clip `json:"clip,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
@@ -1069,7 +1069,7 @@ type JobRequest struct {
 	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
 	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
-	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
+	// FailOnTimeout Fail also when the load (`load_timeout`), the quiet of `networkidle0` and `networkidle2` or the promise of `js` (`wait_timeout`) is overdue, instead of capturing what is there. An overdue `wait_for`, `wait_to_leave` or `navigation_timeout_ms` fails by itself: see docs/deadlines.md.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
@@ -1731,7 +1731,7 @@ type PdfRequest struct {
 	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
 
-	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. A document that a click leads to is waited for; what its handler asks for is with `wait_until` `networkidle0` or `networkidle2`, or by a `wait_for` that it brings. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
@@ -1785,7 +1785,7 @@ type PdfRequest struct {
 	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
 	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
-	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
+	// FailOnTimeout Fail also when the load (`load_timeout`), the quiet of `networkidle0` and `networkidle2` or the promise of `js` (`wait_timeout`) is overdue, instead of capturing what is there. An overdue `wait_for`, `wait_to_leave` or `navigation_timeout_ms` fails by itself: see docs/deadlines.md.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.
@@ -2259,10 +2259,10 @@ type ScreenshotRequest struct {
 	// BlockUrls Load nothing whose URL one of these patterns matches in whole; `*` stands for anything, and a host alone for it and all below it. The page itself is always loaded. Of a WebSocket over TLS only the host is known. At most 100.
 	BlockUrls *BlockUrls `json:"block_urls,omitempty"`
 
-	// Click Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
+	// Click Click the first element that each CSS selector finds, in order, when the page is ready. A document that a click leads to is waited for; what its handler asks for is with `wait_until` `networkidle0` or `networkidle2`, or by a `wait_for` that it brings. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`. At most 20.
 	Click *Click `json:"click,omitempty"`
 
-	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white.
+	// Clip Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is the page's own background, or white if it has none.
 	Clip *Clip `json:"clip,omitempty"`
 
 	// Cookies Cookies as `Set-Cookie` writes them: `name=value`, and `Domain`, `Path`, `Secure`, `HttpOnly`, `SameSite` behind semicolons. Without a domain: of the page's host. At most 100.
@@ -2316,7 +2316,7 @@ type ScreenshotRequest struct {
 	// FailOnResourceError When anything that the page asks for cannot be had, or has a status from 400.
 	FailOnResourceError *FailOnResourceError `json:"fail_on_resource_error,omitempty"`
 
-	// FailOnTimeout Fail when a wait is overdue, instead of capturing what is there.
+	// FailOnTimeout Fail also when the load (`load_timeout`), the quiet of `networkidle0` and `networkidle2` or the promise of `js` (`wait_timeout`) is overdue, instead of capturing what is there. An overdue `wait_for`, `wait_to_leave` or `navigation_timeout_ms` fails by itself: see docs/deadlines.md.
 	FailOnTimeout *FailOnTimeout `json:"fail_on_timeout,omitempty"`
 
 	// Force Render anew, whatever is cached or under way. The result is kept for others all the same.

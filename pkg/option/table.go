@@ -56,7 +56,7 @@ var sizeOptions = []Option{
 	{Name: "full_width", Group: WholePage, Kind: Flag, Default: false, For: Pictures, Needs: []string{"full_page"}, Doc: "As wide as the page scrolls, not as the viewport is."},
 
 	{Name: "selector", Group: Part, Kind: Text, Min: 1, Max: 1024, For: Pictures, Doc: "Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first."},
-	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, Form: "four numbers with commas between them, x,y,width,height, such as 0,100,800,600", For: Pictures, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is white."},
+	{Name: "clip", Group: Part, Kind: Text, Pattern: `^[0-9.]+,[0-9.]+,[0-9.]+,[0-9.]+$`, Form: "four numbers with commas between them, x,y,width,height, such as 0,100,800,600", For: Pictures, Doc: "Capture a rectangle of the page: `x,y,width,height` in CSS pixels from its top left corner. It may reach beyond the viewport; beyond the page is the page's own background, or white if it has none."},
 	{Name: "thumb_width", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Doc: "Make the captured picture this wide; alone, the height follows."},
 	{Name: "thumb_height", Group: Part, Kind: Whole, Min: 1, Max: 10_000, Unit: "pixels", For: Pictures, Doc: "Make the captured picture this high; alone, the width follows."},
 	{Name: "img_fit", Group: Part, Kind: Text, Enum: []string{"cover", "contain", "fill", "inside", "outside"}, For: Pictures, Needs: []string{"thumb_width", "thumb_height"}, Default: "cover", Doc: "How it fits when both are given: `cover` cuts, `contain` pads, `fill` distorts, `inside` and `outside` keep its shape within or around them."},
@@ -68,7 +68,7 @@ var stateOptions = []Option{
 	{Name: "js", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Doc: "A script to run in the page when it is ready. A promise that it gives is waited for, and `await` may stand anywhere in it. What it throws is in `evidence.console_errors`."},
 	{Name: "css", Group: State, Kind: Text, Min: 1, Max: 64 << 10, Doc: "A style sheet to add to the page, from its beginning."},
 	{Name: "hide_selector", Group: State, Kind: Text, Min: 1, Max: 4096, Doc: "Hide what this CSS selector finds; a comma separates several. What frames hold stays."},
-	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Doc: "Click the first element that each CSS selector finds, in order, when the page is ready. What a click leads to is waited for. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`."},
+	{Name: "click", Group: State, Kind: List, Max: 20, Each: 1024, Doc: "Click the first element that each CSS selector finds, in order, when the page is ready. A document that a click leads to is waited for; what its handler asks for is with `wait_until` `networkidle0` or `networkidle2`, or by a `wait_for` that it brings. An element that is not to be seen within a second is left out, unless `fail_if_selector_missing`."},
 	{Name: "hover", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Hold the mouse over the first element that this CSS selector finds, as for `click`."},
 	{Name: "scroll_to", Group: State, Kind: Text, Min: 1, Max: 1024, Doc: "Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit."},
 	{Name: "dark_mode", Group: State, Kind: Flag, Default: false, Doc: "Tell the page that dark colours are preferred."},
@@ -82,7 +82,7 @@ var stateOptions = []Option{
 	{Name: "delay_ms", Group: Waiting, Kind: Whole, Min: 0, Max: 30_000, Unit: "milliseconds", Default: 0, Doc: "Wait this long when all else is ready."},
 	{Name: "navigation_timeout_ms", Group: Waiting, Kind: Whole, Min: 100, Max: 600_000, Unit: "milliseconds", Doc: "For how long the server may let us wait for its answer; by itself as long as `timeout_ms` leaves. Over is `navigation_timeout`."},
 	{Name: "timeout_ms", Group: Waiting, Kind: Whole, Min: 1_000, Unit: "milliseconds", Default: 30_000, Doc: "For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget."},
-	{Name: "fail_on_timeout", Group: Waiting, Kind: Flag, Default: false, Doc: "Fail when a wait is overdue, instead of capturing what is there."},
+	{Name: "fail_on_timeout", Group: Waiting, Kind: Flag, Default: false, Doc: "Fail also when the load (`load_timeout`), the quiet of `networkidle0` and `networkidle2` or the promise of `js` (`wait_timeout`) is overdue, instead of capturing what is there. An overdue `wait_for`, `wait_to_leave` or `navigation_timeout_ms` fails by itself: see docs/deadlines.md."},
 
 	{Name: "fail_on_4xx", Group: Failing, Kind: Flag, Default: false, Doc: "When the page's status is 400 to 499."},
 	{Name: "fail_on_5xx", Group: Failing, Kind: Flag, Default: false, Doc: "When the page's status is 500 to 599."},
