@@ -44,10 +44,12 @@ async (budget, all, wait, beyond, calm) => {
   const inside = r => r.top >= 0 && r.left >= 0 && r.bottom <= innerHeight && r.right <= innerWidth;
   const box = e => Element.prototype.getBoundingClientRect.call(e);
   const inView = e => e === get('documentElement') || e === get('body') ? !scrolls() : inside(box(e)); // theirs is the page's
+  const enough = performance.now() + 1000; // of a page of hundreds of thousands of elements
   const loosen = root => {
     const kind = root === document ? Document : ShadowRoot;
     let before = false;
     for (const e of kind.prototype.querySelectorAll.call(root, '*')) {
+      if (performance.now() > enough) break;
       const shadow = of(Element, 'shadowRoot', e);
       if (shadow) loosen(shadow);
       const fixed = pseudo => getComputedStyle(e, pseudo).backgroundAttachment.includes('fixed');
