@@ -149,6 +149,42 @@ func TestPaper(t *testing.T) {
 			t.Errorf("%d pages", s.pages)
 		}
 	})
+	t.Run("a page that is scrolled through", func(t *testing.T) {
+		const page = `<!doctype html><style>body{margin:0} p{height:900px;margin:0;opacity:0;transition:opacity 0.5s;background:#ff0000} .in{opacity:1}</style>
+			<p></p><p></p><p></p><p></p><script>
+			let steps = 0; onscroll = () => { steps++ }
+			const o = new IntersectionObserver(list => { for (const e of list) if (e.isIntersecting) e.target.classList.add('in') })
+			document.querySelectorAll('p').forEach((p, i) => o.observe(p))
+			new IntersectionObserver(list => { for (const e of list) if (e.isIntersecting) e.target.textContent += 'seen' }).observe(document.querySelector('p:last-of-type'))
+			onbeforeprint = () => { document.querySelector('p').textContent = 'steps ' + steps }</script>`
+		one := func(change func(*job.Spec)) func(*job.Spec) {
+			return func(s *job.Spec) {
+				s.FullPage, s.Width, s.Height, s.PDFMargin = true, 794, 900, "none"
+				if change != nil {
+					change(s)
+				}
+			}
+		}
+		walked := print(t, page, one(nil))
+		if got := walked.text(); len(got) != 1 || got[0] != "steps 4 seen" {
+			t.Errorf("text %q", got)
+		}
+		walked.wantInked("full_page of what comes into view on paper", 0, 0, 8.27, 3600./96)
+		if got := print(t, page, one(func(s *job.Spec) { s.ScrollIncrementPX = 450 })).text(); len(got) != 1 || got[0] != "steps 7 seen" {
+			t.Errorf("with smaller steps %q", got)
+		}
+		still := print(t, page, one(func(s *job.Spec) { s.SkipScroll = true }))
+		if got := still.text(); len(got) != 1 || got[0] != "steps 0" {
+			t.Errorf("skip_scroll: text %q", got)
+		}
+		if _, _, _, bottom := inked(still.picture()); bottom > 2000./96 {
+			t.Errorf("skip_scroll: inked to %.2f in", bottom)
+		}
+		// On paper likewise.
+		if got := print(t, page, func(s *job.Spec) { s.Width, s.Height = 794, 900 }).text(); !strings.Contains(strings.Join(got, " "), "seen") {
+			t.Errorf("on sheets %q", got)
+		}
+	})
 	t.Run("pdf_page_size", func(t *testing.T) {
 		s := print(t, redPage, func(s *job.Spec) { s.PDFPageSize = "A6" })
 		s.wantSize(4.13, 5.83)

@@ -1217,7 +1217,7 @@ type JobRequest struct {
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
-	// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
+	// SkipScroll Do not scroll through the page before the capture, which is done for a full page and for every PDF. Images that load when they come into view may be missing.
 	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
 
 	// ThumbHeight Make the captured picture this high; alone, the width follows. 1 to 10000 pixels.
@@ -1897,8 +1897,17 @@ type PdfRequest struct {
 	// SaveMetadata Put what the page says of itself into `evidence.page`: title, description, author, language, canonical URL, icon, Open Graph and Twitter card.
 	SaveMetadata *SaveMetadata `json:"save_metadata,omitempty"`
 
+	// ScrollDelayMs Least pause after each step; by itself it goes on when what came into view has loaded. 0 to 5000 milliseconds.
+	ScrollDelayMs *ScrollDelayMs `json:"scroll_delay_ms,omitempty"`
+
+	// ScrollIncrementPx How far each step of that scrolling goes; by itself the viewport's height. 50 to 10000 CSS pixels.
+	ScrollIncrementPx *ScrollIncrementPx `json:"scroll_increment_px,omitempty"`
+
 	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
+
+	// SkipScroll Do not scroll through the page before the capture, which is done for a full page and for every PDF. Images that load when they come into view may be missing.
+	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
 
 	// TimeoutMs For the whole, from the start of the attempt to the end of the capture; at most the plan's wall budget. At least 1000 milliseconds.
 	TimeoutMs *TimeoutMs `json:"timeout_ms,omitempty"`
@@ -2376,7 +2385,7 @@ type ScreenshotRequest struct {
 	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
-	// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
+	// SkipScroll Do not scroll through the page before the capture, which is done for a full page and for every PDF. Images that load when they come into view may be missing.
 	SkipScroll *SkipScroll `json:"skip_scroll,omitempty"`
 
 	// ThumbHeight Make the captured picture this high; alone, the width follows. 1 to 10000 pixels.
@@ -2459,7 +2468,7 @@ type Self struct {
 	Limits []Meter `json:"limits"`
 }
 
-// SkipScroll Do not scroll through the page before the capture. Images that load when they come into view may be missing.
+// SkipScroll Do not scroll through the page before the capture, which is done for a full page and for every PDF. Images that load when they come into view may be missing.
 type SkipScroll = bool
 
 // Status `queued` and `running` change; the others are ends.

@@ -151,7 +151,7 @@ func (s *Spec) checkTogether(at reflect.Value, said []*row) (errs []*FieldError)
 			bad("is for %s alone, and format is %s; leave it out, or ask for another format", strings.Join(r.For, ", "), s.Format)
 			continue
 		}
-		if len(r.needs) > 0 && !slices.ContainsFunc(r.needs, func(n *row) bool { return !at.FieldByIndex(n.index).IsZero() }) {
+		if len(r.needs) > 0 && !slices.Contains(r.Alone, string(s.Format)) && !slices.ContainsFunc(r.needs, func(n *row) bool { return !at.FieldByIndex(n.index).IsZero() }) {
 			bad("goes with %s; give that too, or leave this out", strings.Join(r.Needs, " or "))
 		}
 	}

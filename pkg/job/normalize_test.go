@@ -147,6 +147,12 @@ func TestOptionsGoTogether(t *testing.T) {
 			if got := told(); len(got) != 1 || !strings.HasPrefix(got[0], "goes with "+o.Needs[0]) {
 				t.Errorf("%s without %v: %q", o.Name, o.Needs, got)
 			}
+			for _, f := range o.Alone {
+				fields["format"] = f
+				if got := told(); len(got) > 0 {
+					t.Errorf("%s without %v for %s: %q", o.Name, o.Needs, f, got)
+				}
+			}
 		}
 		for _, f := range Formats {
 			if fields["format"] = f; !o.ForFormat(string(f)) {

@@ -61,12 +61,16 @@ type Option struct {
 	Default  any      // what its absence means, as in JSON; nil: nothing is done
 	For      []string // formats it is offered for; nil: every one
 	Needs    []string // at least one of these options must be given too
+	Alone    []string // formats in which it needs none of those
 	Secret   bool     // sealed at rest, and shown to nobody again
 	Doc      string   // what it does, in Markdown, ending in a full stop
 }
 
 // Pictures are the formats that are made of pixels.
 var Pictures = []string{"png", "jpeg", "webp"}
+
+// walked are the formats whose pages are scrolled through: some of them always.
+var walked = append(slices.Clone(Pictures), "pdf")
 
 // ForFormat reports whether the option means anything for artifacts of that format.
 func (o *Option) ForFormat(format string) bool { return o.For == nil || slices.Contains(o.For, format) }

@@ -54,6 +54,9 @@ func (a *attempt) walk(ctx context.Context) error {
 	if a.spec.ScrollIncrementPX > 0 {
 		step = float64(a.spec.ScrollIncrementPX)
 	}
+	if at.Top+at.View >= min(at.Height, limit) { // all of it was in view
+		return nil
+	}
 	for at.Top+at.View < min(at.Height, limit) {
 		if time.Now().After(end) {
 			a.late("scroll")

@@ -220,7 +220,7 @@ func (a *attempt) ownPage() *job.Failure {
 // images are complete and decoded and the fonts are there, or when its budget
 // is over.
 func (a *attempt) ready(ctx context.Context) (look, error) {
-	if a.spec.FullPage && a.spec.Format.Picture() && !a.spec.SkipScroll && !a.acting && len(a.evidence.TimedOut) == 0 {
+	if (a.spec.FullPage && a.spec.Format.Picture() || a.spec.Format == job.PDF) && !a.spec.SkipScroll && !a.acting && len(a.evidence.TimedOut) == 0 {
 		if err := a.walk(ctx); err != nil {
 			return look{}, err
 		}

@@ -362,7 +362,11 @@ func markdown() []byte {
 			notes = append(notes, "For "+strings.Join(o.For, ", ")+" alone.")
 		}
 		if o.Needs != nil {
-			notes = append(notes, "Needs `"+strings.Join(o.Needs, "` or `")+"`.")
+			but := ""
+			if o.Alone != nil {
+				but = ", but in " + strings.Join(o.Alone, ", ")
+			}
+			notes = append(notes, "Needs `"+strings.Join(o.Needs, "` or `")+"`"+but+".")
 		}
 		if o.Secret {
 			notes = append(notes, "Kept sealed and never shown.")
