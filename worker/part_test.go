@@ -56,6 +56,19 @@ func TestPartOfAPage(t *testing.T) {
 			t.Errorf("no selector: %v", out.Failure)
 		}
 	})
+	t.Run("selector beside what is fixed to the view", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<div style="height:%dpx"></div><div id=a style="height:60px;background:#00ff00"></div><div style="height:3000px"></div>
+			<div style="position:fixed;top:0;left:0;right:0;height:40px;background:#ff0000"></div>
+			<div style="position:fixed;bottom:0;left:0;right:0;height:40px;background:#ff0000"></div>`
+		for _, above := range []int{130, 1637} { // in the first view, and far below it
+			img := s.show(fmt.Sprintf(page, above), func(spec *job.Spec) { spec.Selector = "#a" })
+			s.wantSize(img, 320, 60)
+			for _, y := range []int{1, 30, 58} {
+				s.wantColor(img, 100, y, green)
+			}
+		}
+	})
 	t.Run("selector of what loads late", func(t *testing.T) {
 		s := all.with(t)
 		m.Handle("GET /red.svg", gallery())

@@ -1214,7 +1214,7 @@ type JobRequest struct {
 	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
 
-	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
+	// Selector Capture the first element that this CSS selector finds, brought to the middle of the view where it fits there. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
 	// SkipScroll Do not scroll through the page before the capture, which is done for a full page and for every PDF. Images that load when they come into view may be missing.
@@ -2382,7 +2382,7 @@ type ScreenshotRequest struct {
 	// ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 	ScrollTo *ScrollTo `json:"scroll_to,omitempty"`
 
-	// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
+	// Selector Capture the first element that this CSS selector finds, brought to the middle of the view where it fits there. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 	Selector *Selector `json:"selector,omitempty"`
 
 	// SkipScroll Do not scroll through the page before the capture, which is done for a full page and for every PDF. Images that load when they come into view may be missing.
@@ -2444,7 +2444,7 @@ type ScrollIncrementPx = int
 // ScrollTo Scroll there before the capture: a CSS selector, or a number of CSS pixels from the top, 0 to 1000000, with `px` or without a unit. At most 1024 characters.
 type ScrollTo = string
 
-// Selector Capture the first element that this CSS selector finds. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
+// Selector Capture the first element that this CSS selector finds, brought to the middle of the view where it fits there. If there is none that has a size, the viewport is captured (with `full_page`, the page), unless `fail_if_selector_missing`. With `full_page` the page is walked through first. At most 1024 characters.
 type Selector = string
 
 // Self defines model for Self.

@@ -14,7 +14,9 @@ async (selector, wait) => {
       return Promise.race([p, new Promise(done => { timer = setTimeout(done, Math.max(0, end - performance.now())); })]).finally(() => clearTimeout(timer));
     };
     const frame = () => new Promise(done => requestAnimationFrame(() => done()));
-    call(Element, 'scrollIntoView', e, {block: 'nearest', inline: 'nearest', behavior: 'instant'});
+    // In the middle it is clear of what is fixed to the edges of the view.
+    const block = call(Element, 'getBoundingClientRect', e).height <= innerHeight ? 'center' : 'nearest';
+    call(Element, 'scrollIntoView', e, {block, inline: 'nearest', behavior: 'instant'});
     await within(frame());
     await within(frame());
     const images = [...call(Element, 'querySelectorAll', e, 'img'), ...(call(Element, 'matches', e, 'img') ? [e] : [])];
