@@ -69,6 +69,22 @@ func TestPartOfAPage(t *testing.T) {
 			}
 		}
 	})
+	t.Run("selector of what moves when it comes into view", func(t *testing.T) {
+		s := all.with(t)
+		const page = `<style>p{margin:0;height:150px;opacity:0;transition:opacity 0.6s;background:#00ff00} .in{opacity:1}</style>
+			<div id=other>x</div><div style="height:600px"></div><p></p><script>
+			new IntersectionObserver(list => { for (const e of list) if (e.isIntersecting) e.target.classList.add('in') }).observe(document.querySelector('p'))
+			const a = %s.animate({color: ['red', 'blue']}, 8000); setInterval(() => { a.currentTime = 0 }, 50)</script>`
+		for of, want := range map[string]string{"other": "[]", "document.querySelector('p')": "[animations]", "document.body": "[animations]"} {
+			img, e := s.picture(func(spec *job.Spec) {
+				spec.HTML, spec.Selector = `<!doctype html>`+fmt.Sprintf(page, of), "p"
+			})
+			s.wantColor(img, 100, 75, green)
+			if fmt.Sprint(e.TimedOut) != want {
+				t.Errorf("while %s moves: timed out: %v, want %s", of, e.TimedOut, want)
+			}
+		}
+	})
 	t.Run("selector of what loads late", func(t *testing.T) {
 		s := all.with(t)
 		m.Handle("GET /red.svg", gallery())

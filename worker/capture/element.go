@@ -3,16 +3,14 @@ package capture
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/tintype/tintype/pkg/job"
 )
 
-// elementScript is called with (a CSS selector, how long to wait in ms) and
-// returns what element describes.
+// elementScript is called with (a CSS selector, how long to wait in ms, calmScript
+// or null and its limit) and returns what element describes.
 //
 //go:embed element.js
 var elementScript string
@@ -25,13 +23,19 @@ const elementLimit = 1500 * time.Millisecond
 // the document.
 type element struct {
 	Wrong               bool // the selector is none
+	Moving              bool // something of it does that was waited for
 	X, Y, Width, Height float64
 }
 
 // element finds what the selector means, and with wait brings it into view.
 func (a *attempt) element(ctx context.Context, wait time.Duration) (e element, err error) {
-	call := fmt.Sprintf("(%s)(%s, %d)", strings.TrimSpace(elementScript), literal(a.spec.Selector), wait.Milliseconds())
-	return e, a.evaluate(ctx, call, wait+3*time.Second, &e)
+	var calm any
+	if wait > 0 && !a.acting && !a.spec.Deterministic && !a.calms() {
+		calm = code(calmScript)
+	}
+	limit := min(calmLimit, max(0, time.Until(a.loadEnd)))
+	call := calling(elementScript, a.spec.Selector, wait.Milliseconds(), calm, limit.Milliseconds())
+	return e, a.evaluate(ctx, call, wait+limit+3*time.Second, &e)
 }
 
 // elementRegion is the region of that element; ok is false when there is none

@@ -1,10 +1,10 @@
-async (selector, wait) => {
+async (selector, wait, calm, limit) => {
   // A form or an image may stand in the place of a property of its name, so they
   // are taken from the prototypes.
   const call = (type, name, node, ...args) => type.prototype[name].call(node, ...args);
   // Where the first element is that the selector finds, in CSS pixels of the
   // document. With wait it is brought into view first, and what loads then.
-  let e;
+  let e, moving = false;
   try { e = call(Document, 'querySelector', document, selector); } catch { return {wrong: true}; }
   if (!e) return {};
   if (wait > 0) {
@@ -25,7 +25,8 @@ async (selector, wait) => {
       i.addEventListener('load', done, {once: true});
       i.addEventListener('error', done, {once: true});
     }))));
+    if (calm) moving = !await calm(limit, e);
   }
   const r = call(Element, 'getBoundingClientRect', e);
-  return {x: r.left + scrollX, y: r.top + scrollY, width: r.width, height: r.height};
+  return {moving, x: r.left + scrollX, y: r.top + scrollY, width: r.width, height: r.height};
 }

@@ -220,15 +220,18 @@ func (a *attempt) ownPage() *job.Failure {
 // images are complete and decoded and the fonts are there, or when its budget
 // is over.
 func (a *attempt) ready(ctx context.Context) (look, error) {
+	moving := false
 	if (a.spec.FullPage && a.spec.Format.Picture() || a.spec.Format == job.PDF) && !a.spec.SkipScroll && !a.acting && len(a.evidence.TimedOut) == 0 {
 		if err := a.walk(ctx); err != nil {
 			return look{}, err
 		}
 	}
 	if a.spec.Selector != "" && a.spec.Format.Picture() && len(a.evidence.TimedOut) == 0 {
-		if _, err := a.element(ctx, min(elementLimit, max(0, time.Until(a.loadEnd)))); err != nil {
+		e, err := a.element(ctx, min(elementLimit, max(0, time.Until(a.loadEnd))))
+		if err != nil {
 			return look{}, err
 		}
+		moving = e.Moving
 	}
 	budget := min(time.Until(a.loadEnd), readyLimit)
 	if len(a.evidence.TimedOut) > 0 { // load overdue: its images may never come
@@ -236,6 +239,9 @@ func (a *attempt) ready(ctx context.Context) (look, error) {
 	}
 	began := time.Now()
 	seen, err := a.ask(ctx, max(budget, 100*time.Millisecond))
+	if moving {
+		seen.Late = append(seen.Late, "animations")
+	}
 	if left := budget - time.Since(began); err == nil && seen.Framed && left > 0 {
 		a.framesReady(ctx, min(left, framesLimit), 0)
 	}
