@@ -71,12 +71,15 @@ func TestOneDocument(t *testing.T) {
 				t.Errorf("%q, after %d ms: %v", mode, after, out.Failure)
 				continue
 			}
-			want := blue
+			want, title := blue, "first"
 			if strings.HasPrefix(out.Evidence.FinalURL, "blob:") {
-				want = red
+				want, title = red, "second"
 				other++
 			} else {
 				whole++
+			}
+			if out.Evidence.Title != title {
+				t.Errorf("%q, after %d ms: the title is %q, want %q", mode, after, out.Evidence.Title, title)
 			}
 			img := decode(b, out)
 			if img.Bounds() != image.Rect(0, 0, 320, 30_000) {

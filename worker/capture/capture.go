@@ -168,6 +168,9 @@ func (a *attempt) captureOne(ctx context.Context) (*Artifact, *job.Failure) {
 		if fail := a.ownPage(); fail != nil {
 			return nil, fail
 		}
+		if seen, err := a.ask(ctx, 0); err == nil {
+			a.keep(seen)
+		}
 	}
 }
 

@@ -91,13 +91,17 @@ func (a *attempt) settle(ctx context.Context) *job.Failure {
 			seen.Title, seen.Unloaded, seen.Missing, seen.Errors, seen.Framed = later.Title, later.Unloaded, later.Missing, later.Errors, later.Framed
 		}
 	}
-	a.framed = seen.Framed
-	a.evidence.Title, a.evidence.UnloadedImages, a.evidence.MissingGlyphs = seen.Title, seen.Unloaded, seen.Missing
-	a.thrown = seen.Errors
+	a.keep(seen)
 	for _, what := range seen.Late {
 		a.late(what)
 	}
 	return a.ownPage()
+}
+
+// keep puts down what the document said of itself.
+func (a *attempt) keep(seen look) {
+	a.framed, a.thrown = seen.Framed, seen.Errors
+	a.evidence.Title, a.evidence.UnloadedImages, a.evidence.MissingGlyphs = seen.Title, seen.Unloaded, seen.Missing
 }
 
 // rest waits until the document that stands in the main frame has loaded and is
