@@ -163,6 +163,10 @@ func TestOfferedElsewhere(t *testing.T) {
 			t.Errorf("%s %s: %s, want %s", c.target, c.body, p.Detail, c.want)
 		}
 	}
+	// Another spelling of a word is taken for it.
+	if a := f.do("POST", "/v1/jobs", `{"url":"https://example.com/","block_resources":["document"]}`); a.Code != 202 || !strings.Contains(a.Body.String(), `"block_resources":["frame"]`) {
+		t.Errorf("%d %s", a.Code, a.Body)
+	}
 	ops, err := loadContract()
 	if err != nil {
 		t.Fatal(err)

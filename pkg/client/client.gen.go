@@ -626,7 +626,7 @@ type BatchStatus string
 // BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
 type BlockAds = bool
 
-// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame` is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
+// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame`, or `document`, is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
 type BlockResources = []string
 
 // BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
@@ -995,7 +995,7 @@ type JobRequest struct {
 	// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
 	BlockAds *BlockAds `json:"block_ads,omitempty"`
 
-	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame` is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame`, or `document`, is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
 	BlockResources *BlockResources `json:"block_resources,omitempty"`
 
 	// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
@@ -1714,7 +1714,7 @@ type PdfRequest struct {
 	// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
 	BlockAds *BlockAds `json:"block_ads,omitempty"`
 
-	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame` is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame`, or `document`, is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
 	BlockResources *BlockResources `json:"block_resources,omitempty"`
 
 	// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.
@@ -2214,7 +2214,7 @@ type ScreenshotRequest struct {
 	// BlockAds Load nothing from well-known advertising hosts, or what the operator's `--blocklists` name. The page itself is always loaded.
 	BlockAds *BlockAds `json:"block_ads,omitempty"`
 
-	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame` is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
+	// BlockResources Load nothing of these types. `xhr` and `fetch` are one to the browser, scripts of workers are `other`, and `frame`, or `document`, is a document in the page (`iframe`, `object`), never the page itself; one that stands in the markup (`srcdoc`) loads nothing and stays. At most 14.
 	BlockResources *BlockResources `json:"block_resources,omitempty"`
 
 	// BlockTrackers Load nothing from well-known trackers, or what the operator's lists of them name. The page itself is always loaded.

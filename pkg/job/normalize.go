@@ -236,6 +236,9 @@ func (r *row) check(v reflect.Value, wallMS int) *FieldError {
 			return bad("must have at most %d entries, not %d", int(r.Max), v.Len())
 		}
 		for i := range v.Len() {
+			if word, ok := r.Also[v.Index(i).String()]; ok {
+				v.Index(i).SetString(word)
+			}
 			if text := r.wrongEntry(v.Index(i).String()); text != "" {
 				return bad("entry %d %s", i+1, text)
 			}

@@ -212,6 +212,10 @@ func TestSpellings(t *testing.T) {
 	if errs := s.Normalize(60_000); len(errs) > 0 || s.PDFPageSize != "Letter" {
 		t.Errorf("letter: %q, %v", s.PDFPageSize, errs)
 	}
+	s = page(t, map[string]any{"block_resources": []string{"image", "document"}})
+	if errs := s.Normalize(60_000); len(errs) > 0 || strings.Join(s.BlockResources, " ") != "image frame" {
+		t.Errorf("document: %q, %v", s.BlockResources, errs)
+	}
 	s = page(t, map[string]any{"format": "avif"})
 	if errs := s.Normalize(60_000); len(errs) != 1 || !strings.Contains(errs[0].Detail, "no encoder") {
 		t.Errorf("avif: %v", errs)

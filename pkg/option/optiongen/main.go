@@ -249,7 +249,7 @@ func schema(o option.Option) (lines []string) {
 			item["maxLength"] = o.Each
 		}
 		if o.Enum != nil {
-			item = map[string]any{"type": "string", "enum": o.Enum}
+			item = map[string]any{"type": "string", "enum": o.Spellings()}
 		}
 		add("items: %s", quoted(item))
 	case option.Object:
