@@ -139,6 +139,7 @@ func TestWords(t *testing.T) {
 		{"numbered from zero", `<ol start=0><li>a<li>b</ol><p><ol start=-2><li>c</ol><p><ol start=x><li>d</ol>`, "0. a\n1. b\n\n1. c\n\n1. d\n"},
 		{"lazy images", `<p><img data-src=/red.svg alt=later><img data-src=/red.svg><img src="" alt=none> <img srcset="https://x.test/a.png 1x" alt=set>`, "laternone ![set](https://x.test/a.png)\n"},
 		{"folded", `<details><summary>more</summary><p>unseen</p><details open>unseen</details></details><details open><summary>less</summary><p>seen</p></details>`, "more\n\nless\n\nseen\n"},
+		{"not drawn", `<p hidden=until-found>a<p>b<span style="content-visibility:hidden">c</span><h2 style="content-visibility:hidden">d</h2><ul style="content-visibility:hidden"><li>e</ul>`, "bc\n"},
 		{"layout", `<table><tr><td><table><tr><td>a<td>b</table><td><h2>c</h2></table>`, "|  |  |\n| --- | --- |\n| a | b |\n\n## c\n"},
 		{"unseen", `<p>a<span style="visibility:hidden">b</span><script>1</script><style>p{}</style><p hidden>c<noscript>d</noscript>`, "a\n"},
 		{"card", `<a href=/x style="display:block"><h2>Head</h2><p>text</p></a>`, "[Head text](/x)\n"},

@@ -37,6 +37,7 @@
     let size = 0;
     const children = node => {
       if (kind(node) !== 1) return [...kidsOf(node)];
+      if (style(node).contentVisibility === 'hidden' && !/^(inline|contents)$/.test(style(node).display)) return []; // hidden=until-found, too
       const shadow = shadowOf(node);
       if (shadow) return [...kidsOf(shadow)];
       if (nameOf(node) === 'details' && attribute(node, 'open') === null) return all(node, ':scope > summary').slice(0, 1);

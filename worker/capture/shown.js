@@ -70,7 +70,7 @@
     if (display === 'table-cell' && before(node)) say('\t', false);
     gap(breaks);
     if (node instanceof HTMLElement && (!mixed.has(node) || depth > 400)) say(innerText(node), false);
-    else if (style.contentVisibility !== 'hidden' && !unseen.has(nameOf(node))) for (const kid of children(node)) walk(kid, style, depth + 1);
+    else if ((style.contentVisibility !== 'hidden' || /^(inline|contents)$/.test(display)) && !unseen.has(nameOf(node))) for (const kid of children(node)) walk(kid, style, depth + 1);
     gap(breaks);
   };
   walk(body, null, 0);
