@@ -75,19 +75,29 @@ func (s *Store) Deliveries(ctx context.Context, accountID string, of webhook.Fil
 	if after.At.IsZero() {
 		after.At = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
-	rows, _ := s.pool.Query(ctx, selectDeliveries, pgx.NamedArgs{
-		"account": accountID, "before": after.At, "before_id": after.ID, "limit": limit,
-		"endpoint": of.Endpoint, "state": string(of.State), "type": string(of.Type), "subject": of.Subject,
+	var out []webhook.Delivery
+	err := s.atOneMoment(ctx, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, selectDeliveries, pgx.NamedArgs{
+			"account": accountID, "before": after.At, "before_id": after.ID, "limit": limit,
+			"endpoint": of.Endpoint, "state": string(of.State), "type": string(of.Type), "subject": of.Subject,
+		})
+		list, err := pgx.CollectRows(rows, pgx.RowToStructByName[deliveryRow])
+		if err != nil {
+			return fmt.Errorf("list deliveries: %w", err)
+		}
+		out = make([]webhook.Delivery, len(list))
+		for i, r := range list {
+			out[i] = r.delivery()
+		}
+		return addAttempts(ctx, tx, out)
 	})
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByName[deliveryRow])
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
-	}
-	out := make([]webhook.Delivery, len(list))
-	for i, r := range list {
-		out[i] = r.delivery()
-	}
-	return out, s.addAttempts(ctx, out)
+	return out, err
+}
+
+// atOneMoment reads what belongs together: a delivery would be as it was before
+// an attempt, and its log as it was after.
+func (s *Store) atOneMoment(ctx context.Context, read func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, read)
 }
 
 const (
@@ -107,23 +117,26 @@ ORDER BY delivery, attempt`
 
 // Delivery finds one of an account's deliveries, with every attempt of it.
 func (s *Store) Delivery(ctx context.Context, accountID, id string) (webhook.Delivery, error) {
-	rows, _ := s.pool.Query(ctx, selectDelivery, pgx.NamedArgs{"account": accountID, "id": id})
-	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[deliveryRow])
-	if err != nil {
-		return webhook.Delivery{}, noDelivery(err)
-	}
-	one := []webhook.Delivery{r.delivery()}
-	err = s.addAttempts(ctx, one)
+	one := make([]webhook.Delivery, 1)
+	err := s.atOneMoment(ctx, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, selectDelivery, pgx.NamedArgs{"account": accountID, "id": id})
+		r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[deliveryRow])
+		if err != nil {
+			return noDelivery(err)
+		}
+		one[0] = r.delivery()
+		return addAttempts(ctx, tx, one)
+	})
 	return one[0], err
 }
 
 // addAttempts fills in the logs.
-func (s *Store) addAttempts(ctx context.Context, list []webhook.Delivery) error {
+func addAttempts(ctx context.Context, tx pgx.Tx, list []webhook.Delivery) error {
 	ids, at := make([]string, len(list)), make(map[string]int, len(list))
 	for i, d := range list {
 		ids[i], at[d.ID] = d.ID, i
 	}
-	rows, _ := s.pool.Query(ctx, selectAttempts, pgx.NamedArgs{"ids": ids})
+	rows, _ := tx.Query(ctx, selectAttempts, pgx.NamedArgs{"ids": ids})
 	var id string
 	var a webhook.Attempt
 	var ms int64
@@ -169,23 +182,23 @@ FROM replayed d`
 // Replay has a delivery sent again under its id, whatever became of it: at
 // once, and by the whole schedule.
 func (s *Store) Replay(ctx context.Context, accountID, id string) (webhook.Delivery, error) {
-	var d webhook.Delivery
+	one := make([]webhook.Delivery, 1)
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, replayDelivery, pgx.NamedArgs{"account": accountID, "id": id})
 		r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[deliveryRow])
 		if err != nil {
 			return err
 		}
-		d = r.delivery()
-		_, err = tx.Exec(ctx, notifyOutbox, pgx.NamedArgs{"channel": OutboxChannel})
-		return err
+		one[0] = r.delivery()
+		if _, err := tx.Exec(ctx, notifyOutbox, pgx.NamedArgs{"channel": OutboxChannel}); err != nil {
+			return err
+		}
+		return addAttempts(ctx, tx, one)
 	})
 	if err != nil {
 		return webhook.Delivery{}, noDelivery(err)
 	}
-	one := []webhook.Delivery{d}
-	err = s.addAttempts(ctx, one)
-	return one[0], err
+	return one[0], nil
 }
 
 const insertTest = `
