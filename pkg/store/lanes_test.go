@@ -250,6 +250,54 @@ func TestTwoOutcomesOfOneDelivery(t *testing.T) {
 	}
 }
 
+// A delivery and its log are read as they were at one moment, whatever comes in
+// between.
+func TestDeliveryIsOfOneMoment(t *testing.T) {
+	l := newLanes(t)
+	urls := make([]string, 60)
+	for i := range urls {
+		urls[i] = fmt.Sprintf("https://a.example/%d", i)
+	}
+	l.tell("acc_acme", urls...)
+	all := want(webhook.New)
+	all.Deliveries = len(urls)
+	b := l.claim("one", all)[0]
+	if len(b.Deliveries) != len(urls) {
+		t.Fatalf("%d of %d were claimed", len(b.Deliveries), len(urls))
+	}
+	settled := make(chan error, 1)
+	go func() {
+		for _, d := range b.Deliveries {
+			if _, _, err := l.Settle(t.Context(), "one", []webhook.Outcome{came(d, webhook.Answer{Status: 200})}, nil); err != nil {
+				settled <- err
+				return
+			}
+		}
+		settled <- nil
+	}()
+	last := b.Deliveries[len(b.Deliveries)-1].ID
+	for ended := false; !ended; {
+		select {
+		case err := <-settled:
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended = true
+		default:
+		}
+		list, err := l.Deliveries(t.Context(), "acc_acme", webhook.Filter{}, webhook.Place{}, len(urls))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, _ := l.delivery(last)
+		for _, d := range append(list, one) {
+			if d.Attempts != len(d.Log) || (d.State == webhook.Delivered) != (len(d.Log) == 1) {
+				t.Fatalf("%s after %d attempts with %d in its log", d.State, d.Attempts, len(d.Log))
+			}
+		}
+	}
+}
+
 // The schedule ends, a replay begins it anew under the same id, and the log
 // keeps every attempt.
 func TestReplay(t *testing.T) {
